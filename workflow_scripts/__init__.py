@@ -1,0 +1,1 @@
+"""The steps of the workflow, one folder for each stage; none of them knows of Snakemake."""

@@ -1,0 +1,23 @@
+"""Errors that a person can act on: one sentence on stderr and a non-zero exit, no traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class StepError(Exception):
+    """Something that the user can put right; the message names the thing and what to do."""
+
+
+def run_step(main: Callable[[], None]) -> None:
+    """Run a step's ``main``, and turn what a user can put right into one sentence and exit 1.
+
+    A full disk or an unreadable file (``OSError``) is such a thing too. Any other exception is
+    a defect of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except StepError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {where}{error.strerror or error}")
