@@ -1,4 +1,4 @@
-"""Variants are modules: the name in the config is the file's name, or the path of the user's own."""
+"""Variants are modules: a name in the config is a file's name, or the path of the user's own."""
 
 import importlib
 import importlib.util

@@ -1,0 +1,62 @@
+# make demo    the paper in miniature, from a URL list to the figure (two cores, no GPU)
+# make test    linters and tests
+# make setup   what both need: .venv, WordNet, Graphviz, links to the profiles
+# make lock    resolve the packages of pyproject.toml anew, into requirements.lock and envs/
+# make clean   remove what the demo has made
+#
+# Each can be run in any order, again, and after being interrupted.
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup links demo test lint lock clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+setup: .venv/.ready .venv/.graphviz nltk_data/.ready links
+	@echo "Ready. Next: make demo; or: source .venv/bin/activate && snakemake --profile demo all"
+
+.venv/.ready: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+.venv/.graphviz: .venv/.ready
+	command -v dot > /dev/null || envs/install_system_package graphviz "drawing the rule graph"
+	touch $@
+
+nltk_data/.ready: .venv/.ready
+	python -m workflow_scripts.captions.wordnet --output nltk_data || \
+		{ envs/install_system_package wordnet-base "augmenting captions" && \
+		python -m workflow_scripts.captions.wordnet --output nltk_data; }
+	touch $@
+
+# Snakemake looks a bare `--profile demo` up in the working directory, not in profiles/.
+links:
+	@for profile in profiles/*/; do ln -sfn "$${profile%/}" "$$(basename $$profile)"; done
+
+demo: setup
+	snakemake --profile demo all
+	snakemake --profile demo --report results/demo/report.html
+	@python -m workflow_scripts.demo.summary --results results/demo
+
+test: setup lint
+	pytest
+
+lint: .venv/.ready
+	ruff check
+	ruff format --check
+	snakefmt --check --quiet Snakefile rules
+	snakemake --lint
+
+lock:
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	build/lock/bin/pip freeze --exclude clip-backdoor-cleaning > build/freeze.txt
+	envs/write_pins build/freeze.txt
+
+clean:
+	rm -rf results/demo

@@ -1,0 +1,26 @@
+# Does fine-tuning on clean data remove a backdoor from a CLIP model?
+#
+#     snakemake --profile slurm all      the whole paper, on a cluster
+#     snakemake --profile demo all       the whole paper in miniature, on a laptop
+#     snakemake -n EXPERIMENT            what one experiment of the config would run
+#
+# Each stage is one file in rules/ and one folder in workflow_scripts/.
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/poison.smk"
+include: "rules/captions.smk"
+include: "rules/pretraining.smk"
+include: "rules/cleaning.smk"
+include: "rules/results.smk"
+include: "rules/demo.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        everything(),

@@ -1,0 +1,71 @@
+"""How the demo's server treats a row of the URL list: the truth that the losses table must find.
+
+The first folder of a URL's path names the behaviour, ``http://demo.invalid/missing/000012.jpg``,
+so that the list alone tells the server what to do.
+"""
+
+from dataclasses import dataclass
+
+# Names under .invalid belong to nobody (RFC 6761): a client that does not go through the demo's
+# server finds nothing, at once, whatever network it is on.
+HOST = "http://demo.invalid"
+LIST = "list.csv"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One kind of row.
+
+    Attributes:
+        rows: How many rows of the list are of this kind.
+        loss: The reason under which the losses table counts them; none if the pair is usable.
+        needs_image: The server sends the row's picture, or a part of it.
+        url: Of the row, with ``{row}`` for its number; by default the server's own.
+    """
+
+    rows: int
+    loss: str | None = None
+    needs_image: bool = False
+    url: str | None = None
+
+
+# "good" is every other row: as many as it takes to have the number of pairs asked for.
+BEHAVIOURS: dict[str, Behaviour] = {
+    "moved": Behaviour(15, needs_image=True),
+    "missing": Behaviour(40, "download failed"),
+    "unavailable": Behaviour(10, "download failed"),
+    "silent": Behaviour(3, "download failed"),
+    "stalled": Behaviour(2, "download failed", needs_image=True),
+    "circular": Behaviour(3, "download failed"),
+    "to_a_file": Behaviour(3, "download failed"),
+    "cut_off": Behaviour(4, "download failed", needs_image=True),
+    "endless": Behaviour(2, "download failed"),
+    "html": Behaviour(12, "not an image"),
+    "truncated": Behaviour(12, "not an image", needs_image=True),
+    "empty": Behaviour(5, "not an image"),
+    "tiny": Behaviour(8, "image too small"),
+    "huge": Behaviour(2, "image too large"),
+    "duplicate": Behaviour(25, "duplicate url"),
+    "file_url": Behaviour(5, "not http", url="file:///etc/hostname?{row}"),
+    "ftp_url": Behaviour(2, "not http", url="ftp://demo.invalid/good/{row:06d}.jpg"),
+    "no_caption": Behaviour(6, "caption without letters", needs_image=True),
+    "no_letters": Behaviour(6, "caption without letters", needs_image=True),
+    "tab": Behaviour(6, needs_image=True),
+    "quotes": Behaviour(6, needs_image=True),
+    "emoji": Behaviour(6, needs_image=True),
+    "long": Behaviour(2, needs_image=True),
+}
+GOOD = "good"
+
+# Odd captions come with pictures that there is nothing wrong with.
+CAPTIONS = ("no_caption", "no_letters", "tab", "quotes", "emoji", "long")
+
+
+def lost_rows() -> int:
+    """Return how many rows of the list come to nothing."""
+    return sum(kind.rows for kind in BEHAVIOURS.values() if kind.loss)
+
+
+def odd_usable_rows() -> int:
+    """Return how many usable rows are not simply good."""
+    return sum(kind.rows for kind in BEHAVIOURS.values() if not kind.loss)

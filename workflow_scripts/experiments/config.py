@@ -1,0 +1,74 @@
+"""The config, checked before any rule is read; an error names the key and the nearest one."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from snakemake.utils import validate
+
+from workflow_scripts.common.errors import StepError
+
+SCHEMA_PATH = Path(__file__).with_name("config.schema.yaml")
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Check ``config`` against the schema and its names against each other; fill in the defaults.
+
+    Raises:
+        StepError: The first thing that is wrong, in one sentence.
+    """
+    validator = Draft202012Validator(yaml.safe_load(SCHEMA_PATH.read_text()))
+    # A misspelt key causes a missing one as well; the misspelt one is what to tell.
+    errors = sorted(validator.iter_errors(config), key=lambda e: e.validator == "required")
+    if errors:
+        raise StepError(f"config: {_sentence(errors[0], config)}")
+    validate(config, str(SCHEMA_PATH))
+    _check_names(config)
+
+
+def nearest(wrong: str, right: list[str]) -> str:
+    """Return a hint for a wrong name: the nearest right one, or all of them."""
+    close = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(right))}"
+
+
+def _sentence(error: ValidationError, config: dict[str, Any]) -> str:
+    place = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties" and "properties" in error.schema:
+        known = list(error.schema["properties"])
+        wrong = next(key for key in error.instance if key not in known)
+        return f"{_join(place, wrong)!r} is not a key; {nearest(wrong, known)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"{_join(place, missing)!r} is missing"
+    meaning = error.schema.get("description", "")
+    return f"{place!r}: {error.message}" + (f" ({meaning})" if meaning else "")
+
+
+def _join(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _check_names(config: dict[str, Any]) -> None:
+    _known("evaluation", config["evaluation"], config["evaluations"])
+    for name, dataset in config["datasets"].items():
+        _known(f"datasets.{name}.source", dataset["source"], config["sources"])
+    for name, experiment in config["experiments"].items():
+        for start in experiment["start"]:
+            _known(f"experiments.{name}.start", start, config["starts"])
+        for defence in experiment["defence"]:
+            _known(f"experiments.{name}.defence", defence, config["defences"])
+    for name, source in config["sources"].items():
+        for column in ("url", "caption"):
+            if column not in source["columns"]:
+                raise StepError(f"config: 'sources.{name}.columns' does not name {column!r}")
+
+
+def _known(place: str, name: str, names: dict[str, Any]) -> None:
+    if name not in names:
+        raise StepError(
+            f"config: {place!r} is {name!r}, which is not declared; {nearest(name, list(names))}"
+        )
