@@ -4,6 +4,7 @@ The first folder of a URL's path names the behaviour, ``http://demo.invalid/miss
 so that the list alone tells the server what to do.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # Names under .invalid belong to nobody (RFC 6761): a client that does not go through the demo's
@@ -21,12 +22,19 @@ class Behaviour:
         loss: The reason under which the losses table counts them; none if the pair is usable.
         needs_image: The server sends the row's picture, or a part of it.
         url: Of the row, with ``{row}`` for its number; by default the server's own.
+        caption: Makes the row's caption of a good one and the row's number; such a row's
+            picture is served like any good one.
     """
 
     rows: int
     loss: str | None = None
     needs_image: bool = False
     url: str | None = None
+    caption: Callable[[str, int], str] | None = None
+
+
+_WITHOUT_LETTERS = ("12345", "!!!", "100 %", "😀😀😀", "— 7 —", "...")
+_LONG = 10_000
 
 
 # "good" is every other row: as many as it takes to have the number of pairs asked for.
@@ -48,17 +56,31 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "duplicate": Behaviour(25, "duplicate url"),
     "file_url": Behaviour(5, "not http", url="file:///etc/hostname?{row}"),
     "ftp_url": Behaviour(2, "not http", url="ftp://demo.invalid/good/{row:06d}.jpg"),
-    "no_caption": Behaviour(6, "caption without letters", needs_image=True),
-    "no_letters": Behaviour(6, "caption without letters", needs_image=True),
-    "tab": Behaviour(6, needs_image=True),
-    "quotes": Behaviour(6, needs_image=True),
-    "emoji": Behaviour(6, needs_image=True),
-    "long": Behaviour(2, needs_image=True),
+    "no_caption": Behaviour(6, "no letters", caption=lambda good, row: " " * (row % 2)),
+    "no_letters": Behaviour(
+        6, "no letters", caption=lambda good, row: _WITHOUT_LETTERS[row % len(_WITHOUT_LETTERS)]
+    ),
+    "tab": Behaviour(6, caption=lambda good, row: good.replace(" ", "\t", 1)),
+    "quotes": Behaviour(6, caption=lambda good, row: f'"{good}", she said; it\'s 6" wide'),
+    "emoji": Behaviour(6, caption=lambda good, row: f"🎨 {good} 😀"),
+    "long": Behaviour(2, caption=lambda good, row: (f"{good}. " * _LONG)[:_LONG]),
 }
 GOOD = "good"
+DUPLICATE = "duplicate"
 
-# Odd captions come with pictures that there is nothing wrong with.
-CAPTIONS = ("no_caption", "no_letters", "tab", "quotes", "emoji", "long")
+
+def has_picture(kind: str) -> bool:
+    """Return whether the server sends the row's own picture, or a part of it."""
+    return kind == GOOD or BEHAVIOURS[kind].needs_image or BEHAVIOURS[kind].caption is not None
+
+
+def url_of(kind: str, row: int) -> str:
+    """Return the URL of a row."""
+    behaviour = BEHAVIOURS.get(kind, Behaviour(0))
+    if behaviour.url:
+        return behaviour.url.format(row=row)
+    folder = GOOD if behaviour.caption or kind == DUPLICATE else kind
+    return f"{HOST}/{folder}/{row:06d}.jpg"
 
 
 def lost_rows() -> int:

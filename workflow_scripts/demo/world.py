@@ -13,12 +13,10 @@ import csv
 import io
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -27,12 +25,13 @@ from workflow_scripts.common.files import atomic_folder, write_json
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.demo.behaviours import (
     BEHAVIOURS,
+    DUPLICATE,
     GOOD,
-    HOST,
     LIST,
-    WITH_ODD_CAPTION,
+    has_picture,
     lost_rows,
     odd_usable_rows,
+    url_of,
 )
 from workflow_scripts.demo.drawing import draw
 from workflow_scripts.demo.scene import CLASSES, describe, imagine
@@ -80,7 +79,7 @@ def make_world(
 def truth(kinds: list[str]) -> dict[str, object]:
     """Return what the losses table must say of a list with these kinds of rows."""
     losses: Counter[str] = Counter()
-    for name, kind in BEHAVIOURS.items():
+    for kind in BEHAVIOURS.values():
         if kind.loss:
             losses[kind.loss] += kind.rows
     return {
@@ -110,19 +109,14 @@ def _write_images(
     path: Path, kinds: list[str], seed: int, image_size: int, pool: ProcessPoolExecutor
 ) -> list[str]:
     """Write the tar of all pictures that somebody is to see; return a caption for each row."""
-    keys = [f"{row:06d}" for row in range(len(kinds))]
+    keys = [key_of(row) for row in range(len(kinds))]
     render = partial(picture_and_caption, seed=seed, image_size=image_size)
-    rendered = pool.map(render, keys, chunksize=_CHUNK)
+    rendered = tqdm(pool.map(render, keys, chunksize=_CHUNK), "pictures", len(keys), mininterval=5)
     captions = []
     with tarfile.open(path, "w") as tar:
-        for key, kind, (picture, caption) in tqdm(
-            zip(keys, kinds, rendered, strict=True),
-            desc="pictures",
-            total=len(keys),
-            mininterval=5,
-        ):
+        for key, kind, (picture, caption) in zip(keys, kinds, rendered, strict=True):
             captions.append(caption)
-            if kind == GOOD or BEHAVIOURS[kind].needs_image:
+            if has_picture(kind):
                 member = tarfile.TarInfo(f"{key}.jpg")
                 member.size = len(picture)
                 tar.addfile(member, io.BytesIO(picture))
@@ -132,22 +126,62 @@ def _write_images(
 def _write_list(path: Path, kinds: list[str], captions: list[str], seed: int) -> None:
     good = [row for row, kind in enumerate(kinds) if kind == GOOD]
     originals = iter(generator(seed, "duplicates").permutation(good).tolist())
-    counts: Counter[str] = Counter()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["url", "caption"])
         for row, (kind, caption) in enumerate(zip(kinds, captions, strict=True)):
-            original = next(originals) if kind == "duplicate" else row
-            text = _odd_caption(kind, captions[original], counts[kind])
-            writer.writerow([url(kind, original), text if kind in WITH_ODD_CAPTION else caption])
-            counts[kind] += 1
+            if kind == DUPLICATE:
+                original = next(originals)
+                writer.writerow([url_of(kind, original), captions[original]])
+                continue
+            odd = BEHAVIOURS[kind].caption if kind != GOOD else None
+            writer.writerow([url_of(kind, row), odd(caption, row) if odd else caption])
 
 
-def url(kind: str, row: int) -> str:
-    """Return the URL of a row; its first folder tells the server how to behave."""
-    if kind in BEHAVIOURS and BEHAVIOURS[kind].url:
-        return BEHAVIOURS[kind].url.format(row=row)
-    folder = GOOD if kind in (*WITH_ODD_CAPTION, "duplicate") else kind
-    return f"{HOST}/{folder}/{row:06d}.jpg"
+def evaluation_picture(key: str, name: str, seed: int, image_size: int) -> bytes:
+    """Return a picture of a class as PNG."""
+    scene = imagine(seed, key, image_size, name)
+    buffer = io.BytesIO()
+    Image.fromarray(draw(scene, generator(seed, "drawing", key))).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
+def _write_evaluation(
+    folder: Path, pictures: int, seed: int, image_size: int, pool: ProcessPoolExecutor
+) -> None:
+    """Write the evaluation folder, as many pictures of each class as of the others, or one more."""
+    numbers = [divmod(i, len(CLASSES)) for i in range(pictures)]
+    names = [CLASSES[label] for _, label in numbers]
+    paths = [
+        Path("evaluation", name.replace(" ", "_"), f"{number:05d}.png")
+        for (number, _), name in zip(numbers, names, strict=True)
+    ]
+    render = partial(evaluation_picture, seed=seed, image_size=image_size)
+    keys = [path.as_posix() for path in paths]
+    for path, picture in zip(paths, pool.map(render, keys, names, chunksize=_CHUNK), strict=True):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(picture)
+
+
+def _write_contact_sheet(folder: Path, image_size: int) -> None:
+    """Write the first evaluation pictures of each class, one class a row, in two columns."""
+    rows = -(-len(CLASSES) // 2)
+    tile = 2 * image_size
+    sheet = Image.new("RGB", (2 * _SHEET_COLUMNS * tile + tile, rows * tile), "white")
+    for label, name in enumerate(CLASSES):
+        right, row = divmod(label, rows)
+        pictures = sorted((folder / "evaluation" / name.replace(" ", "_")).iterdir())
+        for column, path in enumerate(pictures[:_SHEET_COLUMNS]):
+            picture = Image.open(path).resize((image_size, image_size), Image.Resampling.BOX)
+            left = column * tile + right * (_SHEET_COLUMNS + 1) * tile
+            sheet.paste(picture.resize((tile, tile), Image.Resampling.NEAREST), (left, row * tile))
+    sheet.save(folder / "contact_sheet.png")
+
+
+def key_of(row: int) -> str:
+    """Return the name of a row's picture; everything about it follows from the seed and this."""
+    return f"{row:06d}"
+
+
+if __name__ == "__main__":
+    run_step(main)
