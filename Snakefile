@@ -11,6 +11,7 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/experiments.smk"
 include: "rules/data.smk"
 include: "rules/poison.smk"
 include: "rules/captions.smk"

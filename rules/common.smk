@@ -1,5 +1,7 @@
 # What all rules share: the checked config, the plan of all runs, and where things lie.
 # Nothing heavy is imported here: every job of a cluster parses this file anew.
+import csv
+import io
 import json
 import shlex
 import sys
@@ -11,20 +13,26 @@ sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import sha256
 from workflow_scripts.experiments.config import check_config
-from workflow_scripts.experiments.expand import expand, written_spec
+from workflow_scripts.experiments.expand import expand as expand_experiments
+from workflow_scripts.experiments.paths import run_folder, run_inputs, written_spec
 
 try:
     check_config(config)
-    PLAN = expand(config)
+    PLAN = expand_experiments(config)
 except StepError as error:
     raise WorkflowError(str(error))
 
 ROOT = config["pathvars"]["results"]
-NEEDS = config["resources"]
+# What the jobs ask for: cores, and all else.
+THREADS = {name: needs["threads"] for name, needs in config["resources"].items()}
+NEEDS = {
+    name: {key: value for key, value in needs.items() if key != "threads"}
+    for name, needs in config["resources"].items()
+}
 BASEDIR = Path(workflow.basedir)
 
-# Steps are modules of this folder, wherever Snakemake is started from; one thread of BLAS for
-# each worker process, so that cores are not asked for twice.
+# Steps are modules of this folder, wherever Snakemake is started from. Each worker process has
+# one thread for its arithmetic, so that cores are not asked for twice.
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(BASEDIR))} OMP_NUM_THREADS=1; "
 )
@@ -39,11 +47,6 @@ wildcard_constraints:
     id=r"[A-Za-z0-9_.+-]+",
 
 
-def path(*parts):
-    """Return a path under the folder of results, for text that is not an input or output."""
-    return str(Path(ROOT, *parts))
-
-
 def made_here(*paths):
     """Return those of the user's paths that the workflow itself makes: they are inputs.
 
@@ -55,5 +58,79 @@ def made_here(*paths):
 def code_digest(*names):
     """Return the digest of code that a cheap rule runs, so that a change of it re-runs the rule."""
     folder = BASEDIR / "workflow_scripts"
-    files = sorted(f for name in names for f in folder.glob(name))
+    files = sorted(file for name in names for file in folder.glob(name))
     return "".join(sha256(file)[:8] for file in files)
+
+
+def variant_file(folder, name):
+    """Return the file of a trigger, a loss term or a figure kind, as `code_digest` takes it."""
+    return Path(name).resolve() if name.endswith(".py") else f"{folder}/{name}.py"
+
+
+def parts(source):
+    """Return the names of a source's parts: one download job each."""
+    return [f"{part:05d}" for part in range(config["sources"][source]["parts"])]
+
+
+def options(declared):
+    """Return declared values as command-line options; what is null or false is left out."""
+    return [
+        word
+        for key, value in declared.items()
+        if value is not None and value is not False
+        for word in [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
+    ]
+
+
+def dataset_manifest(attack):
+    """Return the unpoisoned manifest that an attack, given by its id, poisons."""
+    return f"<results>/datasets/{PLAN.attacks[attack]['dataset']}/manifest.parquet"
+
+
+def training_inputs(w):
+    """Return the files that a training run reads, as its spec names them."""
+    inputs = run_inputs(PLAN, w.id)
+    evaluation = inputs.pop("evaluation")
+    files = [*filter(None, inputs.values()), f"{evaluation}/manifest.parquet"]
+    return [f"<results>/{file}" for file in files]
+
+
+def run_rows(experiment):
+    """Return an experiment's run table as CSV text: its runs, what varies, their folders."""
+    rows = [{**row, "folder": f"{ROOT}/{run_folder(PLAN, row['run'])}"} for row in experiment]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def run_files(experiment):
+    """Return what is read of each run of an experiment."""
+    folders = [run_folder(PLAN, row["run"]) for row in PLAN.experiments[experiment]]
+    names = ["metrics.csv", "timings.csv", "run.json"]
+    return [f"<results>/{folder}/{name}" for folder in folders for name in names]
+
+
+def experiment_files(experiment):
+    """Return all that the target of an experiment's name makes."""
+    folder = f"<results>/experiments/{experiment}"
+    declared = config["experiments"][experiment]
+    tables = ["metrics.csv", *(["best.csv"] if declared["defence"] else [])]
+    return [
+        *(f"{folder}/{table}" for table in tables),
+        *(f"{folder}/{figure}.pdf" for figure in declared["figures"]),
+    ]
+
+
+def everything():
+    """Return what `all` makes: every experiment, the table of all runs, where pairs were lost."""
+    sources = {dataset["source"] for dataset in PLAN.datasets.values()}
+    return [
+        *(file for experiment in PLAN.experiments for file in experiment_files(experiment)),
+        *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),
+        "<results>/metrics.csv",
+        "<results>/workflow/rules.svg",
+        "<results>/workflow/jobs.svg",
+    ]

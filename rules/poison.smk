@@ -5,7 +5,7 @@
 rule poison:
     input:
         spec="<results>/attacks/{id}/spec.json",
-        manifest=lambda w: f"<results>/datasets/{PLAN.attacks[w.id]['dataset']}/manifest.parquet",
+        manifest=lambda w: dataset_manifest(w.id),
         classes=f"<results>/evaluation/{config['evaluation']}/classes.json",
     output:
         manifest="<results>/attacks/{id}/manifest.parquet",
@@ -15,14 +15,14 @@ rule poison:
             category="Data",
             subcategory="Poisoning",
             caption="report/survival.rst",
-            labels={"attack": "{id}", "shows": "triggers after storing"},
+            labels={"shows": "the triggers survive storing", "attack": "{id}"},
         ),
         contact_sheet=report(
             "<results>/attacks/{id}/contact_sheet.png",
             category="Data",
             subcategory="Poisoning",
             caption="report/contact_sheet.rst",
-            labels={"attack": "{id}", "shows": "originals and triggered"},
+            labels={"shows": "originals and triggered", "attack": "{id}"},
         ),
     log:
         "<logs>/poison/{id}.log",
@@ -30,15 +30,39 @@ rule poison:
         "<benchmarks>/poison/{id}.jsonl"
     conda:
         "../envs/pipeline.yaml"
-    threads: NEEDS["poison"]["threads"]
+    threads: THREADS["poison"]
     resources:
         **NEEDS["poison"],
     params:
-        root=ROOT,
-        folder=lambda w: path("attacks", w.id),
+        root=subpath(output.manifest, ancestor=3),
+        folder=subpath(output.manifest, parent=True),
         # An edited trigger re-does what stands on it.
-        code=lambda w: code_digest(trigger_file(PLAN.attacks[w.id])),
+        code=lambda w: code_digest(
+            variant_file("poison/triggers", PLAN.attacks[w.id]["trigger"]["name"])
+        ),
     shell:
-        "python -m workflow_scripts.poison.poison --attack {input.spec} --manifest {input.manifest}"
-        " --classes {input.classes} --root {params.root} --output {params.folder}"
-        " --workers {threads} > {log} 2>&1"
+        "python -m workflow_scripts.poison.poison --attack {input.spec}"
+        " --manifest {input.manifest} --classes {input.classes} --root {params.root}"
+        " --output {params.folder} --workers {threads} > {log} 2>&1"
+
+
+rule clean_split:
+    input:
+        poisoned=lambda w: f"<results>/attacks/{PLAN.splits[w.id]['attack_id']}/manifest.parquet",
+        manifest=lambda w: dataset_manifest(PLAN.splits[w.id]["attack_id"]),
+    output:
+        manifest="<results>/splits/{id}/manifest.parquet",
+        report="<results>/splits/{id}/report.json",
+    log:
+        "<logs>/clean_split/{id}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        options=lambda w: options({k: v for k, v in PLAN.splits[w.id].items() if k != "attack_id"}),
+    shell:
+        "python -m workflow_scripts.poison.clean_split --manifest {input.manifest}"
+        " --poisoned-manifest {input.poisoned} {params.options:q} --output {output.manifest}"
+        " > {log} 2>&1"

@@ -1,0 +1,48 @@
+# Needs: the config.
+# Makes: what the config declares, as files that steps read: specs, run tables, the config itself.
+
+
+# A spec is found by its id, which is the digest of its content: what else stands in the file
+# (how runs are carried out) may change without any run being done again.
+rule spec:
+    output:
+        "<results>/{kind}/{id}/spec.json",
+    log:
+        "<logs>/spec/{kind}/{id}.log",
+    wildcard_constraints:
+        kind="attacks|pretraining|cleaning",
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        spec=lambda w: json.dumps(written_spec(config, PLAN, w.kind, w.id), indent=2),
+    shell:
+        "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
+
+
+rule runs_table:
+    output:
+        "<results>/experiments/{experiment}/runs.csv",
+    log:
+        "<logs>/runs_table/{experiment}.log",
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        table=lambda w: run_rows(PLAN.experiments[w.experiment]),
+    shell:
+        "printf '%s' {params.table:q} > {output} 2> {log}"
+
+
+rule whole_config:
+    output:
+        "<results>/workflow/config.json",
+    log:
+        "<logs>/whole_config.log",
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        config=json.dumps(config, indent=2),
+    shell:
+        "printf '%s\\n' {params.config:q} > {output} 2> {log}"

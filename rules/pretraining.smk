@@ -1,0 +1,29 @@
+# Needs: a poisoned manifest with its token arrays, an evaluation set.
+# Makes: a backdoored CLIP model and its metrics, epoch by epoch.
+
+
+rule pretraining:
+    input:
+        training_inputs,
+        # Its path is the digest of all that matters in it.
+        spec=ancient("<results>/pretraining/{id}/spec.json"),
+    output:
+        model="<results>/pretraining/{id}/model.pt",
+        optimizer="<results>/pretraining/{id}/optimizer.pt",
+        metrics="<results>/pretraining/{id}/metrics.csv",
+        timings="<results>/pretraining/{id}/timings.csv",
+        provenance="<results>/pretraining/{id}/run.json",
+    log:
+        "<logs>/pretraining/{id}.log",
+    benchmark:
+        "<benchmarks>/pretraining/{id}.jsonl"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["pretraining"]
+    resources:
+        **NEEDS["pretraining"],
+    params:
+        folder=subpath(output.model, parent=True),
+    shell:
+        "python -m workflow_scripts.training.train --spec {input.spec}"
+        " --output {params.folder} --processes {resources.gpu} --cores {threads} > {log} 2>&1"

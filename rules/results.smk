@@ -1,0 +1,140 @@
+# Needs: the metrics of each run of an experiment.
+# Makes: its tidy table, its "best accuracy" table and its figures; the workflow's own graphs.
+for experiment in PLAN.experiments:
+
+    rule:
+        name:
+            experiment
+        input:
+            experiment_files(experiment),
+
+
+rule collect:
+    input:
+        lambda w: run_files(w.experiment),
+        runs="<results>/experiments/{experiment}/runs.csv",
+    output:
+        parquet="<results>/experiments/{experiment}/metrics.parquet",
+        csv="<results>/experiments/{experiment}/metrics.csv",
+    log:
+        "<logs>/collect/{experiment}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        code=code_digest("results/collect.py"),
+    shell:
+        "python -m workflow_scripts.results.collect --runs {input.runs}"
+        " --output {output.parquet} > {log} 2>&1"
+
+
+rule collect_all:
+    input:
+        expand("<results>/experiments/{experiment}/metrics.parquet", experiment=PLAN.experiments),
+    output:
+        parquet="<results>/metrics.parquet",
+        csv="<results>/metrics.csv",
+    log:
+        "<logs>/collect_all.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        code=code_digest("results/collect.py"),
+    shell:
+        "python -m workflow_scripts.results.collect --experiments {input}"
+        " --output {output.parquet} > {log} 2>&1"
+
+
+rule best:
+    input:
+        "<results>/experiments/{experiment}/metrics.parquet",
+    output:
+        csv="<results>/experiments/{experiment}/best.csv",
+        html=report(
+            "<results>/experiments/{experiment}/best.html",
+            category="Experiments",
+            subcategory="{experiment}",
+            caption="report/best.rst",
+            labels={"shows": "best accuracy at a low ASR"},
+        ),
+    log:
+        "<logs>/best/{experiment}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        code=code_digest("results/best.py"),
+    shell:
+        "python -m workflow_scripts.results.best --metrics {input}"
+        " --output {output.csv} > {log} 2>&1"
+
+
+rule figure:
+    input:
+        "<results>/experiments/{experiment}/metrics.parquet",
+    output:
+        png=report(
+            "<results>/experiments/{experiment}/{figure}.png",
+            category="Experiments",
+            subcategory="{experiment}",
+            caption="report/figure.rst",
+            labels={"shows": "{figure}"},
+        ),
+        pdf="<results>/experiments/{experiment}/{figure}.pdf",
+        numbers="<results>/experiments/{experiment}/{figure}.csv",
+    log:
+        "<logs>/figure/{experiment}/{figure}.log",
+    wildcard_constraints:
+        figure="(?!runs|metrics|best)[a-z][a-z0-9_]*",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        spec=lambda w: json.dumps(config["experiments"][w.experiment]["figures"][w.figure]),
+        code=lambda w: code_digest(
+            "results/style.py",
+            variant_file(
+                "results/figures",
+                config["experiments"][w.experiment]["figures"][w.figure]["kind"],
+            ),
+        ),
+    shell:
+        "python -m workflow_scripts.results.figure --metrics {input} --spec {params.spec:q}"
+        " --output {output.png} {output.pdf} > {log} 2>&1"
+
+
+rule graph:
+    input:
+        "<results>/workflow/config.json",
+    output:
+        report(
+            "<results>/workflow/{graph}.svg",
+            category="Workflow",
+            caption="report/graph.rst",
+            labels={"shows": "graph of {graph}"},
+        ),
+    log:
+        "<logs>/graph/{graph}.log",
+    wildcard_constraints:
+        graph="rules|jobs",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        snakefile=workflow.main_snakefile,
+        option=lambda w: {"rules": "--rulegraph", "jobs": "--dag"}[w.graph],
+        draw=lambda w: {"rules": "dot", "jobs": "dot -Grankdir=LR -Granksep=2"}[w.graph],
+    shell:
+        "snakemake --snakefile {params.snakefile} --configfile {input} --nolock --quiet all"
+        " --forceall {params.option} dot all 2> {log} | {params.draw} -Tsvg -o {output} 2>> {log}"
