@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.config import SCHEMA_PATH, check_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def _refused(config):
+    with pytest.raises(StepError) as refusal:
+        check_config(config)
+    return str(refusal.value)
+
+
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(raw_config):
+    raw_config["cleaning"]["ephocs"] = raw_config["cleaning"].pop("epochs")
+    assert _refused(raw_config) == "config: 'cleaning.ephocs' is not a key; did you mean 'epochs'?"
+
+
+def test_a_missing_key_is_named(raw_config):
+    del raw_config["pretraining"]["batch_size"]
+    assert _refused(raw_config) == "config: 'pretraining.batch_size' is missing"
+
+
+def test_a_number_of_the_wrong_kind_is_named_with_its_meaning(raw_config):
+    # YAML 1.1 reads 1e-3 without a point as text.
+    raw_config["pretraining"]["optimizer"]["learning_rate"] = "1e-3"
+    message = _refused(raw_config)
+    assert "'pretraining.optimizer.learning_rate'" in message
+    assert "not of type 'number'" in message
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "hint"),
+    [
+        (("evaluation",), "imagenett", "'imagenet'"),
+        (("datasets", "cc6m", "source"), "cc12", "'cc12m'"),
+        (("experiments", "main", "start"), ["cc6m_mml"], "'cc6m_mmcl'"),
+        (("experiments", "main", "defence"), ["cleanclap"], "'cleanclip'"),
+    ],
+)
+def test_a_name_that_is_not_declared_is_told_with_the_nearest(raw_config, place, wrong, hint):
+    *path, last = place
+    node = raw_config
+    for key in path:
+        node = node[key]
+    node[last] = wrong
+    message = _refused(raw_config)
+    assert ".".join(place) in message
+    assert hint in message
+
+
+def test_every_profile_config_is_valid_when_laid_over_the_papers(raw_config):
+    files = list(ROOT.glob("profiles/*/*.yaml"))
+    overlays = [f for f in files if f.name != "profile.yaml"]
+    assert overlays
+    for overlay in overlays:
+        update_config(raw_config, yaml.safe_load(overlay.read_text()))
+        check_config(raw_config)
+
+
+def test_every_key_that_the_schema_describes_at_the_top_is_in_the_papers_config(raw_config):
+    schema = yaml.safe_load(SCHEMA_PATH.read_text())
+    assert set(schema["properties"]) == set(raw_config) == set(schema["required"])

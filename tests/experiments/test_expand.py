@@ -1,0 +1,85 @@
+import copy
+
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.expand import expand, override
+from workflow_scripts.experiments.paths import run_inputs, written_spec
+
+
+def test_the_main_experiment_has_every_start_defence_and_learning_rate(config):
+    plan = expand(config)
+    sweeps = [
+        len(config["defences"][d]["vary"]["optimizer.learning_rate"])
+        for d in ("mmcl", "ssl", "cleanclip")
+    ]
+    rows = plan.experiments["main"]
+    assert len(rows) == 4 + 4 * sum(sweeps)
+    assert len({row["run"] for row in rows}) == len(rows)
+
+
+def test_experiments_that_need_the_same_run_share_it(config):
+    config["experiments"]["weights"] = {
+        "start": ["cc6m_mmcl"],
+        "defence": ["cleanclip"],
+        "vary": {"objective.ssl": [1.0, 4.0]},
+        "vary_start": {},
+        "figures": {},
+    }
+    plan = expand(config)
+    main = {row["run"] for row in plan.experiments["main"]}
+    weights = {row["run"]: row for row in plan.experiments["weights"]}
+    shared = [row for run, row in weights.items() if run in main]
+    assert {row.get("objective.ssl") for row in shared} == {None, 1.0}
+    assert {row["objective.ssl"] for run, row in weights.items() if run not in main} == {4.0}
+
+
+def test_a_changed_number_makes_new_ids_for_its_own_runs_only(config):
+    before = expand(config)
+    changed = copy.deepcopy(config)
+    changed["defences"]["mmcl"]["batch_size"] = 256
+    after = expand(changed)
+    new = set(after.runs) - set(before.runs)
+    assert new
+    assert all(after.runs[run]["objective"] == {"mmcl": 1.0} for run in new)
+    assert all(after.runs[run]["kind"] == "cleaning" for run in new)
+
+
+def test_a_changed_pretraining_number_makes_new_ids_for_all_that_stands_on_it(config):
+    before = expand(config)
+    changed = copy.deepcopy(config)
+    changed["starts"]["cc3m_mmcl"]["attack.poisoned"] = 1600
+    after = expand(changed)
+    gone = set(before.runs) - set(after.runs)
+    assert gone == {run for run in before.runs if run.startswith("cc3m-mmcl-")}
+
+
+def test_how_runs_are_carried_out_is_not_part_of_what_they_are(config):
+    before = expand(config)
+    changed = copy.deepcopy(config)
+    changed["execution"]["wandb"]["mode"] = "online"
+    changed["resources"]["pretraining"]["gpu"] = 4
+    changed["starts"]["cc6m_mmcl"]["label"] = "another name"
+    assert list(expand(changed).runs) == list(before.runs)
+
+
+def test_an_override_of_a_key_that_does_not_exist_names_the_nearest():
+    with pytest.raises(StepError, match=r"'starts.x.attack.poison' is not a key.*attack.poisoned"):
+        override({"attack": {"poisoned": 1}}, {"attack.poison": 2}, "starts.x")
+
+
+def test_loss_terms_may_be_added_by_an_override():
+    spec = override({"objective": {"mmcl": 1.0}}, {"objective.ssl": 2.0}, "x")
+    assert spec == {"objective": {"mmcl": 1.0, "ssl": 2.0}}
+
+
+def test_a_cleaning_spec_is_complete_and_leads_to_its_start(config):
+    plan = expand(config)
+    row = next(row for row in plan.experiments["main"] if row["kind"] == "cleaning")
+    spec = written_spec(config, plan, "cleaning", row["run"])
+    assert spec["attack"] == plan.runs[row["start"]]["attack"]
+    assert spec["model"] == plan.runs[row["start"]]["model"]
+    assert spec["inputs"]["start"] == f"results/pretraining/{row['start']}/model.pt"
+    assert spec["inputs"]["start_optimizer"].endswith("/optimizer.pt")
+    assert spec["inputs"]["manifest"].startswith("results/splits/")
+    assert run_inputs(plan, row["start"])["manifest"].startswith("attacks/")
