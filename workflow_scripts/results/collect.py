@@ -1,0 +1,131 @@
+"""Collect the metrics of an experiment's runs, or of several experiments, into one tidy table.
+
+Needs   <R>/experiments/<experiment>/runs.csv and each run's metrics.csv, timings.csv, run.json;
+        or the metrics.parquet of several experiments.
+Makes   <output>.parquet and <output>.csv: a row for each epoch of each run.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import read_json
+from workflow_scripts.results.table import (
+    COUNT_COLUMNS,
+    METRIC_COLUMNS,
+    RUN_COLUMNS,
+    TIMING_COLUMNS,
+    order,
+    read_csv,
+    read_table,
+    stem,
+    write_table,
+)
+
+_KINDS = {"pretraining", "cleaning"}
+
+
+def collect(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the tidy table of ``runs``.
+
+    Args:
+        runs: A row for each run: the columns of ``RUN_COLUMNS``, one for each further thing
+            that varies, and ``folder``, where the run's results are.
+
+    Raises:
+        StepError: There are no runs, some have no results yet, or results are broken.
+    """
+    if runs.empty:
+        raise StepError("the experiment has no runs; check its declaration in the config")
+    twice = runs.loc[runs["run"].duplicated(), "run"].unique()
+    if len(twice):
+        raise StepError(f"run {twice[0]} is listed more than once; keep one row for each run")
+    unknown = sorted(set(runs["kind"]) - _KINDS)
+    if unknown:
+        raise StepError(f"a run is of kind {unknown[0]!r}; it must be pretraining or cleaning")
+    _check_there(runs)
+    rows = zip(runs["run"], runs["folder"], strict=True)
+    epochs = [
+        _epochs(run, Path(folder)) for run, folder in tqdm(rows, total=len(runs), mininterval=5)
+    ]
+    table = runs.drop(columns="folder").merge(pd.concat(epochs), on="run", validate="1:m")
+    return order(table)
+
+
+def _check_there(runs: pd.DataFrame) -> None:
+    names = ("metrics.csv", "timings.csv", "run.json")
+    missing = [f"{f}/{n}" for f in runs["folder"] for n in names if not (Path(f) / n).is_file()]
+    if missing:
+        raise StepError(
+            f"{len(missing)} results of runs are missing, {missing[0]} the first; "
+            "build these runs before collecting them"
+        )
+
+
+def _epochs(run: str, folder: Path) -> pd.DataFrame:
+    metrics = read_csv(folder / "metrics.csv", ("run", *METRIC_COLUMNS), ("run",))
+    timings = read_csv(folder / "timings.csv", ("run", "epoch", *TIMING_COLUMNS), ("run",))
+    if metrics.empty:
+        raise StepError(f"{folder / 'metrics.csv'} holds no epoch; run {run} again")
+    if set(metrics["run"]) != {run}:
+        raise StepError(f"{folder / 'metrics.csv'} is of another run than {run}; run it again")
+    if metrics["epoch"].duplicated().any():
+        raise StepError(f"{folder / 'metrics.csv'} holds an epoch twice; run {run} again")
+    timings = timings[["epoch", *TIMING_COLUMNS]].drop_duplicates("epoch", keep="last")
+    counts = _counts(folder / "run.json")
+    return metrics.merge(timings, on="epoch", how="left").assign(**counts)
+
+
+def _counts(path: Path) -> dict[str, int]:
+    try:
+        evaluation = read_json(path)["evaluation"]
+        return {name: int(evaluation[name]) for name in COUNT_COLUMNS}
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise StepError(
+            f"{path} does not say how many images were evaluated (evaluation: images, "
+            "asr_images); run it again"
+        ) from error
+
+
+def combine(experiments: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return one tidy table of all experiments, each run in it once.
+
+    The column ``experiments`` names all those that share the run. What varies in one
+    experiment alone is empty for the runs of the others.
+    """
+    tables = [t.assign(experiments=name) for name, t in experiments.items()]
+    table = pd.concat(tables, ignore_index=True)
+    names = table.groupby(["run", "epoch"], sort=False)["experiments"].agg(", ".join)
+    # first() takes a column's first value that is there, so that no experiment hides another's.
+    together = table.groupby(["run", "epoch"], sort=False).first()
+    return order(together.assign(experiments=names).reset_index())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the tidy table of one experiment, or of several."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--runs", type=Path, help="runs.csv of one experiment")
+    what.add_argument(
+        "--experiments", type=Path, nargs="+", metavar="METRICS_PARQUET",
+        help="tables to combine; each is named after the folder that it is in",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, required=True, help="metrics, with or without its suffix"
+    )
+    options = parser.parse_args(arguments)
+    if options.runs:
+        table = collect(read_csv(options.runs, (*RUN_COLUMNS, "folder")))
+    else:
+        table = combine({path.parent.name: read_table(path) for path in options.experiments})
+    write_table(stem(options.output), table)
+
+
+if __name__ == "__main__":
+    run_step(main)

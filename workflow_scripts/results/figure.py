@@ -1,0 +1,94 @@
+"""Draw one figure of an experiment, as the config declares it.
+
+Needs   metrics.parquet (collect.py or published.py) and the figure's declaration.
+Makes   the figure in each format asked for, and beside the first the numbers in it, as CSV.
+
+A kind of figure is a module of workflow_scripts/results/figures, or a Python file of your own, with
+    draw(metrics: pandas.DataFrame, **options) -> matplotlib.figure.Figure
+The declaration's other keys are its options. What it draws should be kept in `figure.numbers`, a
+DataFrame; without it, the CSV holds all metrics.
+"""
+
+import argparse
+import difflib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.plugins import load_variant
+from workflow_scripts.results import style
+from workflow_scripts.results.table import read_table, write_csv
+
+FIGURES = "workflow_scripts.results.figures"
+
+
+def draw(
+    metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path], under: pd.DataFrame | None
+) -> None:
+    """Draw the figure that ``spec`` declares to ``outputs``, and write its numbers.
+
+    Args:
+        metrics: The tidy table.
+        spec: ``kind`` and the kind's options; ``caption`` is for the report only.
+        outputs: Where to; the suffix chooses the format (.png, .pdf, .svg).
+        under: Another tidy table, for kinds that can lay points under those of ``metrics``.
+
+    Raises:
+        StepError: No such kind, no such option, or the metrics cannot be drawn so.
+    """
+    options = {k: v for k, v in spec.items() if k not in ("kind", "caption")}
+    if under is not None:
+        options["under"] = under
+    kind = load_variant(FIGURES, spec["kind"])
+    if not hasattr(kind, "draw"):
+        raise StepError(f"{spec['kind']} has no function draw(metrics, **options); write one")
+    _check_options(spec["kind"], kind.draw, options)
+    with style.paper():
+        figure = kind.draw(metrics, **options)
+        for output in outputs:
+            style.save(figure, output)
+    write_csv(outputs[0].with_suffix(".csv"), getattr(figure, "numbers", metrics))
+
+
+def _check_options(kind: str, function: Any, options: dict[str, Any]) -> None:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    there = [p.name for p in parameters]
+    for name in options:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(there)}"
+            raise StepError(f"the figure {kind!r} has no option {name!r}; {hint}")
+
+
+def _spec(text: str) -> dict[str, Any]:
+    try:
+        spec = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise StepError(f"--spec is not JSON ({error}): {text}") from error
+    if not isinstance(spec, dict) or "kind" not in spec:
+        raise StepError(f'--spec must name a kind, as in {{"kind": "scatter"}}, not {text}')
+    return spec
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Draw one figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
+    parser.add_argument("--spec", required=True, help='JSON, e.g. {"kind": "scatter"}')
+    parser.add_argument("--output", type=Path, nargs="+", required=True, help=".png .pdf .svg")
+    parser.add_argument("--under", type=Path, help="metrics.parquet to lay under, e.g. published")
+    options = parser.parse_args(arguments)
+    under = read_table(options.under) if options.under else None
+    draw(read_table(options.metrics), _spec(options.spec), options.output, under)
+
+
+if __name__ == "__main__":
+    run_step(main)

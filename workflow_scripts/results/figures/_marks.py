@@ -1,0 +1,100 @@
+"""What several kinds of figures draw alike: the ASR axis, stars, rings, intervals, legend keys.
+
+Tables come with fractions in ``accuracy``, ``asr`` and the ends of their intervals, as
+``_points.points`` gives them; axes are in percent.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from workflow_scripts.results import style
+
+
+def asr_axis(axes: Axes, asr_below: float) -> None:
+    """Make x the ASR from 0 to 100 %, with room for markers, and shade the low ones."""
+    axes.axvspan(-4, 100 * asr_below, color=style.BAND, linewidth=0, zorder=0)
+    axes.set_xlim(-4, 104)
+    axes.set_xticks([0, 25, 50, 75, 100])
+    axes.grid(True)
+    axes.set_axisbelow(True)
+
+
+def bars(axes: Axes, rows: pd.DataFrame, colour: object) -> None:
+    """Draw the 95 % intervals of both shares."""
+    x, y = 100 * rows["asr"], 100 * rows["accuracy"]
+    # Student's interval is missing where there is one seed, and may leave 0 to 100 %.
+    across = [x - 100 * rows["asr_low"].clip(0, 1), 100 * rows["asr_high"].clip(0, 1) - x]
+    up = [y - 100 * rows["accuracy_low"].clip(0, 1), 100 * rows["accuracy_high"].clip(0, 1) - y]
+    axes.errorbar(
+        x, y, xerr=np.clip(across, 0, None), yerr=np.clip(up, 0, None),
+        fmt="none", ecolor=colour, elinewidth=0.5, alpha=0.45, zorder=2,
+    )  # fmt: skip
+
+
+def star(axes: Axes, start: pd.DataFrame) -> None:
+    """Draw start models as red stars, and a dotted line at their accuracy."""
+    for accuracy in start["accuracy"]:
+        axes.axhline(100 * accuracy, color=style.START, linewidth=0.6, linestyle=":", zorder=1)
+    bars(axes, start[start["interval_drawn"]], style.START)
+    axes.scatter(
+        100 * start["asr"], 100 * start["accuracy"], s=130, marker="*", facecolors=style.START,
+        edgecolors="black", linewidths=0.6, zorder=6, gid="start",
+    )  # fmt: skip
+
+
+def ring(axes: Axes, best: pd.DataFrame) -> None:
+    """Draw a black ring around each point of ``best``, on white so that a crowd shows it."""
+    for colour, line, name in (("white", 2.6, None), ("black", 1.2, "best")):
+        axes.scatter(
+            100 * best["asr"], 100 * best["accuracy"], s=95, marker="o", facecolors="none",
+            edgecolors=colour, linewidths=line, zorder=5, gid=name,
+        )  # fmt: skip
+
+
+def fit_y(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], share: bool) -> None:
+    """Scale y to what is drawn, intervals included, with room for markers at the ends."""
+    apart = [([one], [table]) for one, table in zip(axes, drawn, strict=True)]
+    for group, tables in [(axes, drawn)] if share else apart:
+        table = pd.concat(tables)
+        shown = table[table["interval_drawn"]]
+        ends = pd.concat([table["accuracy"], shown["accuracy_low"], shown["accuracy_high"]])
+        low, high = 100 * ends.min(), 100 * ends.max()
+        pad = max(0.5, 0.07 * (high - low))
+        for one in group:
+            one.set_ylim(low - pad, high + pad)
+
+
+def handle(name: str, look: style.Look) -> Line2D:
+    """Return the legend's key of one level, as a marker."""
+    return Line2D(
+        [], [], linestyle="none", marker=look.marker, markersize=5, markerfacecolor=look.face,
+        markeredgecolor=look.colour, markeredgewidth=0.8, label=name,
+    )  # fmt: skip
+
+
+def star_handle() -> Line2D:
+    """Return the legend's key of the start model."""
+    return Line2D(
+        [], [], linestyle="none", marker="*", markersize=10, markerfacecolor=style.START,
+        markeredgecolor="black", markeredgewidth=0.6, label="Start model",
+    )  # fmt: skip
+
+
+def ring_handle(text: str) -> Line2D:
+    """Return the legend's key of the ring."""
+    return Line2D(
+        [], [], linestyle="none", marker="o", markersize=8.5, markerfacecolor="none",
+        markeredgecolor="black", markeredgewidth=1.2, label=text,
+    )  # fmt: skip
+
+
+def under_handle() -> Line2D:
+    """Return the legend's key of the points laid under."""
+    return Line2D(
+        [], [], linestyle="none", marker="o", markersize=3, markerfacecolor="#BDBDBD",
+        markeredgewidth=0, label="For comparison",
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""Panels side by side: one axes for each value of a column (and of another, in rows)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.results import style
+from workflow_scripts.results.figures._points import levels
+from workflow_scripts.results.text import column_text
+
+MOST_PANELS = 40
+_LETTERS_PER_INCH = 17  # of a legend
+_BARE = ("start_label", "defence")  # their values speak for themselves in a title
+
+
+Facets = tuple[str | None, str | None, Mapping[str, str] | None]
+"""What columns of panels differ in, what rows of panels differ in, and words for both."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One axes and which rows of the table belong to it."""
+
+    axes: Axes
+    name: str
+    rows: pd.Index
+
+
+def panel_names(
+    table: pd.DataFrame, column: str | None, row: str | None, labels: Mapping[str, str] | None
+) -> list[list[tuple[str, pd.Index]]]:
+    """Return lines of panels, each with its name and the index of its rows of ``table``."""
+    if table.empty:
+        raise StepError("there is nothing to draw: no epoch of a run of the kind it shows")
+    across = _facet(table, column, labels)
+    if row is None:
+        wrap = {1: 1, 2: 2, 4: 2}.get(len(across), 3)
+        return [across[n : n + wrap] for n in range(0, len(across), wrap)]
+    return [
+        [
+            (", ".join(filter(None, (right, down))), rows.intersection(below, sort=False))
+            for right, rows in across
+        ]
+        for down, below in _facet(table, row, labels)
+    ]
+
+
+def _facet(
+    table: pd.DataFrame, key: str | None, labels: Mapping[str, str] | None
+) -> list[tuple[str, pd.Index]]:
+    if key is None:
+        return [("", table.index)]
+    texts, ordered, _ = levels(table, key, labels, most=MOST_PANELS)
+    title = "" if key in _BARE else f"{column_text(key, labels)}: "
+    found = [(title + text, table.index[texts == text]) for text in ordered]
+    return [(text, rows) for text, rows in found if len(rows)]
+
+
+class Panels:
+    """A figure's panels.
+
+    Args:
+        table: The rows to draw; what a panel shows is found by their index.
+        column: What differs from panel to panel; without ``row``, panels wrap into lines.
+        row: What differs from line to line, or None.
+        labels: Words for columns and values, the user's own.
+        width: Of the figure, inches.
+        height: Of one panel, inches; None takes one that suits their number.
+        share_y: All panels have the same scale.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        column: str | None,
+        row: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        width: float = style.WIDTH,
+        height: float | None = None,
+        share_y: bool = True,
+    ) -> None:
+        names = panel_names(table, column, row, labels)
+        lines, across = len(names), max(len(line) for line in names)
+        if lines * across > MOST_PANELS:
+            raise StepError(
+                f"a figure of {lines} x {across} panels cannot be read; choose another column "
+                "for the figure's 'column' or 'row'"
+            )
+        height = height or min(2.9, max(1.7, 0.85 * width / across))
+        self.figure = Figure(figsize=(width, height * lines + 0.5), layout="constrained")
+        self.figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
+        grid = self.figure.subplots(lines, across, sharex=True, sharey=share_y, squeeze=False)
+        self.panels: list[Panel] = []
+        for axes_line, line in zip(grid, names, strict=True):
+            for axes, named in zip(axes_line, [*line, *[None] * (across - len(line))], strict=True):
+                if named is None:
+                    axes.set_axis_off()
+                    continue
+                self.panels.append(Panel(axes, *named))
+        self._lowest = list(grid[-1])
+        for line, axes in enumerate(grid[:-1]):
+            # A panel with nothing below it in the last, shorter line shows its own scale.
+            for n in range(len(names[line + 1]), len(names[line])):
+                axes[n].xaxis.set_tick_params(labelbottom=True)
+                self._lowest.append(axes[n])
+
+    def __iter__(self) -> Iterator[Panel]:
+        return iter(self.panels)
+
+    def axis_texts(self, x: str, y: str) -> None:
+        """Name the axes where their numbers stand: below and on the left."""
+        for panel in self.panels:
+            if panel.axes.get_subplotspec().is_first_col():
+                panel.axes.set_ylabel(y)
+            if panel.axes in self._lowest:
+                panel.axes.set_xlabel(x)
+
+    def heading(self, panel: Panel, note: str = "") -> None:
+        """Put a panel's name over it, and under the name a finding in small."""
+        panel.axes.set_title(panel.name, loc="left", pad=14 if note else 4)
+        if note:
+            panel.axes.annotate(
+                note, (0, 1), (0, 4), "axes fraction", textcoords="offset points",
+                fontsize=7, color=style.INK, ha="left", va="bottom",
+            )  # fmt: skip
+
+    def legend(
+        self, series: list[Line2D], others: Sequence[Line2D] = (), title: str | None = None
+    ) -> None:
+        """Put one legend for all panels under them: lines of the series, then the others."""
+        lines = _lines(series, self.figure) + _lines(list(others), self.figure)
+        across = max(len(line) for line in lines)
+        blank = Line2D([], [], linestyle="none", label=" ")
+        filled = [[*line, *[blank] * (across - len(line))] for line in lines]
+        # The library fills a legend column by column.
+        self.figure.legend(
+            handles=[line[n] for n in range(across) for line in filled],
+            title=title, loc="outside lower center", ncols=across,
+            columnspacing=1.6, handletextpad=0.5, title_fontsize=7.5,
+        )  # fmt: skip
+
+
+def _lines(handles: list[Line2D], figure: Figure) -> list[list[Line2D]]:
+    """Split keys evenly into as few lines as the figure's width asks for."""
+    if not handles:
+        return []
+    widest = max(len(str(handle.get_label())) for handle in handles) + 6
+    most = max(1, int(_LETTERS_PER_INCH * figure.get_figwidth() // widest))
+    count = -(-len(handles) // most)
+    each = -(-len(handles) // count)
+    return [handles[n : n + each] for n in range(0, len(handles), each)]

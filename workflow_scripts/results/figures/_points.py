@@ -1,0 +1,101 @@
+"""From the tidy table to points: shares with their intervals, and levels of what varies."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.results.intervals import student, wilson
+from workflow_scripts.results.selection import ACCURACY, ASR
+from workflow_scripts.results.table import varied_columns
+from workflow_scripts.results.text import NOT_SET, number_text, value_text
+
+RANGES = 6
+"""Numbers with more values than can be told apart are shown as so many ranges."""
+
+
+def points(
+    metrics: pd.DataFrame,
+    accuracy: str = ACCURACY,
+    asr: str = ASR,
+    over: str | None = None,
+    asr_column: str = "asr",
+) -> pd.DataFrame:
+    """Return ``metrics`` with ``accuracy``, ``asr`` and the ends of their 95 % intervals added.
+
+    Args:
+        metrics: The tidy table.
+        accuracy: Which accuracy: ``top1``, ``top3``, ...
+        asr: Which attack success rate: ``asr_top1``, ...
+        over: A column such as ``seed``: rows that differ in nothing else become their mean,
+            with Student's interval; without it each row has Wilson's, from its images.
+        asr_column: The name under which the ASR is added.
+
+    Returns:
+        Fractions in ``accuracy``, ``accuracy_low``, ``accuracy_high``, ``<asr_column>`` and so on;
+        the selection rules' own columns (``top1``, ``asr_top1``) hold the same.
+    """
+    for column in (accuracy, asr, *([over] if over else [])):
+        check_column(metrics, column)
+    table = metrics.assign(**{ACCURACY: metrics[accuracy], ASR: metrics[asr]})
+    counts = ((ACCURACY, "accuracy", "images"), (ASR, asr_column, "asr_images"))
+    if over:
+        return _means(table, over, counts)
+    for source, name, count in counts:
+        share = table[source].to_numpy(float)
+        low, high = wilson(share, table[count].to_numpy(float, na_value=np.nan))
+        table = table.assign(**{name: share, f"{name}_low": low, f"{name}_high": high})
+    return table
+
+
+def _means(table: pd.DataFrame, over: str, counts: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    same = ["kind", "start_label", "defence", "learning_rate", "epoch"]
+    same += [c for c in varied_columns(table) if c not in (over, "experiments")]
+    groups = table.groupby(same, sort=False, dropna=False)
+    means = groups.first().reset_index()
+    for source, name, _ in counts:
+        ends = groups[source].agg(student).tolist()
+        means[[name, f"{name}_low", f"{name}_high"]] = pd.DataFrame(ends, index=means.index)
+        means[source] = means[name]
+    return means.drop(columns=over)
+
+
+def check_column(table: pd.DataFrame, column: str) -> None:
+    """Raise a StepError that names what there is if ``table`` has no such column."""
+    if column not in table.columns:
+        near = difflib.get_close_matches(column, [str(c) for c in table.columns], 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(table.columns)}"
+        raise StepError(f"the metrics have no column {column!r} to draw; {hint}")
+
+
+def levels(
+    table: pd.DataFrame,
+    column: str,
+    labels: Mapping[str, str] | None = None,
+    order: Sequence[str] | None = None,
+    most: int = 8,
+) -> tuple[pd.Series, list[str], bool]:
+    """Return the text of each row's value of ``column``, all texts in order, and if numeric.
+
+    Numbers are in their own order, anything else as it appears in the table or as ``order``
+    says. More than ``most`` numbers become ranges of neighbouring values.
+    """
+    check_column(table, column)
+    values = table[column]
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    there = values.dropna()
+    distinct = sorted(there.unique()) if numeric else list(dict.fromkeys(there))
+    texts = {value: value_text(value, labels) for value in distinct}
+    if numeric and len(distinct) > most:
+        for part in np.array_split(np.array(distinct), RANGES):
+            texts |= dict.fromkeys(part, f"{number_text(part[0])} – {number_text(part[-1])}")
+    row_texts = values.map(texts).astype("object").where(values.notna(), NOT_SET)
+    ordered = list(dict.fromkeys(texts[value] for value in distinct))
+    if values.isna().any():
+        ordered.append(NOT_SET)
+    if order:
+        first = [value_text(value, labels) for value in order]
+        ordered.sort(key=lambda text: first.index(text) if text in first else len(first))
+    return row_texts, ordered, numeric

@@ -1,0 +1,191 @@
+"""Accuracy against ASR: one point for each epoch of each run, a panel for each start model.
+
+A good defence is at the top left. A red star is the start model, a ring the best model with a
+low ASR, which the shaded band marks.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.results import style
+from workflow_scripts.results.figures import _marks as marks
+from workflow_scripts.results.figures._panels import Facets, Panels, panel_names
+from workflow_scripts.results.figures._points import levels, points
+from workflow_scripts.results.selection import (
+    ACCURACY,
+    ASR,
+    best_below,
+    cleaned_models,
+    start_models,
+)
+from workflow_scripts.results.text import column_text, percent_text, threshold_text
+
+RINGS = ("panel", "group", "none")
+INTERVALS = ("auto", "all", "marked", "none")
+_FEW = 40  # points of a panel whose intervals can still be told apart
+_DENSE = 150  # points of a panel from which on they are drawn smaller
+_VISIBLE = 0.005  # half an interval that is smaller than a marker is not worth its ink
+NUMBERS = (
+    "panel", "series", "role", "run", "epoch", "learning_rate",
+    "accuracy_percent", "accuracy_low_percent", "accuracy_high_percent",
+    "asr_percent", "asr_low_percent", "asr_high_percent", "interval_drawn",
+)  # fmt: skip
+
+
+def draw(
+    metrics: pd.DataFrame,
+    *,
+    by: str = "defence",
+    column: str | None = "start_label",
+    row: str | None = None,
+    asr_below: float = 0.05,
+    ring: str = "panel",
+    intervals: str = "auto",
+    over: str | None = None,
+    accuracy: str = ACCURACY,
+    asr: str = ASR,
+    order: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    share_y: bool = True,
+    width: float = style.WIDTH,
+    panel_height: float | None = None,
+    under: pd.DataFrame | None = None,
+) -> Figure:
+    """Draw the scatter.
+
+    Args:
+        metrics: The tidy table; cleaning runs are drawn from epoch 1 on.
+        by: What the markers tell apart: any column, e.g. ``learning_rate``, ``objective.ssl``.
+        column: What the panels differ in; panels wrap into lines unless there is a ``row``.
+        row: What lines of panels differ in.
+        asr_below: The low ASR (a fraction) that the band and the ring are about.
+        ring: Ring the best of each ``panel``, of each ``group`` in a panel, or ``none``.
+        intervals: 95 % intervals of ``all`` points, of the ``marked`` ones (stars and rings), of
+            ``none``; ``auto``: of all that are few enough and wide enough to be seen.
+        over: A column such as ``seed`` to take means and intervals over.
+        accuracy: The column of accuracies.
+        asr: The column of ASRs.
+        order: Values of ``by`` in the order of the legend.
+        labels: Words for columns and values.
+        share_y: All panels have the same scale.
+        width: Inches of the figure.
+        panel_height: Inches of a panel.
+        under: Another tidy table, drawn pale beneath in the panels of the same name.
+
+    Raises:
+        StepError: An option's value is none of those there are, or there is nothing to draw.
+    """
+    _check(ring, RINGS, "ring")
+    _check(intervals, INTERVALS, "intervals")
+    table = points(metrics, accuracy, asr, over)
+    cleaned, starts = cleaned_models(table), start_models(table)
+    texts, names, numeric = levels(cleaned, by, labels, order)
+    cleaned = cleaned.assign(series=texts)
+    looks = style.looks(names, ordered=numeric)
+    panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
+    beneath = _beneath(under, accuracy, asr, (column, row, labels))
+    numbers = []
+    for panel in panels:
+        shown = cleaned.loc[panel.rows]
+        marked = starts[starts["start"].isin(shown["start"])]
+        ringed = _ringed(shown, ring, asr_below)
+        drawn = pd.concat([
+            beneath.get(panel.name, shown.iloc[:0]).assign(role="under"),
+            shown.assign(role="cleaned"),
+            marked.assign(role="start", series=""),
+            shown.loc[ringed].assign(role="best"),
+        ])  # fmt: skip
+        drawn = drawn.assign(interval_drawn=_with_interval(drawn, intervals), panel=panel.name)
+        marks.asr_axis(panel.axes, asr_below)
+        _draw_points(panel.axes, drawn, looks)
+        marks.star(panel.axes, drawn[drawn["role"] == "start"])
+        marks.ring(panel.axes, drawn[drawn["role"] == "best"])
+        panels.heading(panel, _note(shown, best_below(shown, asr_below), asr_below, by))
+        numbers.append(drawn)
+    if under is not None and not any((n["role"] == "under").any() for n in numbers):
+        raise StepError("no panel of the metrics has the name of one of the metrics laid under")
+    marks.fit_y([panel.axes for panel in panels], numbers, share_y)
+    panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
+    panels.figure.numbers = _numbers(pd.concat(numbers))
+    _legend(panels, looks, ring, asr_below, column_text(by, labels))
+    return panels.figure
+
+
+def _check(value: str, there: Sequence[str], option: str) -> None:
+    if value not in there:
+        raise StepError(f"the option {option!r} is {value!r}; it must be {', '.join(there)}")
+
+
+def _ringed(shown: pd.DataFrame, ring: str, asr_below: float) -> list[Any]:
+    groups = {"none": [], "panel": [shown], "group": [g for _, g in shown.groupby("series")]}
+    found = [best_below(group, asr_below) for group in groups[ring]]
+    return [label for label in found if label is not None]
+
+
+def _with_interval(drawn: pd.DataFrame, intervals: str) -> pd.Series:
+    own = drawn["role"] != "under"
+    marked = drawn["role"].isin(["start", "best"])
+    if intervals in ("none", "all", "marked"):
+        return {"none": own & False, "all": own, "marked": marked}[intervals]
+    few = (drawn["role"] == "cleaned").sum() <= _FEW
+    half = (drawn["accuracy_high"] - drawn["accuracy_low"]) / 2
+    return (own if few else marked) & (half[own].max() > _VISIBLE)
+
+
+def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    cleaned = drawn[drawn["role"] == "cleaned"]
+    dense = len(cleaned) > _DENSE
+    beneath = drawn[drawn["role"] == "under"]
+    axes.scatter(
+        100 * beneath["asr"], 100 * beneath["accuracy"], s=5, color="#BDBDBD", linewidths=0,
+        zorder=1, gid="under",
+    )  # fmt: skip
+    for name, look in looks.items():
+        rows = cleaned[cleaned["series"] == name]
+        marks.bars(axes, rows[rows["interval_drawn"]], look.colour)
+        axes.scatter(
+            100 * rows["asr"], 100 * rows["accuracy"], s=11 if dense else 20, marker=look.marker,
+            facecolors=[look.face], edgecolors=[look.colour], linewidths=0.45 if dense else 0.7,
+            zorder=3, gid=name,
+        )  # fmt: skip
+
+
+def _note(shown: pd.DataFrame, best: Any, asr_below: float, by: str) -> str:
+    low = f"ASR < {threshold_text(asr_below)}"
+    if best is None:
+        return f"No model with {low}"
+    series = f" ({shown.loc[best, 'series']})" if by == "defence" else ""
+    return f"Best with {low}: {percent_text(shown.loc[best, 'accuracy'])}{series}"
+
+
+def _beneath(
+    under: pd.DataFrame | None, accuracy: str, asr: str, facets: Facets
+) -> dict[str, pd.DataFrame]:
+    if under is None:
+        return {}
+    models = cleaned_models(points(under, accuracy, asr)).assign(series="")
+    names = panel_names(models, *facets)
+    return {name: models.loc[rows] for line in names for name, rows in line}
+
+
+def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
+    for name in ("accuracy", "asr"):
+        for end in ("", "_low", "_high"):
+            drawn[f"{name}{end}_percent"] = 100 * drawn[name + end]
+    return drawn[list(NUMBERS)].reset_index(drop=True)
+
+
+def _legend(
+    panels: Panels, looks: dict[str, style.Look], ring: str, asr_below: float, title: str
+) -> None:
+    others = [marks.star_handle()]
+    if ring != "none":
+        others.append(marks.ring_handle(f"Best with ASR < {threshold_text(asr_below)} (shaded)"))
+    if (panels.figure.numbers["role"] == "under").any():
+        others.append(marks.under_handle())
+    panels.legend([marks.handle(name, look) for name, look in looks.items()], others, title)

@@ -1,0 +1,130 @@
+"""How all figures look: one theme, fit for a paper, readable in grey and by the colour-blind."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn
+from matplotlib.figure import Figure
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import atomic
+
+WIDTH = 6.9
+"""Inches: the text width of a two-column paper, so that 8 pt in the figure is 8 pt in print."""
+
+START = "#D62728"
+INK = "#222222"
+FAINT = "#8A8A8A"
+BAND = "#EDEDED"
+
+# Okabe and Ito's colours that keep apart in print, without their red: red is the start model.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#5B4B8A")
+_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "h")
+_LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
+MOST_LEVELS = 2 * len(_MARKERS)
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "mathtext.fontset": "dejavusans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": INK,
+    "grid.linewidth": 0.4,
+    "grid.color": "#E2E2E2",
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # text stays text
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "figure",
+}
+# No time stamp and no version: the same figure is the same bytes.
+_METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one level of a grouping is drawn: never told apart by its colour alone."""
+
+    colour: Any
+    marker: str
+    line: Any
+    filled: bool
+
+    @property
+    def face(self) -> Any:
+        """The inside of its markers: pale, so that points which overlap are seen to."""
+        return (*mpl.colors.to_rgb(self.colour), 0.85 if self.filled else 0.3)
+
+
+@contextlib.contextmanager
+def paper() -> Iterator[None]:
+    """Draw what is drawn inside in the style of all figures, whatever the user's own settings."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        seaborn.set_theme(context="paper", style="ticks", rc=_SETTINGS)
+        yield
+
+
+def looks(levels: Sequence[str], *, ordered: bool = False) -> dict[str, Look]:
+    """Return a look for each level: a marker, a line and a colour of its own.
+
+    Args:
+        levels: Their texts, in the order of the legend.
+        ordered: They are numbers: colours go from dark to light in their order.
+
+    Raises:
+        StepError: There are more levels than can be told apart.
+    """
+    if len(levels) > MOST_LEVELS:
+        raise StepError(
+            f"a figure cannot tell {len(levels)} values apart ({levels[0]}, {levels[1]}, ...); "
+            "choose another column for the figure's 'by'"
+        )
+    scale = mpl.colormaps["viridis"]
+    colours = (
+        [scale(0.85 * n / max(1, len(levels) - 1)) for n in range(len(levels))]
+        if ordered
+        else [_COLOURS[n % len(_COLOURS)] for n in range(len(levels))]
+    )
+    return {
+        level: Look(
+            colour=colours[n],
+            marker=_MARKERS[n % len(_MARKERS)],
+            line=_LINES[n % len(_LINES)],
+            filled=n >= len(_MARKERS),
+        )
+        for n, level in enumerate(levels)
+    }
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, PDF or SVG; drawn again, it is the same bytes.
+
+    Raises:
+        StepError: The suffix is of no format that can be written so.
+    """
+    path = Path(path)
+    if path.suffix not in _METADATA:
+        raise StepError(f"{path}: a figure is written as {', '.join(_METADATA)}; choose one")
+    with atomic(path) as temporary:
+        figure.savefig(temporary, metadata=_METADATA[path.suffix])

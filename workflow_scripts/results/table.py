@@ -1,0 +1,105 @@
+"""The tidy table: a row for each epoch of each run; its columns, reading and writing."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import atomic
+
+RUN_COLUMNS = ("run", "kind", "start", "start_label", "defence", "learning_rate")
+METRIC_COLUMNS = (
+    "epoch", "step", "samples_seen", "train_loss",
+    "top1", "top3", "top5", "top10",
+    "asr_top1", "asr_top3", "asr_top5", "asr_top10", "triggered_top1",
+)  # fmt: skip
+TIMING_COLUMNS = ("seconds", "samples_per_second")
+COUNT_COLUMNS = ("images", "asr_images")
+FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *METRIC_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS))
+
+_TEXT = ("run", "kind", "start", "start_label", "defence")
+
+
+def order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame`` with its columns in their one order, those that vary after the fixed six.
+
+    Columns of the tidy table that ``frame`` lacks are added, empty; texts are never missing.
+    """
+    varied = [c for c in frame.columns if c not in FIXED_COLUMNS]
+    columns = [*RUN_COLUMNS, *varied, *METRIC_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS]
+    frame = frame.reindex(columns=columns).reset_index(drop=True)
+    for column in _TEXT:
+        frame[column] = frame[column].fillna("").astype("string")
+    for column in ("epoch", "step", "samples_seen", *COUNT_COLUMNS):
+        frame[column] = pd.to_numeric(frame[column]).astype("Int64")
+    numbers = set(METRIC_COLUMNS) | set(TIMING_COLUMNS) | {"learning_rate"}
+    for column in numbers - {"epoch", "step", "samples_seen"}:
+        frame[column] = pd.to_numeric(frame[column]).astype("float64")
+    return frame
+
+
+def varied_columns(frame: pd.DataFrame) -> list[str]:
+    """Return what else varies between the runs of a tidy table: spec keys such as ``seed``."""
+    return [c for c in frame.columns if c not in FIXED_COLUMNS]
+
+
+def stem(path: Path) -> Path:
+    """Return ``path`` without the suffix of a file format, so that others can take its place."""
+    formats = {".parquet", ".csv", ".html", ".md", ".json"}
+    return path.with_suffix("") if path.suffix in formats else path
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write ``<path>.parquet`` and ``<path>.csv``, each whole or not at all."""
+    with atomic(f"{path}.parquet") as temporary:
+        frame.to_parquet(temporary, index=False, compression="zstd")
+    write_csv(f"{path}.csv", frame)
+
+
+def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a CSV file whose numbers read back as the very same doubles."""
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_csv(path: Path, columns: tuple[str, ...], text: tuple[str, ...] = _TEXT) -> pd.DataFrame:
+    """Read a CSV file that must have ``columns``; ``text`` columns are strings, "" if empty.
+
+    Raises:
+        StepError: There is no such file, it is empty, or a column is missing.
+    """
+    if not path.is_file():
+        raise StepError(f"{path} does not exist; build it first")
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(text, "string"))
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise StepError(f"{path} is not a CSV table ({error}); build it again") from error
+    _check_columns(path, frame, columns)
+    for column in set(text) & set(frame.columns):
+        frame[column] = frame[column].fillna("")
+    return frame
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a tidy table (``metrics.parquet``).
+
+    Raises:
+        StepError: There is no such file, it has no rows, or it is no tidy table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StepError(f"{path} does not exist; collect the metrics of the runs first")
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise StepError(f"{path} is not a Parquet table ({error}); collect it again") from error
+    _check_columns(path, frame, (*RUN_COLUMNS, "epoch", "top1", "asr_top1", *COUNT_COLUMNS))
+    if frame.empty:
+        raise StepError(f"{path} holds no epoch of any run; does the experiment have runs?")
+    return frame
+
+
+def _check_columns(path: Path, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise StepError(f"{path} has no column {', '.join(missing)}; build it again")
