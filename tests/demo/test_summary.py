@@ -1,0 +1,37 @@
+"""What the demo says at its end."""
+
+import pandas as pd
+
+from workflow_scripts.demo.summary import main
+from workflow_scripts.results.table import order, write_csv, write_table
+
+
+def test_summary_names_starts_best_models_and_files(tmp_path, capsys):
+    folder = tmp_path / "experiments" / "main"
+    rows = [
+        ("pre-1", "pretraining", "a", "MMCL", "", 1, 0.61, 0.93),
+        ("pre-1", "pretraining", "a", "MMCL", "", 2, 0.62, 0.94),
+        ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 0, 0.62, 0.94),
+        ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 1, 0.66, 0.04),
+    ]
+    columns = ["run", "kind", "start", "start_label", "defence", "epoch", "top1", "asr_top1"]
+    metrics = order(pd.DataFrame(rows, columns=columns).assign(images=100, asr_images=97))
+    write_table(folder / "metrics", metrics)
+    best = pd.DataFrame(
+        [["a", "cleanclip", 0.05, 0.66, 0.04, "clean-1", 1, 0.001, 1],
+         ["a", "cleanclip", 0.10, 0.77, 0.08, "clean-1", 1, 0.001, 1],
+         ["a", "mmcl", 0.05, None, None, None, None, None, 1]],
+        columns=["start", "defence", "asr_below", "accuracy", "asr", "run", "epoch",
+                 "learning_rate", "models"],
+    )  # fmt: skip
+    write_csv(folder / "best.csv", best)
+    (folder / "scatter.png").touch()
+    main(["--results", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["MMCL,", "poisoned", "62.0%", "94.0%"]
+    assert lines[2].split()[3:5] == ["66.0%", "4.0%"]
+    assert lines[2].endswith("learning rate 0.001, epoch 1")
+    assert lines[3].endswith("no such model")
+    assert "77.0%" not in "".join(lines)
+    assert any(line.startswith(f"  {folder / 'scatter.png'}") for line in lines)
+    assert len(lines) < 20
