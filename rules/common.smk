@@ -82,6 +82,26 @@ def options(declared):
     ]
 
 
+def list_options(source):
+    """Return how a source's URL list is to be read."""
+    declared = {k: v for k, v in config["sources"][source].items() if k != "world"}
+    return declared | {"columns": ",".join(declared["columns"])}
+
+
+def world_files(source):
+    """Return what the demo's server serves, if the source is the demo's."""
+    world = config["sources"][source]["world"]
+    return [f"{world}/list.csv", f"{world}/images.tar"] if world else []
+
+
+def server(source):
+    """Return what stands before a command that downloads: nothing, or the demo's own server."""
+    world = config["sources"][source]["world"]
+    return (
+        f"python -m workflow_scripts.demo.server --world {shlex.quote(world)} --" if world else ""
+    )
+
+
 def dataset_manifest(attack):
     """Return the unpoisoned manifest that an attack, given by its id, poisons."""
     return f"<results>/datasets/{PLAN.attacks[attack]['dataset']}/manifest.parquet"

@@ -4,7 +4,8 @@
 
 rule url_list:
     input:
-        lambda w: made_here(config["sources"][w.source]["list"]),
+        world=lambda w: world_files(w.source),
+        list=lambda w: made_here(config["sources"][w.source]["list"]),
     output:
         report="<results>/sources/{source}/urls.json",
         parts=directory("<results>/sources/{source}/parts"),
@@ -19,18 +20,17 @@ rule url_list:
         **NEEDS["url_list"],
     params:
         folder=subpath(output.report, parent=True),
-        options=lambda w: options(
-            config["sources"][w.source]
-            | {"columns": ",".join(config["sources"][w.source]["columns"])}
-        ),
+        serve=lambda w: server(w.source),
+        options=lambda w: options(list_options(w.source)),
     shell:
-        "python -m workflow_scripts.data.urls {params.options:q} --output {params.folder}"
+        "{params.serve} python -m workflow_scripts.data.urls {params.options:q} --output {params.folder}"
         " > {log} 2>&1"
 
 
 rule download:
     input:
-        "<results>/sources/{source}/parts",
+        parts="<results>/sources/{source}/parts",
+        world=lambda w: world_files(w.source),
     output:
         directory("<results>/sources/{source}/shards/{part}"),
     log:
@@ -43,10 +43,11 @@ rule download:
     resources:
         **NEEDS["download"],
     params:
+        serve=lambda w: server(w.source),
         image_size=config["image_size"],
         options=options({k: v for k, v in config["download"].items() if k != "min_size"}),
     shell:
-        "python -m workflow_scripts.data.download --part {input}/{wildcards.part}.parquet"
+        "{params.serve} python -m workflow_scripts.data.download --part {input.parts}/{wildcards.part}.parquet"
         " --output {output} --image-size {params.image_size} --processes {threads}"
         " {params.options:q} > {log} 2>&1"
 
