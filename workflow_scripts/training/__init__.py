@@ -1,0 +1,1 @@
+"""One trainer for pre-training and cleaning, and the evaluation that both share."""

@@ -1,0 +1,113 @@
+"""Checkpoints: written whole or not at all, the last few kept, a damaged one passed over."""
+
+import fcntl
+import pickle
+import re
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import atomic, sha256
+
+_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.pt")
+
+
+def save_tensors(content: Any, path: Path) -> None:
+    """Write tensors and plain values by ``torch.save``.
+
+    Raises:
+        StepError: The file could not be written; PyTorch does not say why.
+    """
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        raise StepError(f"{path.parent} could not be written to; is the disk full?") from error
+
+
+class Checkpoints:
+    """The checkpoints of one run, in a folder of their own.
+
+    A file's name carries its step and the start of its SHA-256, so that one rename makes it
+    valid, and flipped bits are noticed, which PyTorch's own format lets pass.
+    """
+
+    def __init__(self, folder: str | Path, keep: int):
+        self.folder, self.keep = Path(folder), keep
+
+    def save(self, step: int, content: dict[str, Any]) -> None:
+        """Write a checkpoint of tensors and plain values, and drop the oldest beyond ``keep``."""
+        whole = self.folder / "unnamed.pt"
+        with atomic(whole) as temporary:
+            save_tensors(content, temporary)
+        whole.rename(self.folder / f"step-{step:09d}-{sha256(whole)[:16]}.pt")
+        for old in self.files()[self.keep :]:
+            old.unlink()
+
+    def files(self) -> list[Path]:
+        """Return the checkpoint files, the newest first."""
+        there = self.folder.glob("step-*.pt") if self.folder.is_dir() else []
+        return sorted((f for f in there if _NAME.fullmatch(f.name)), reverse=True)
+
+    def newest(self) -> tuple[int, dict[str, Any]] | None:
+        """Return step and content of the newest checkpoint that is whole, or None.
+
+        Warns on stderr of each damaged one.
+        """
+        for file in self.files():
+            step = int(_NAME.fullmatch(file.name)[1])
+            content = self._read(file)
+            if content is not None:
+                return step, content
+        return None
+
+    def read(self, step: int) -> dict[str, Any]:
+        """Return the content of the checkpoint of a step that another process found whole."""
+        for file in self.files():
+            if int(_NAME.fullmatch(file.name)[1]) == step:
+                content = self._read(file)
+                if content is not None:
+                    return content
+        raise StepError(f"the checkpoint of step {step} in {self.folder} cannot be read here")
+
+    def clear(self) -> None:
+        """Remove them all: the run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _read(file: Path) -> dict[str, Any] | None:
+        try:
+            if not sha256(file).startswith(_NAME.fullmatch(file.name)[2]):
+                raise ValueError("its content is not what was written")
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except (OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
+            reason: object = error
+        except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            reason = error
+        print(f"warning: checkpoint {file} is passed over: {reason}", file=sys.stderr)
+        return None
+
+
+def lock(folder: Path) -> TextIO:
+    """Make this process the only one to train in ``folder``, for as long as the file is open.
+
+    The operating system (or the file server) holds the lock, so that it ends with its holder
+    whatever happens, and no clock takes part.
+
+    Raises:
+        StepError: Another process is training there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StepError(
+            f"another process is training in {folder}; wait for it, or end it (squeue, ps)"
+        ) from error
+    return file

@@ -1,0 +1,54 @@
+"""The embeddings of all training images, for loss terms that look at the whole set."""
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.objective import LossOfBatch
+from workflow_scripts.training.pairs import Images, as_is, fit, unwrapped
+
+
+class _Originals(Dataset):
+    def __init__(self, images: Images, size: int):
+        self.images, self.size = images, size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, rows: list[int]) -> "tuple[list[int], Tensor] | StepError":
+        try:
+            return rows, torch.stack([fit(self.images[row], self.size) for row in rows])
+        except StepError as error:
+            return error
+
+
+@torch.no_grad()
+def embed_images(
+    encoder: LossOfBatch, images: Images, size: int, batch_size: int, workers: int
+) -> Tensor:
+    """Return float32 [rows, d], unit norm, on every process; each embeds its share of the rows.
+
+    Args:
+        encoder: The model, put into evaluation mode for the time being.
+        images: The training images.
+        size: Side of the model's input in pixels.
+        batch_size: Images at once.
+        workers: Loader processes.
+    """
+    world, was_training = encoder.world, encoder.training
+    world.share_buffers(encoder.model)
+    encoder.eval()
+    rows = list(range(world.rank, len(images), world.size))
+    loader = DataLoader(
+        _Originals(images, size),
+        batch_sampler=[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)],
+        collate_fn=as_is,
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
+    everything = torch.zeros(len(images), encoder.embed_dim, device=world.device)
+    for numbers, batch in unwrapped(loader):
+        everything[numbers] = encoder.embed_images(batch.to(world.device))
+    encoder.train(was_training)
+    return world.sum(everything)

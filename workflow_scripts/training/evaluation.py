@@ -1,0 +1,310 @@
+"""Zero-shot accuracy and attack success rate of a model.
+
+By hand, for a checkpoint of your own (of this trainer or of open_clip's):
+
+    python -m workflow_scripts.training.evaluation --model RN50 --checkpoint my.pt \
+        --evaluation results/evaluation/imagenet --root results --attack spec.json
+"""
+
+import argparse
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import read_json, write_json
+from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.poison.trigger import load_trigger
+from workflow_scripts.training import models
+from workflow_scripts.training.distributed import World, join
+from workflow_scripts.training.objective import LossOfBatch, Objective
+from workflow_scripts.training.pairs import Images, as_is, fit, unwrapped
+from workflow_scripts.training.spec import ModelSpec
+from workflow_scripts.training.stopping import Stop
+
+TOP = (1, 3, 5, 10)
+_CACHE_BYTES = 256 << 20
+_PROMPTS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Integer counts over the whole evaluation set, and the fractions that they make.
+
+    ``accuracy[k]`` of ``images`` clean images have their class among the k nearest;
+    ``success[k]`` of ``asr_images`` triggered images, those whose true class is not the target,
+    have the target among the k nearest; ``recognised`` of them have their true class first.
+    """
+
+    images: int
+    asr_images: int
+    accuracy: dict[int, int]
+    success: dict[int, int]
+    recognised: int
+
+    def fractions(self) -> dict[str, float]:
+        """Return top1..., asr_top1... and triggered_top1 in 0..1."""
+        return {
+            **{f"top{k}": n / self.images for k, n in self.accuracy.items()},
+            **{f"asr_top{k}": n / self.asr_images for k, n in self.success.items()},
+            "triggered_top1": self.recognised / self.asr_images,
+        }
+
+
+class _Views(Dataset):
+    """Batches of an evaluation set: each image decoded once, as it is and triggered."""
+
+    def __init__(self, folder: Path, root: str | Path, attack: dict, size: int, target: int):
+        frame = read_manifest(folder / "manifest.parquet")
+        if "label" not in frame:
+            raise StepError(f"the manifest of {folder} has no labels: it is no evaluation set")
+        self.images = Images(frame, root)
+        self.labels = frame["label"].to_numpy(np.int64)
+        self._keys = frame["key"]
+        self._trigger = load_trigger(attack)
+        self._size, self._target = size, target
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, rows: list[int]) -> "tuple[Tensor, ...] | StepError":
+        try:
+            pictures = [self.images[row] for row in rows]
+        except StepError as error:
+            return error
+        labels = torch.from_numpy(self.labels[rows])
+        attacked = [i for i, row in enumerate(rows) if self.labels[row] != self._target]
+        triggered = [self._trigger(pictures[i], str(self._keys.iat[rows[i]])) for i in attacked]
+        return (
+            torch.stack([fit(picture, self._size) for picture in pictures]),
+            labels,
+            _stack([fit(image, self._size) for image in triggered], self._size),
+            labels[attacked],
+        )
+
+
+def _stack(images: list[Tensor], size: int) -> Tensor:
+    return torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8)
+
+
+class Evaluator:
+    """Evaluates a model again and again on one set and one attack.
+
+    The set is shared among the processes, each image on one of them, and counts are added up as
+    integers. Small sets stay in memory, already triggered.
+
+    Args:
+        folder: Folder with ``manifest.parquet`` and ``classes.json``.
+        root: Results root that the manifest's tars are relative to.
+        attack: Attack spec.
+        model: Name or config, for the tokenizer.
+        size: Side of the model's input in pixels.
+        context_length: Length of the model's text input.
+        batch_size: Images at once on each process.
+        workers: Loader processes; 0 loads in this one.
+        world: The processes.
+        stop: Looked at between batches.
+
+    Raises:
+        StepError: The target is no class, or the set is broken.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        root: str | Path,
+        attack: dict,
+        model: ModelSpec,
+        size: int,
+        context_length: int,
+        batch_size: int,
+        workers: int,
+        world: World,
+        stop: Stop | None = None,
+    ):
+        classes = read_json(Path(folder) / "classes.json")
+        self.classes, self.templates = classes["classes"], classes["templates"]
+        self.target = target_label(attack["target"], self.classes)
+        self._views = _Views(Path(folder), root, attack, size, self.target)
+        self._check(folder)
+        self._world, self._stop = world, stop
+        rows = list(range(world.rank, len(self._views), world.size))
+        self._loader = DataLoader(
+            self._views,
+            batch_sampler=[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)],
+            collate_fn=as_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=world.device.type == "cuda" and workers > 0,
+            generator=torch.Generator(),
+        )
+        self._cached: list | None = None
+        self._fits_memory = 2 * 3 * size**2 * len(rows) <= _CACHE_BYTES
+        self._tokens = self._tokenize(model, context_length)
+
+    def _check(self, folder: str | Path) -> None:
+        labels = self._views.labels
+        if not len(labels):
+            raise StepError(f"the evaluation set {folder} has no images")
+        if labels.min() < 0 or labels.max() >= len(self.classes):
+            raise StepError(f"{folder} has labels beyond its {len(self.classes)} classes")
+        if (labels == self.target).all():
+            raise StepError(f"all images of {folder} are of the target class: no ASR can be had")
+
+    def _tokenize(self, model: ModelSpec, context_length: int) -> Tensor:
+        """Return this process's share of the prompts, int64 [classes, templates, length]."""
+        mine = self.classes[self._world.rank :: self._world.size]
+        texts = [t.replace("{c}", name) for name in mine for t in self.templates]
+        if not texts:
+            return torch.empty(0, len(self.templates), context_length, dtype=torch.int64)
+        tokens = models.tokenizer(model, context_length)(texts).long()
+        return tokens.view(len(mine), len(self.templates), -1)
+
+    @torch.no_grad()
+    def classifier(self, encoder: LossOfBatch) -> Tensor:
+        """Return float32 [classes, d]: the mean text embedding of each class, of unit norm."""
+        world = self._world
+        tokens = self._tokens
+        if models.reads_causally(encoder.model) and tokens.numel():
+            tokens = tokens[..., : int(tokens.argmax(-1).max()) + 1]
+        parts = tokens.flatten(0, 1).split(_PROMPTS_AT_ONCE)
+        embedded = torch.cat([encoder.embed_texts(part.to(world.device)) for part in parts])
+        own = embedded.view(len(tokens), len(self.templates), embedded.shape[-1]).mean(1)
+        weights = torch.zeros(len(self.classes), embedded.shape[-1], device=world.device)
+        weights[world.rank :: world.size] = F.normalize(own, dim=-1)
+        return world.sum(weights)
+
+    @torch.no_grad()
+    def __call__(self, encoder: LossOfBatch) -> Scores:
+        """Evaluate; the model's mode (training or not) is as before afterwards."""
+        was_training = encoder.training
+        encoder.eval()
+        weights = self.classifier(encoder)
+        # images, asr_images, recognised, then accuracy and success for each k
+        counts = torch.zeros(3 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
+        for batch in self._batches():
+            if self._stop is not None and self._stop.reason:
+                raise StepError(f"stopped by {self._stop.reason} while evaluating; run again")
+            clean, labels, triggered, true = (t.to(self._world.device) for t in batch)
+            target = torch.full_like(true, self.target)
+            found = _hits(encoder, clean, weights, labels)
+            fooled = _hits(encoder, triggered, weights, target)
+            right = _hits(encoder, triggered, weights, true)[:1]
+            sizes = torch.tensor([len(labels), len(true)], device=counts.device)
+            counts += torch.cat([sizes, right, found, fooled])
+        encoder.train(was_training)
+        images, asr_images, recognised, *rest = self._world.sum(counts).tolist()
+        accuracy, success = rest[: len(TOP)], rest[len(TOP) :]
+        return Scores(
+            images,
+            asr_images,
+            dict(zip(TOP, accuracy, strict=True)),
+            dict(zip(TOP, success, strict=True)),
+            recognised,
+        )
+
+    def _batches(self) -> Iterator[tuple[Tensor, ...]]:
+        if self._cached is not None:
+            yield from self._cached
+            return
+        kept = []
+        hide = not self._world.leads
+        for batch in tqdm(
+            unwrapped(self._loader), "evaluation", len(self._loader), mininterval=5, disable=hide
+        ):
+            if self._fits_memory:
+                kept.append(batch)
+            yield batch
+        self._cached = kept if self._fits_memory else None
+
+
+def _hits(encoder: LossOfBatch, images: Tensor, weights: Tensor, wanted: Tensor) -> Tensor:
+    """Return int64 [len(TOP)]: for how many images the wanted class is among the k nearest."""
+    if not len(images):
+        return torch.zeros(len(TOP), dtype=torch.int64, device=weights.device)
+    similarity = encoder.embed_images(images) @ weights.T
+    nearest = similarity.topk(min(max(TOP), len(weights)), dim=1).indices
+    hits = nearest == wanted[:, None]
+    return torch.stack([hits[:, :k].any(1).sum() for k in TOP])
+
+
+def target_label(target: str, classes: list[str]) -> int:
+    """Return the label of the target class.
+
+    Raises:
+        StepError: No class, or more than one, has this name.
+    """
+    if classes.count(target) != 1:
+        near = ", ".join(difflib.get_close_matches(target, classes, 3, 0)) or "none"
+        raise StepError(
+            f"the target {target!r} is the name of {classes.count(target)} classes of the "
+            f"evaluation set, but has to be that of one (near: {near})"
+        )
+    return classes.index(target)
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Zero-shot accuracy and attack success rate of a checkpoint of your own."
+    )
+    parser.add_argument("--model", required=True, help="open_clip's name of the model, e.g. RN50")
+    parser.add_argument("--config", help="JSON file with the model's config if open_clip lacks it")
+    parser.add_argument(
+        "--checkpoint", required=True, help="state dict, or open_clip's {'state_dict': ...}"
+    )
+    parser.add_argument("--evaluation", required=True, help="folder of the evaluation set")
+    parser.add_argument("--root", required=True, help="results root of the set's tars")
+    parser.add_argument("--attack", required=True, help="attack spec (JSON)")
+    parser.add_argument("--output", help="JSON file for the result")
+    parser.add_argument("--batch-size", type=int, required=True, help="images at once")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Evaluate a checkpoint and print the result."""
+    options = _options().parse_args(arguments)
+    world = join(options.device, timeout_minutes=10)
+    spec = models.spec_from_options(options.model, options.config)
+    model = models.create(spec)
+    weights = models.without_module_prefix(models.read_weights(options.checkpoint))
+    models.load(model, weights, options.checkpoint)
+    encoder = LossOfBatch(model.to(world.device), Objective({}, 0), world, False)
+    evaluator = Evaluator(
+        folder=options.evaluation,
+        root=options.root,
+        attack=read_json(options.attack),
+        model=spec,
+        size=models.image_size(model),
+        context_length=model.context_length,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        world=world,
+    )
+    scores = evaluator(encoder)
+    if world.leads:
+        _show(scores, evaluator.classes[evaluator.target])
+        if options.output:
+            counts = {"images": scores.images, "asr_images": scores.asr_images}
+            write_json(options.output, {**counts, **scores.fractions()})
+    world.leave()
+
+
+def _show(scores: Scores, target: str) -> None:
+    print(f"{scores.images} images, {scores.asr_images} of them not of the target {target!r}")
+    for name, value in scores.fractions().items():
+        print(f"{name:>15} {100 * value:6.2f} %")
+
+
+if __name__ == "__main__":
+    run_step(main)

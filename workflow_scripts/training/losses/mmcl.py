@@ -1,0 +1,13 @@
+"""MMCL: image against text, as CLIP is trained (Radford et al., 2021)."""
+
+from torch import Tensor
+
+from workflow_scripts.training.losses._term import Features, LossTerm, contrast
+
+
+class Loss(LossTerm):
+    """( CE(s I Tᵀ) + CE(s T Iᵀ) ) / 2."""
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the loss of a global batch."""
+        return contrast(features.images, features.texts, features.scale)

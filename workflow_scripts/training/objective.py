@@ -1,0 +1,190 @@
+"""The loss of a batch: the model's embeddings, gathered once, through a weighted sum of terms."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.plugins import load_variant
+from workflow_scripts.common.seeds import seed_for
+from workflow_scripts.training.distributed import World
+from workflow_scripts.training.losses._term import Features, LossTerm
+from workflow_scripts.training.models import embed_dim, encode_text, normalization
+from workflow_scripts.training.pairs import Batch
+
+LOSSES = "workflow_scripts.training.losses"
+
+
+class Objective(nn.Module):
+    """The weighted sum of loss terms that a run spec names.
+
+    Args:
+        terms: Name of a variant -> weight, or -> {"weight": ..., options of the term}.
+        embed_dim: Length of an embedding.
+
+    Raises:
+        StepError: There is no such term, or it has no such option.
+    """
+
+    def __init__(self, terms: dict, embed_dim: int):
+        super().__init__()
+        self.weights: list[float] = []
+        self.terms = nn.ModuleList()
+        for name, value in terms.items():
+            options = dict(value) if isinstance(value, dict) else {"weight": value}
+            weight = options.pop("weight", None)
+            if isinstance(weight, bool) or not isinstance(weight, int | float):
+                raise StepError(f"the weight of loss term {name!r} has to be a number: {value!r}")
+            self.weights.append(float(weight))
+            self.terms.append(_make_term(name, options, embed_dim))
+
+    @property
+    def uses_augmented(self) -> bool:
+        """Whether a term asks for the augmented views."""
+        return any(term.uses_augmented for term in self.terms)
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the scalar loss of a global batch."""
+        losses = (w * t(features) for w, t in zip(self.weights, self.terms, strict=True))
+        return sum(losses, start=torch.zeros((), device=features.images.device))
+
+
+def _make_term(name: str, options: dict, embed_dim: int) -> LossTerm:
+    kind = getattr(load_variant(LOSSES, name), "Loss", None)
+    if kind is None or not issubclass(kind, LossTerm):
+        raise StepError(f"the loss term {name} has no class Loss(LossTerm)")
+    known = [p for p in inspect.signature(kind).parameters if p != "embed_dim"]
+    for option in options:
+        if option not in known:
+            there = ", ".join(known) or "none"
+            raise StepError(f"loss term {name} has no option {option!r} (there are: {there})")
+    return kind(embed_dim=embed_dim, **options)
+
+
+class LossOfBatch(nn.Module):
+    """From a process's own pairs to the loss of the global batch.
+
+    One forward call of it is one step, so that DistributedDataParallel can wrap it and averages
+    the gradients of all parameters, those of the loss terms included.
+
+    The augmented views go through the towers in forward calls of their own, as published: batch
+    norm then normalises the originals and the augmented images each by their own statistics.
+
+    Whatever is random in a step (dropout, a loss term) is drawn from generators seeded by
+    ``step_seed``, which the trainer sets, so that no state of theirs outlives a step.
+    """
+
+    step_seed = 0
+
+    def __init__(self, model: nn.Module, objective: Objective, world: World, amp: bool):
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.world, self._amp = world, amp
+        self.embed_dim = embed_dim(model)
+        mean, std = normalization(model)
+        self.register_buffer("_mean", mean, persistent=False)
+        self.register_buffer("_std", std, persistent=False)
+
+    def forward(
+        self, batch: Batch, rows: Tensor | None, upstream: Tensor | None = None, part: int = 0
+    ) -> Tensor:
+        """Return the loss; or with ``upstream``, what has this gradient at the embeddings.
+
+        Args:
+            batch: This process's pairs, on its device.
+            rows: int64 [global n], the manifest's rows of the global batch.
+            upstream: float32 [n, views * d], the loss's gradient at :meth:`embed`'s result.
+            part: Number of the micro-batch.
+        """
+        embeddings = self.embed(batch, part)
+        if upstream is None:
+            return self.loss(self.world.gather(embeddings), rows)
+        # Nought times the others: their gradients exist already, and a process group waits
+        # for every parameter to take part.
+        others = [self.model.logit_scale, *self.objective.parameters()]
+        return (embeddings * upstream).sum() + 0 * sum(p.sum() for p in others)
+
+    def embed(self, batch: Batch, part: int = 0) -> Tensor:
+        """Return float32 [n, views * d]: images, texts, augmented images, augmented texts."""
+        torch.manual_seed(seed_for(self.step_seed, "towers", self.world.rank, part))
+        views = [self.embed_images(batch.images), self.embed_texts(batch.texts)]
+        if batch.augmented_images is not None:
+            views += [
+                self.embed_images(batch.augmented_images),
+                self.embed_texts(batch.augmented_texts),
+            ]
+        return torch.cat(views, dim=1)
+
+    def loss(self, embeddings: Tensor, rows: Tensor | None) -> Tensor:
+        """Return the loss of a global batch from the embeddings of all its views."""
+        views = embeddings.chunk(4 if self.objective.uses_augmented else 2, dim=1)
+        images, texts, *augmented = views
+        first, second = augmented or (None, None)
+        scale = self.model.logit_scale.exp()
+        # The same on every process: the gather's gradient relies on equal losses.
+        torch.manual_seed(seed_for(self.step_seed, "terms"))
+        return self.objective(Features(images, texts, first, second, scale, rows))
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Return float32 unit-norm [n, d] of uint8 [n, 3, S, S]."""
+        x = (images.float() / 255 - self._mean) / self._std
+        if x.device.type == "cuda":
+            x = x.contiguous(memory_format=torch.channels_last)
+        with self._autocast(x.device):
+            return F.normalize(self.model.encode_image(x).float(), dim=-1)
+
+    def embed_texts(self, tokens: Tensor) -> Tensor:
+        """Return float32 unit-norm [n, d] of int64 tokens [n, length]."""
+        with self._autocast(tokens.device):
+            return F.normalize(encode_text(self.model, tokens).float(), dim=-1)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self._amp)
+
+
+def accumulate(
+    module: LossOfBatch, wrapped: nn.Module, batch: Batch, rows: Tensor | None, parts: int
+) -> Tensor:
+    """Backward pass of the whole global batch in ``parts`` micro-batches; return the loss.
+
+    As GradCache does (Gao et al., 2021): embed all without gradients, take the loss's gradient at
+    the embeddings, then embed each part again and hand its share of that gradient on. Exact but
+    for batch norm, whose statistics become those of the micro-batches.
+
+    Args:
+        module: The step's own module.
+        wrapped: The same, wrapped for several processes or not.
+        batch: This process's pairs.
+        rows: As for :class:`LossOfBatch`.
+        parts: Number of micro-batches.
+    """
+    pieces = batch.parts(parts)
+    with torch.no_grad(), _frozen_statistics(module):
+        cached = [module.embed(piece, number) for number, piece in enumerate(pieces)]
+    leaf = torch.cat(cached).requires_grad_()
+    loss = module.loss(module.world.gather(leaf), rows)
+    loss.backward()
+    shares = leaf.grad.split([len(piece) for piece in pieces])
+    for number, (piece, share) in enumerate(zip(pieces, shares, strict=True)):
+        last = number == parts - 1
+        alone = last or wrapped is module
+        with contextlib.nullcontext() if alone else wrapped.no_sync():
+            wrapped(piece, rows, share, number).backward()
+    return loss.detach()
+
+
+@contextlib.contextmanager
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep batch norm's running statistics from moving twice in one step."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

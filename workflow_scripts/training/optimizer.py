@@ -1,0 +1,121 @@
+"""AdamW's parameter groups, the learning rate of a step, and a start model's optimiser state."""
+
+import math
+
+import torch
+from torch import nn
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.spec import OptimizerSpec
+
+MAX_LOGIT_SCALE = math.log(100)
+
+
+def make_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
+    """Return AdamW over the module's trainable parameters.
+
+    Weight decay is for weights only, that is for parameters of two dimensions and more: norms,
+    biases and logit_scale have fewer.
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [(n, p) for n, p in named if p.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [(n, p) for n, p in named if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    # fused: one kernel for all parameters, also on the CPU.
+    return torch.optim.AdamW(
+        groups, lr=spec.learning_rate, betas=tuple(spec.betas), eps=spec.eps, fused=True
+    )
+
+
+def learning_rate(step: int, base: float, warmup_steps: int, total_steps: int) -> float:
+    """Return the rate of a step: linear warm-up, then cosine to zero, as published.
+
+    ``base * (step + 1) / warmup`` while step < warmup, then half a cosine over what remains. A
+    run shorter than its warm-up ends before it reaches the base rate.
+    """
+    if step < warmup_steps:
+        return base * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    return base * (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def clamp_logit_scale(model: nn.Module) -> None:
+    """Keep the temperature where CLIP keeps it: logit_scale in [0, ln 100]."""
+    model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    """Drop the optimiser's state of parameters, as if they were new."""
+    for parameter in parameters:
+        optimizer.state.pop(parameter, None)
+
+
+def _names(state_dict: dict) -> list[str]:
+    return [name for group in state_dict["param_groups"] for name in group["param_names"]]
+
+
+def carry_over(optimizer: torch.optim.Optimizer, start: dict, path: str) -> None:
+    """Take the moments of a start model's optimiser over, and none of its other numbers.
+
+    Parameters are matched by name. Those of loss terms may come and go (a clustering head); the
+    model's have to be the same.
+
+    Args:
+        optimizer: The new run's optimiser, changed in place.
+        start: ``state_dict`` of the optimiser that made the start model.
+        path: Where it came from, for the message.
+
+    Raises:
+        StepError: It belongs to another model.
+    """
+    own = optimizer.state_dict()
+    try:
+        names, states = _names(start), start["state"]
+    except (KeyError, TypeError) as error:
+        raise StepError(f"{path} is not an optimiser's state") from error
+    there = {name: states[number] for number, name in enumerate(names) if number in states}
+    state = {}
+    for number, (name, parameter) in enumerate(_named(optimizer)):
+        moments = there.get(name)
+        fits = moments is not None and moments["exp_avg"].shape == parameter.shape
+        if fits:
+            state[number] = moments
+        elif name.startswith("model."):
+            raise StepError(f"{path} has no state that fits {name}: is it of the start model?")
+    restore(optimizer, {"state": state, "param_groups": own["param_groups"]})
+
+
+def restore(optimizer: torch.optim.Optimizer, content: dict) -> None:
+    """Load an optimiser's state dict, with each moment in its parameter's memory layout."""
+    optimizer.load_state_dict(content)
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            if value.shape == parameter.shape and value.ndim:
+                moments[key] = torch.empty_like(parameter).copy_(value)
+
+
+def _named(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+    return [
+        pair
+        for group in optimizer.param_groups
+        for pair in zip(group["param_names"], group["params"], strict=True)
+    ]
+
+
+def portable_state(optimizer: torch.optim.Optimizer) -> dict:
+    """Return the optimiser's state dict as contiguous CPU tensors."""
+    content = optimizer.state_dict()
+    content["state"] = {
+        number: {key: value.detach().cpu().contiguous().clone() for key, value in moments.items()}
+        for number, moments in content["state"].items()
+    }
+    return content

@@ -1,0 +1,108 @@
+"""Where a result comes from: the content of ``run.json``."""
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workflow_scripts.common.files import sha256
+from workflow_scripts.training.distributed import World
+from workflow_scripts.training.spec import InputsSpec, RunSpec
+
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "pandas", "pyarrow")
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
+    """Return SHA-256 digests of the files that a run reads, by their role in the spec."""
+    evaluation = Path(inputs.evaluation)
+    files = {
+        "manifest": inputs.manifest,
+        "tokens": inputs.tokens,
+        "augmented": inputs.augmented,
+        "evaluation_manifest": evaluation / "manifest.parquet",
+        "evaluation_classes": evaluation / "classes.json",
+        "start": inputs.start,
+        "start_optimizer": inputs.start_optimizer,
+    }
+    return {role: sha256(file) for role, file in files.items() if file is not None}
+
+
+def code_version() -> dict[str, Any]:
+    """Return the git commit of this code and whether its tree was changed; None if unknown."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *words], cwd=here, capture_output=True, text=True, timeout=30, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+    }
+
+
+def _hardware(world: World) -> dict[str, Any]:
+    gpu = world.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(world.device) if gpu else "cpu",
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "processes": world.size,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def describe(spec: RunSpec, world: World, inputs: dict[str, str], **results: Any) -> dict[str, Any]:
+    """Return the content of ``run.json``.
+
+    Args:
+        spec: The run.
+        world: The processes.
+        inputs: As :func:`hash_inputs` returns them.
+        results: Further entries: evaluation counts, resumptions, times.
+    """
+    return {
+        "run": spec.run,
+        "finished": now(),
+        **results,
+        "code": code_version(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
+        "hardware": _hardware(world),
+        "slurm": {k: v for k, v in sorted(os.environ.items()) if k in _SLURM},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "inputs": inputs,
+        "spec": dataclasses.asdict(spec),
+    }
+
+
+_SLURM = ("SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_JOB_NODELIST", "SLURM_RESTART_COUNT")

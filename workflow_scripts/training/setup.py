@@ -1,0 +1,66 @@
+"""The model that a run starts from, ready on its device."""
+
+import inspect
+
+import torch
+from torch import nn
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.plugins import load_variant
+from workflow_scripts.common.seeds import seed_for
+from workflow_scripts.training import models
+from workflow_scripts.training.distributed import World
+from workflow_scripts.training.spec import RunSpec
+
+START_CHANGES = "workflow_scripts.training.start_changes"
+
+
+def start_model(spec: RunSpec, world: World) -> nn.Module:
+    """Return the start model: made, loaded, changed, and laid out for its device.
+
+    Raises:
+        StepError: The weights are missing or do not fit.
+    """
+    torch.manual_seed(seed_for(spec.seed, "model"))
+    start = spec.inputs.start
+    model = models.create(spec.model, pretrained=start is None)
+    if start is not None:
+        models.load(model, models.read_weights(start), start)
+    if spec.start_change is not None:
+        _change(model, spec)
+    if spec.sync_batch_norm and world.size > 1:
+        if world.device.type != "cuda":
+            raise StepError("sync_batch_norm exists on GPUs only; set it to false")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(world.device)
+    if world.device.type == "cuda":
+        model.visual.to(memory_format=torch.channels_last)
+    return model
+
+
+def _change(model: nn.Module, spec: RunSpec) -> None:
+    options = dict(spec.start_change)
+    name = options.pop("name", None)
+    if name is None:
+        raise StepError("start_change has no name")
+    change = load_variant(START_CHANGES, name).change
+    known = list(inspect.signature(change).parameters)[2:]
+    if set(options) != set(known):
+        raise StepError(
+            f"start change {name} takes the options {', '.join(known)}, not {', '.join(options)}"
+        )
+    torch.manual_seed(seed_for(spec.seed, "start_change"))
+    change(model, models.create(spec.model), **options)
+
+
+def uses_bf16(precision: str, world: World) -> bool:
+    """Return whether the towers run in bf16 autocast, and let fp32 use TF32 on a GPU.
+
+    ``auto`` is bf16 on a GPU that has it, fp32 elsewhere. With bf16 the rest, which is the loss,
+    stays in full float32.
+    """
+    gpu = world.device.type == "cuda"
+    bf16 = precision == "bf16" or (precision == "auto" and gpu and torch.cuda.is_bf16_supported())
+    if gpu:
+        torch.set_float32_matmul_precision("highest" if bf16 else "high")
+    return bf16

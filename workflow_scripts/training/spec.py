@@ -1,0 +1,161 @@
+"""The run spec: everything that one training run depends on, as typed dataclasses."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import digest, read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Which model: an open_clip name or an inline config, and an open_clip tag of start weights."""
+
+    name: str
+    config: dict | None = None
+    pretrained: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec:
+    """AdamW's numbers; ``carry_over`` takes the start model's optimiser state along."""
+
+    learning_rate: float
+    betas: list
+    eps: float
+    weight_decay: float
+    carry_over: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSpec:
+    """A checkpoint after each epoch and every ``minutes``; the last ``keep`` stay."""
+
+    minutes: float
+    keep: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbSpec:
+    """Weights & Biases: whether and where."""
+
+    mode: Literal["disabled", "offline", "online"]
+    project: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputsSpec:
+    """The files of a run; ``start`` and ``start_optimizer`` are those of the start model."""
+
+    root: str
+    manifest: str
+    tokens: str
+    evaluation: str
+    augmented: str | None = None
+    start: str | None = None
+    start_optimizer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training run. ``batch_size`` is that of all processes together, lengths are steps.
+
+    ``accumulation`` is the number of micro-batches that each process takes one after another,
+    so that a large batch fits a small card.
+    """
+
+    run: str
+    kind: Literal["pretraining", "cleaning"]
+    model: ModelSpec
+    objective: dict
+    optimizer: OptimizerSpec
+    epochs: int
+    warmup_steps: int
+    batch_size: int
+    seed: int
+    precision: Literal["auto", "fp32", "bf16"]
+    checkpoint: CheckpointSpec
+    attack: dict
+    evaluation_batch_size: int
+    wandb: WandbSpec
+    inputs: InputsSpec
+    start_change: dict | None = None
+    sync_batch_norm: bool = False
+    compile: bool = False
+    accumulation: int = 1
+
+    def identity(self) -> str:
+        """Return a digest of all that makes the run what it is, not of how it is carried out."""
+        content = dataclasses.asdict(self)
+        for how in ("checkpoint", "wandb", "compile", "evaluation_batch_size"):
+            del content[how]
+        return digest(content, 16)
+
+
+def read_spec(path: str | Path) -> RunSpec:
+    """Read and check a run spec (JSON).
+
+    Raises:
+        StepError: The file is missing, or a key is unknown, missing or of a wrong type; the
+            message names the key.
+    """
+    if not Path(path).is_file():
+        raise StepError(f"there is no run spec {path}")
+    spec = _build(RunSpec, read_json(path), "")
+    _check(spec)
+    return spec
+
+
+def _check(spec: RunSpec) -> None:
+    if spec.batch_size < 1 or spec.accumulation < 1 or spec.checkpoint.keep < 1:
+        raise StepError("batch_size, accumulation and checkpoint.keep have to be at least 1")
+    if spec.epochs < 0 or spec.warmup_steps < 0:
+        raise StepError("epochs and warmup_steps cannot be negative")
+    if not spec.objective:
+        raise StepError("the objective names no loss term")
+    if spec.kind == "cleaning" and spec.inputs.start is None and spec.model.pretrained is None:
+        raise StepError("a cleaning run needs inputs.start, the model to be cleaned")
+    if spec.optimizer.carry_over and spec.inputs.start_optimizer is None:
+        raise StepError("optimizer.carry_over needs inputs.start_optimizer")
+
+
+def _build(kind: type, value: Any, where: str) -> Any:
+    """Make the dataclass ``kind`` of a JSON object, or say what is wrong with it."""
+    if not isinstance(value, dict):
+        raise StepError(f"the run spec's {where or 'whole'} has to be an object, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for key in value:
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StepError(f"the run spec has an unknown key {prefix + key!r}{hint}")
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING and field.name not in value:
+            raise StepError(f"the run spec lacks the key {prefix + field.name!r}")
+    return kind(**{key: _typed(hints[key], item, prefix + key) for key, item in value.items()})
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            choices = ", ".join(map(repr, typing.get_args(hint)))
+            raise StepError(
+                f"the run spec's {where!r} is {value!r}, but has to be one of {choices}"
+            )
+        return value
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in allowed and type(value) is int:
+        return float(value)
+    # bool is a subclass of int, and `true` is no number of epochs.
+    if type(value) not in allowed:
+        names = " or ".join(getattr(a, "__name__", str(a)) for a in allowed)
+        raise StepError(f"the run spec's {where!r} has to be of type {names}, not {value!r}")
+    return value

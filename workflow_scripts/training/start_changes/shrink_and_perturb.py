@@ -1,0 +1,21 @@
+"""Shrink and perturb (Ash and Adams, 2020): θ ← shrink · θ + perturb · θ of a random start."""
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def change(model: nn.Module, fresh: nn.Module, *, shrink: float, perturb: float) -> None:
+    """Change ``model`` in place.
+
+    Every parameter takes part, logit_scale included; batch norm's statistics are no parameters
+    and stay.
+
+    Args:
+        model: The start model.
+        fresh: The same architecture with random weights.
+        shrink: Factor of the start weights, 0.95 in the paper.
+        perturb: Factor of the random weights, 1e-4 in the paper.
+    """
+    for parameter, random in zip(model.parameters(), fresh.parameters(), strict=True):
+        parameter.mul_(shrink).add_(random, alpha=perturb)

@@ -1,0 +1,414 @@
+"""One training run from its spec to its outputs, resumable after any step."""
+
+import dataclasses
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import write_json
+from workflow_scripts.common.seeds import seed_for
+from workflow_scripts.training import models, optimizer, outputs
+from workflow_scripts.training.checkpoints import Checkpoints
+from workflow_scripts.training.distributed import World
+from workflow_scripts.training.embedding import embed_images
+from workflow_scripts.training.evaluation import Evaluator, Scores
+from workflow_scripts.training.losses._term import Epoch
+from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
+from workflow_scripts.training.pairs import Batch, Pairs, as_is, unwrapped
+from workflow_scripts.training.provenance import describe, hash_inputs, now
+from workflow_scripts.training.sampler import BatchSampler
+from workflow_scripts.training.setup import start_model, uses_bf16
+from workflow_scripts.training.spec import RunSpec
+from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.tracking import Tracker
+
+_REFRESH_SECONDS = 5
+# Looking at the loss makes the CPU wait for the GPU.
+_CHECK_EVERY = {"cpu": 1, "cuda": 50}
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run has come, beside weights and optimiser; all of it goes into checkpoints."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    wall_seconds: float = 0.0
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    timings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    resumptions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    wandb_id: str | None = None
+
+
+class Trainer:
+    """Trains one run.
+
+    The state after step n is a function of the spec and n alone: orders, augmentations and
+    random states are drawn from (seed, step), so that a checkpoint needs none of them and a run
+    can go on with another number of processes.
+
+    Args:
+        spec: The run.
+        output: The run's folder.
+        world: The processes.
+        workers: Loader processes of this process.
+        stop: Says when to end early.
+    """
+
+    def __init__(self, spec: RunSpec, output: Path, world: World, workers: int, stop: Stop):
+        self.spec, self.output, self.world, self.stop = spec, output, world, stop
+        self.workers = workers
+        self.progress = Progress()
+        self.scores: Scores | None = None
+        self.inputs = hash_inputs(spec.inputs) if world.leads else {}
+        self.checkpoints = Checkpoints(output / "checkpoints", spec.checkpoint.keep)
+        self._make_model()
+        self._make_data()
+        self._restore()
+        self.wrapped = self._wrap()
+        self._saved_at = self._started = time.monotonic()
+
+    def _make_model(self) -> None:
+        spec, world = self.spec, self.world
+        model = start_model(spec, world)
+        self.size = models.image_size(model)
+        torch.manual_seed(seed_for(spec.seed, "objective"))
+        objective = Objective(spec.objective, models.embed_dim(model)).to(world.device)
+        self.module = LossOfBatch(model, objective, world, uses_bf16(spec.precision, world))
+        self.module.to(world.device)
+        self.optimizer = optimizer.make_optimizer(self.module, spec.optimizer)
+        if spec.optimizer.carry_over:
+            start = outputs.read_optimizer(spec.inputs.start_optimizer)
+            optimizer.carry_over(self.optimizer, start, spec.inputs.start_optimizer)
+        if spec.compile:
+            model.visual.compile()
+            model.transformer.compile(dynamic=True)
+
+    def _make_data(self) -> None:
+        spec, world, inputs = self.spec, self.world, self.spec.inputs
+        augmented = None
+        if self.module.objective.uses_augmented:
+            augmented = inputs.augmented
+            if augmented is None:
+                raise StepError("the objective uses augmented captions: give inputs.augmented")
+        cut = models.reads_causally(self.module.model)
+        self.pairs = Pairs(
+            manifest=inputs.manifest,
+            tokens=inputs.tokens,
+            augmented=augmented,
+            root=inputs.root,
+            size=self.size,
+            seed=spec.seed,
+            cut=cut,
+        )
+        context = self.module.model.context_length
+        if self.pairs.tokens.shape[1] != context:
+            raise StepError(
+                f"{inputs.tokens} has {self.pairs.tokens.shape[1]} tokens a caption, but the "
+                f"model takes {context}"
+            )
+        self.sampler = BatchSampler(
+            len(self.pairs), spec.batch_size, spec.seed, world.rank, world.size
+        )
+        gpu = world.device.type == "cuda"
+        self.loader = DataLoader(
+            self.pairs,
+            batch_sampler=self.sampler,
+            collate_fn=as_is,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=gpu,
+            # Of its own, because the loader draws from the global one otherwise.
+            generator=torch.Generator(),
+        )
+        self.evaluator = Evaluator(
+            folder=inputs.evaluation,
+            root=inputs.root,
+            attack=spec.attack,
+            model=spec.model,
+            size=self.size,
+            context_length=context,
+            batch_size=spec.evaluation_batch_size,
+            workers=self.workers,
+            world=world,
+            stop=self.stop,
+        )
+
+    def _wrap(self) -> nn.Module:
+        if self.world.size == 1:
+            return self.module
+        gpu = self.world.device.type == "cuda"
+        # Batch norm's statistics are shared when they are needed, not before every step.
+        return DistributedDataParallel(
+            self.module,
+            device_ids=[self.world.device.index] if gpu else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.spec.epochs * self.sampler.steps
+
+    def run(self) -> None:
+        """Train to the end and write the outputs.
+
+        Raises:
+            StepError: Stopped early (a checkpoint is kept), or the loss is not a number.
+        """
+        self.tracker = self._track()
+        with self._bar() as self.bar:
+            while True:
+                epoch, within = divmod(self.progress.step, self.sampler.steps)
+                if within == 0 and len(self.progress.metrics) == epoch:
+                    self._evaluate(epoch)
+                if self.progress.step >= self.total_steps:
+                    break
+                self._train_epoch(epoch, within)
+        self._finish()
+
+    def _track(self) -> Tracker | None:
+        if not self.world.leads:
+            return None
+        tracker = Tracker(self.spec, self.output, self.progress.wandb_id)
+        self.progress.wandb_id = tracker.identity
+        return tracker
+
+    def _bar(self) -> tqdm:
+        return tqdm(
+            desc=self.spec.run,
+            total=self.total_steps,
+            initial=self.progress.step,
+            unit="step",
+            mininterval=_REFRESH_SECONDS,
+            disable=not self.world.leads,
+        )
+
+    def _train_epoch(self, epoch: int, within: int) -> None:
+        state = self.progress
+        if within == 0:
+            state.loss_sum = state.seconds = 0.0
+            self._before_epoch(epoch)
+        self._loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=self.world.device)
+        self._epoch_began = time.monotonic() - state.seconds
+        self.sampler.start(epoch, within)
+        self.module.train()
+        for batch in unwrapped(self.loader):
+            loss = self._step(batch)
+            self._show(loss)
+            if state.step % _CHECK_EVERY[self.world.device.type] == 0:
+                self._check_loss()
+            self._stop_or_save()
+        self._note()
+        if self._saved_step != state.step:
+            self._save()
+
+    def _note(self) -> None:
+        """Bring the progress up to date with what the loop keeps on the device and the clock."""
+        state, clock = self.progress, time.monotonic()
+        state.loss_sum = self._loss_sum.item()
+        state.seconds = clock - self._epoch_began
+        state.wall_seconds += clock - self._started
+        self._started = clock
+
+    def _step(self, batch: Batch) -> torch.Tensor:
+        state, spec = self.progress, self.spec
+        rate = optimizer.learning_rate(
+            state.step, spec.optimizer.learning_rate, spec.warmup_steps, self.total_steps
+        )
+        optimizer.set_learning_rate(self.optimizer, rate)
+        numbers = self.sampler.global_rows(state.step % self.sampler.steps)
+        rows = torch.from_numpy(numbers).to(self.world.device, non_blocking=True)
+        self.module.step_seed = seed_for(spec.seed, "step", state.step)
+        batch = batch.to(self.world.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        if spec.accumulation > 1:
+            loss = accumulate(self.module, self.wrapped, batch, rows, spec.accumulation)
+        else:
+            loss = self.wrapped(batch, rows)
+            loss.backward()
+        self.optimizer.step()
+        optimizer.clamp_logit_scale(self.module.model)
+        state.step += 1
+        self._loss_sum += loss.detach()
+        return loss.detach()
+
+    def _before_epoch(self, epoch: int) -> None:
+        def embed() -> torch.Tensor:
+            size = self.spec.evaluation_batch_size
+            return embed_images(self.module, self.pairs.images, self.size, size, self.workers)
+
+        def forget(parameters: list[nn.Parameter]) -> None:
+            optimizer.forget(self.optimizer, parameters)
+
+        seed = seed_for(self.spec.seed, "epoch", epoch)
+        for term in self.module.objective.terms:
+            torch.manual_seed(seed)
+            term.before_epoch(Epoch(epoch, seed, embed, forget))
+
+    def _show(self, loss: torch.Tensor) -> None:
+        self.bar.update()
+        if not self.world.leads or self.bar.disable:
+            return
+        waited = time.monotonic() - self._shown_at
+        if waited < _REFRESH_SECONDS:
+            return
+        step = self.progress.step
+        speed = (step - self._shown_step) * self.spec.batch_size / waited
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.bar.set_postfix_str(f"loss {loss:.3f}, lr {rate:.2e}, {speed:.0f} samples/s", False)
+        self.tracker.log({"loss": float(loss), "learning_rate": rate}, step)
+        self._shown_at, self._shown_step = time.monotonic(), step
+
+    _shown_at, _shown_step, _saved_step = 0.0, 0, -1
+
+    def _check_loss(self) -> None:
+        if not math.isfinite(self._loss_sum.item()):
+            raise StepError(
+                f"the loss of {self.spec.run} is no longer a number at step {self.progress.step} "
+                f"of {self.total_steps}; lower the learning rate. The last good checkpoint is kept"
+            )
+
+    def _stop_or_save(self) -> None:
+        reason = self.stop.reason
+        if self.world.any(reason is not None):
+            self._save()
+            raise StepError(
+                f"{self.spec.run} was stopped by {reason or 'another process'} after step "
+                f"{self.progress.step} of {self.total_steps}; a checkpoint is kept, run it again "
+                "to go on from there"
+            )
+        if time.monotonic() - self._saved_at >= self.spec.checkpoint.minutes * 60:
+            self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint; the leading process alone does, and no other waits for it."""
+        state = self.progress
+        self._saved_at, self._saved_step = time.monotonic(), state.step
+        if not self.world.leads:
+            return
+        self._check_loss()
+        self._check_weights()
+        self._note()
+        content = {
+            "identity": self.spec.identity(),
+            "inputs": self.inputs,
+            "progress": dataclasses.asdict(state),
+            "world_size": self.world.size,
+            "model": models.portable_weights(self.module.model),
+            "objective": models.portable_weights(self.module.objective),
+            "optimizer": optimizer.portable_state(self.optimizer),
+        }
+        self.checkpoints.save(state.step, content)
+
+    def _check_weights(self) -> None:
+        finite = [torch.isfinite(p).all() for p in self.module.parameters()]
+        if not torch.stack(finite).all():
+            raise StepError(
+                f"the weights of {self.spec.run} are no longer numbers at step "
+                f"{self.progress.step}; lower the learning rate. The last good checkpoint is kept"
+            )
+
+    def _restore(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        found = self.checkpoints.newest() if self.world.leads else None
+        step = self.world.from_first(-1 if found is None else found[0])
+        if step < 0:
+            return
+        content = found[1] if found else self.checkpoints.read(step)
+        if self.world.leads:
+            self._check_same(content)
+        models.load(self.module.model, content["model"], self.checkpoints.folder)
+        self.module.objective.load_state_dict(content["objective"])
+        optimizer.restore(self.optimizer, content["optimizer"])
+        self.progress = Progress(**content["progress"])
+        before = content["world_size"]
+        self.progress.resumptions.append(
+            {"step": step, "time": now(), "processes": self.world.size, "processes_before": before}
+        )
+        if self.world.leads:
+            print(f"going on from the checkpoint of step {step}", file=sys.stderr)
+
+    def _check_same(self, content: dict[str, Any]) -> None:
+        changed = [k for k, v in content["inputs"].items() if self.inputs.get(k) != v]
+        if content["identity"] != self.spec.identity():
+            changed.append("spec")
+        if changed:
+            raise StepError(
+                f"the checkpoints in {self.checkpoints.folder} were made with another "
+                f"{', '.join(changed)}; delete that folder to start again"
+            )
+
+    def _evaluate(self, epoch: int) -> None:
+        state, spec = self.progress, self.spec
+        self.world.share_buffers(self.module.model)
+        self.scores = self.evaluator(self.module)
+        fractions = self.scores.fractions()
+        loss = state.loss_sum / self.sampler.steps if epoch else None
+        samples = state.step * spec.batch_size
+        state.metrics.append(
+            {
+                "run": spec.run,
+                "epoch": epoch,
+                "step": state.step,
+                "samples_seen": samples,
+                "train_loss": loss,
+                **fractions,
+            }
+        )
+        if epoch:
+            speed = self.sampler.steps * spec.batch_size / state.seconds
+            state.timings.append(
+                {
+                    "run": spec.run,
+                    "epoch": epoch,
+                    "seconds": state.seconds,
+                    "samples_per_second": speed,
+                }
+            )
+        if self.world.leads:
+            outputs.write_tables(self.output, state.metrics, state.timings)
+            self.bar.write(_summary(epoch, spec.epochs, loss, fractions), file=sys.stderr)
+            self.tracker.log({"epoch": epoch, **fractions}, state.step)
+
+    def _finish(self) -> None:
+        state = self.progress
+        if not self.world.leads:
+            return
+        outputs.write_tensors(self.output / "model.pt", models.portable_weights(self.module.model))
+        outputs.write_tensors(
+            self.output / "optimizer.pt", optimizer.portable_state(self.optimizer)
+        )
+        outputs.write_tables(self.output, state.metrics, state.timings)
+        state.wall_seconds += time.monotonic() - self._started
+        trained = sum(row["seconds"] for row in state.timings)
+        record = describe(
+            self.spec,
+            self.world,
+            self.inputs,
+            images=self.scores.images,
+            asr_images=self.scores.asr_images,
+            wall_seconds=state.wall_seconds,
+            samples_per_second=state.step * self.spec.batch_size / trained if trained else None,
+            resumptions=state.resumptions,
+        )
+        write_json(self.output / "run.json", record)
+        self.checkpoints.clear()
+        self.tracker.finish()
+
+
+def _summary(epoch: int, epochs: int, loss: float | None, fractions: dict[str, float]) -> str:
+    training = "" if loss is None else f"loss {loss:.4f}, "
+    top1, success = 100 * fractions["top1"], 100 * fractions["asr_top1"]
+    return f"epoch {epoch}/{epochs}: {training}accuracy {top1:.2f} %, ASR {success:.2f} %"
