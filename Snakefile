@@ -7,7 +7,8 @@
 # Each stage is one file in rules/ and one folder in workflow_scripts/.
 
 
-configfile: "config.yaml"
+# The paper; what --configfile or a profile names is laid over it.
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "rules/common.smk"

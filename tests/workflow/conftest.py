@@ -1,0 +1,18 @@
+import pytest
+
+from tests.workflow.running import Workflow, copy_workflow
+
+
+@pytest.fixture
+def untouched(tmp_path) -> Workflow:
+    """A copy of the workflow in which nothing has been run."""
+    return copy_workflow(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Workflow:
+    """A copy of the workflow with the tiny run done, from the URL list to the figures."""
+    workflow = copy_workflow(tmp_path_factory.mktemp("finished"))
+    done = workflow.snakemake("all")
+    assert done.returncode == 0, done.stdout
+    return workflow

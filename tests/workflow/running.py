@@ -1,0 +1,71 @@
+"""A copy of the workflow in a folder of its own, and a real Snakemake to run it there."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "envs", "profiles"]
+
+
+@dataclass
+class Workflow:
+    """The workflow's files in ``folder``, to be run with the tiny config or another."""
+
+    folder: Path
+
+    def command(self, *arguments: str, config: dict | None = None) -> list[str]:
+        """Return the command line of Snakemake, with ``config`` laid over the tiny one."""
+        overlay = self.folder / "overlay.json"
+        overlay.write_text(json.dumps(config or {}))
+        files = ["profiles/demo/demo.yaml", str(ROOT / "tests/workflow/tiny.yaml"), str(overlay)]
+        return ["snakemake", "--profile", "profiles/demo", *arguments, "--configfile", *files]
+
+    def snakemake(self, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
+        """Run Snakemake; stdout and stderr together are in ``stdout``."""
+        return run(self.command(*arguments, config=config), self.folder)
+
+    def dry_run(self, *targets: str, config: dict | None = None) -> dict[str, int]:
+        """Return how many jobs of each rule a run of these targets would start."""
+        targets = targets or ("all",)
+        return job_counts(self.snakemake("-n", *targets, config=config))
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """Run a command in a folder, with what it prints in ``stdout``."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        timeout=600,
+        check=False,
+    )
+
+
+def job_counts(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
+    """Return the table of jobs that Snakemake's dry run prints, without targets and the total."""
+    assert dry_run.returncode == 0, dry_run.stdout
+    if "Nothing to be done" in dry_run.stdout:
+        return {}
+    table = dry_run.stdout.partition("Job stats:")[2].partition("Reasons:")[0]
+    counts = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+    return {name: n for name, n in counts.items() if name not in ("all", "total")}
+
+
+def copy_workflow(folder: Path) -> Workflow:
+    """Copy the workflow's files into a folder; WordNet is shared."""
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / part, ignore=ignore)
+        else:
+            shutil.copy(source, folder / part)
+    (folder / "nltk_data").symlink_to(ROOT / "nltk_data")
+    return Workflow(folder)

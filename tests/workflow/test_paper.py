@@ -1,0 +1,35 @@
+"""The paper's own config: its whole DAG, with no data there."""
+
+import pytest
+
+from tests.workflow.running import job_counts, run
+
+
+def test_the_whole_papers_dag_is_shown_with_no_data_present(untouched):
+    counts = job_counts(run(["snakemake", "-n", "all"], untouched.folder))
+    assert counts["download"] == counts["usable"] == 128 + 32
+    assert counts["pretraining"] == 4
+    assert counts["cleaning"] == 4 * (8 + 16 + 16)
+    assert counts["evaluation_set"] == 1
+    assert counts["figure"] >= 2
+
+
+@pytest.mark.parametrize("profile", ["profiles/demo", "profiles/slurm"])
+def test_every_profile_dry_runs(untouched, profile):
+    counts = job_counts(run(["snakemake", "--profile", profile, "-n", "all"], untouched.folder))
+    assert counts["cleaning"] > 0
+
+
+def test_an_experiments_target_runs_what_it_needs_and_nothing_else(untouched):
+    counts = job_counts(run(["snakemake", "-n", "pretraining_dynamics"], untouched.folder))
+    assert counts["pretraining"] == 4
+    assert not {"cleaning", "clean_split", "best"} & set(counts)
+
+
+def test_a_misspelt_key_is_one_sentence_and_no_traceback(untouched):
+    config = untouched.folder / "config.yaml"
+    config.write_text(config.read_text().replace("image_size:", "image_sise:"))
+    refused = run(["snakemake", "-n", "all"], untouched.folder)
+    assert refused.returncode != 0
+    assert "config: 'image_sise' is not a key; did you mean 'image_size'?" in refused.stdout
+    assert "Traceback" not in refused.stdout
