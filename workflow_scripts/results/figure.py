@@ -33,14 +33,16 @@ def draw(
 
     Args:
         metrics: The tidy table.
-        spec: ``kind`` and the kind's options; ``caption`` is for the report only.
+        spec: ``kind`` and the kind's options; of any kind, ``where`` says which runs to draw
+            (a column to the values to keep), and ``caption`` is for the report only.
         outputs: Where to; the suffix chooses the format (.png, .pdf, .svg).
         under: Another tidy table, for kinds that can lay points under those of ``metrics``.
 
     Raises:
         StepError: No such kind, no such option, or the metrics cannot be drawn so.
     """
-    options = {k: v for k, v in spec.items() if k not in ("kind", "caption")}
+    options = {k: v for k, v in spec.items() if k not in ("kind", "where", "caption")}
+    metrics = chosen_runs(metrics, spec.get("where", {}))
     if under is not None:
         options["under"] = under
     kind = load_variant(FIGURES, spec["kind"])
@@ -52,6 +54,30 @@ def draw(
         for output in outputs:
             style.save(figure, output)
     write_csv(outputs[0].with_suffix(".csv"), getattr(figure, "numbers", metrics))
+
+
+def chosen_runs(metrics: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
+    """Return the runs whose columns have the values of ``where``, and their start models.
+
+    Args:
+        metrics: The tidy table.
+        where: A column to one value or a list of values.
+
+    Raises:
+        StepError: There is no such column, or no run has such a value.
+    """
+    keep = pd.Series(True, index=metrics.index)
+    for column, values in where.items():
+        if column not in metrics.columns:
+            raise StepError(f"'where' names {column!r}, which is no column of the metrics")
+        wanted = values if isinstance(values, list) else [values]
+        there = metrics[column].isin(wanted)
+        if not there.any():
+            has = ", ".join(map(str, metrics[column].dropna().unique()))
+            raise StepError(f"'where' asks for {column} {values!r}, but the runs have {has}")
+        keep &= there
+    starts = metrics.loc[keep & (metrics["kind"] == "cleaning"), "start"]
+    return metrics[keep | ((metrics["kind"] == "pretraining") & metrics["run"].isin(starts))]
 
 
 def _check_options(kind: str, function: Any, options: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def value_text(value: Any, labels: Mapping[str, str] | None = None) -> str:
 
 def number_text(value: float) -> str:
     """Return a number with no more digits than it needs, powers of ten where they are shorter."""
-    if value == 0 or 0.001 <= abs(value) < 1e6:
+    if value == 0 or 0.01 <= abs(value) < 1e6:
         return f"{value:,.6g}" if abs(value) >= 10_000 else f"{value:.6g}"
     mantissa, _, exponent = f"{value:.3e}".partition("e")
     mantissa = mantissa.rstrip("0").rstrip(".")

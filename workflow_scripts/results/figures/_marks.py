@@ -41,7 +41,7 @@ def star(axes: Axes, start: pd.DataFrame) -> None:
         axes.axhline(100 * accuracy, color=style.START, linewidth=0.6, linestyle=":", zorder=1)
     bars(axes, start[start["interval_drawn"]], style.START)
     axes.scatter(
-        100 * start["asr"], 100 * start["accuracy"], s=130, marker="*", facecolors=style.START,
+        100 * start["asr"], 100 * start["accuracy"], s=100, marker="*", facecolors=style.START,
         edgecolors="black", linewidths=0.6, zorder=6, gid="start",
     )  # fmt: skip
 

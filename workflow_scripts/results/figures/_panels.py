@@ -1,5 +1,6 @@
 """Panels side by side: one axes for each value of a column (and of another, in rows)."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ from workflow_scripts.results.figures._points import levels
 from workflow_scripts.results.text import column_text
 
 MOST_PANELS = 40
-_LETTERS_PER_INCH = 17  # of a legend
-_BARE = ("start_label", "defence")  # their values speak for themselves in a title
+_LETTERS_PER_INCH = 17  # of a legend; of a title in bold a few less
+_BETWEEN = "; "
+_BEFORE = {"start_label": "Start: ", "defence": "Cleaned by "}
 
 
 Facets = tuple[str | None, str | None, Mapping[str, str] | None]
@@ -29,6 +31,8 @@ class Panel:
     axes: Axes
     name: str
     rows: pd.Index
+    title: str
+    beside: str
 
 
 def panel_names(
@@ -37,27 +41,29 @@ def panel_names(
     """Return lines of panels, each with its name and the index of its rows of ``table``."""
     if table.empty:
         raise StepError("there is nothing to draw: no epoch of a run of the kind it shows")
-    across = _facet(table, column, labels)
+    across = _facet(table, column, labels, bare=row is None)
     if row is None:
         wrap = {1: 1, 2: 2, 4: 2}.get(len(across), 3)
         return [across[n : n + wrap] for n in range(0, len(across), wrap)]
     return [
         [
-            (", ".join(filter(None, (right, down))), rows.intersection(below, sort=False))
+            (_BETWEEN.join((right, down)), rows.intersection(below, sort=False))
             for right, rows in across
         ]
-        for down, below in _facet(table, row, labels)
+        for down, below in _facet(table, row, labels, bare=False)
     ]
 
 
 def _facet(
-    table: pd.DataFrame, key: str | None, labels: Mapping[str, str] | None
+    table: pd.DataFrame, key: str | None, labels: Mapping[str, str] | None, bare: bool
 ) -> list[tuple[str, pd.Index]]:
     if key is None:
         return [("", table.index)]
     texts, ordered, _ = levels(table, key, labels, most=MOST_PANELS)
-    title = "" if key in _BARE else f"{column_text(key, labels)}: "
-    found = [(title + text, table.index[texts == text]) for text in ordered]
+    before = _BEFORE.get(key, f"{column_text(key, labels)}: ")
+    if bare and key == "start_label":
+        before = ""
+    found = [(before + text, table.index[texts == text]) for text in ordered]
     return [(text, rows) for text, rows in found if len(rows)]
 
 
@@ -92,7 +98,7 @@ class Panels:
                 f"a figure of {lines} x {across} panels cannot be read; choose another column "
                 "for the figure's 'column' or 'row'"
             )
-        height = height or min(2.9, max(1.7, 0.85 * width / across))
+        height = height or min(2.9 if lines < 3 else 2.3, max(1.7, 0.85 * width / across))
         self.figure = Figure(figsize=(width, height * lines + 0.5), layout="constrained")
         self.figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
         grid = self.figure.subplots(lines, across, sharex=True, sharey=share_y, squeeze=False)
@@ -102,7 +108,11 @@ class Panels:
                 if named is None:
                     axes.set_axis_off()
                     continue
-                self.panels.append(Panel(axes, *named))
+                title, _, down = named[0].partition(_BETWEEN)
+                first, last = axes_line is grid[0], axes is axes_line[-1]
+                # With rows, what a whole column or a whole line shares is said once.
+                title = title if first or row is None else ""
+                self.panels.append(Panel(axes, *named, title, down if last else ""))
         self._lowest = list(grid[-1])
         for line, axes in enumerate(grid[:-1]):
             # A panel with nothing below it in the last, shorter line shows its own scale.
@@ -123,11 +133,19 @@ class Panels:
 
     def heading(self, panel: Panel, note: str = "") -> None:
         """Put a panel's name over it, and under the name a finding in small."""
-        panel.axes.set_title(panel.name, loc="left", pad=14 if note else 4)
+        width = panel.axes.get_position().width * self.figure.get_figwidth()
+        letters = max(12, int(width * 0.8 * _LETTERS_PER_INCH))
+        title = "\n".join(textwrap.wrap(panel.title, letters))
+        panel.axes.set_title(title, loc="left", pad=14 if note else 4)
         if note:
             panel.axes.annotate(
                 note, (0, 1), (0, 4), "axes fraction", textcoords="offset points",
                 fontsize=7, color=style.INK, ha="left", va="bottom",
+            )  # fmt: skip
+        if panel.beside:
+            panel.axes.annotate(
+                panel.beside, (1, 0.5), (5, 0), "axes fraction", textcoords="offset points",
+                fontsize=8, fontweight="bold", rotation=270, ha="left", va="center",
             )  # fmt: skip
 
     def legend(

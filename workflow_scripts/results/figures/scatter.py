@@ -105,7 +105,7 @@ def draw(
         _draw_points(panel.axes, drawn, looks)
         marks.star(panel.axes, drawn[drawn["role"] == "start"])
         marks.ring(panel.axes, drawn[drawn["role"] == "best"])
-        panels.heading(panel, _note(shown, best_below(shown, asr_below), asr_below, by))
+        panels.heading(panel, _note(shown, best_below(shown, asr_below), asr_below))
         numbers.append(drawn)
     if under is not None and not any((n["role"] == "under").any() for n in numbers):
         raise StepError("no panel of the metrics has the name of one of the metrics laid under")
@@ -155,12 +155,14 @@ def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) 
         )  # fmt: skip
 
 
-def _note(shown: pd.DataFrame, best: Any, asr_below: float, by: str) -> str:
+def _note(shown: pd.DataFrame, best: Any, asr_below: float) -> str:
     low = f"ASR < {threshold_text(asr_below)}"
     if best is None:
         return f"No model with {low}"
-    series = f" ({shown.loc[best, 'series']})" if by == "defence" else ""
-    return f"Best with {low}: {percent_text(shown.loc[best, 'accuracy'])}{series}"
+    defence = shown.loc[best, "defence"] if shown["defence"].nunique() > 1 else ""
+    return ", ".join(
+        filter(None, [f"Best with {low}: {percent_text(shown.loc[best, 'accuracy'])}", defence])
+    )
 
 
 def _beneath(

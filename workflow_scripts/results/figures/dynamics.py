@@ -1,0 +1,122 @@
+"""Accuracy and ASR by epoch of the pre-training runs, a panel for each start model.
+
+When the backdoor is learned, and whether before or after the classes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.results import style
+from workflow_scripts.results.figures._panels import Panels
+from workflow_scripts.results.figures._points import levels, points
+from workflow_scripts.results.selection import ACCURACY, ASR
+from workflow_scripts.results.text import column_text
+
+NUMBERS = (
+    "panel", "series", "run", "epoch",
+    "accuracy_percent", "accuracy_low_percent", "accuracy_high_percent",
+    "asr_percent", "asr_low_percent", "asr_high_percent",
+)  # fmt: skip
+_SHARES = {"accuracy": "Zero-shot accuracy", "asr": "Attack success rate"}
+_MARKS = 9  # markers along a line, at most
+
+
+def draw(
+    metrics: pd.DataFrame,
+    *,
+    by: str | None = None,
+    column: str | None = "start_label",
+    row: str | None = None,
+    over: str | None = None,
+    accuracy: str = ACCURACY,
+    asr: str = ASR,
+    order: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    width: float = style.WIDTH,
+    panel_height: float | None = None,
+) -> Figure:
+    """Draw the dynamics; bands are 95 % intervals.
+
+    Args:
+        metrics: The tidy table; its pre-training runs are drawn.
+        by: What lines of one panel differ in, e.g. ``attack.poisoned``; None: nothing.
+        column: What the panels differ in; panels wrap into lines unless there is a ``row``.
+        row: What lines of panels differ in.
+        over: A column such as ``seed`` to take means and intervals over.
+        accuracy: The column of accuracies.
+        asr: The column of ASRs.
+        order: Values of ``by`` in the order of the legend.
+        labels: Words for columns and values.
+        width: Inches of the figure.
+        panel_height: Inches of a panel.
+
+    Raises:
+        StepError: There is no pre-training run.
+    """
+    table = points(metrics, accuracy, asr, over)
+    table = table[table["kind"] == "pretraining"].sort_values("epoch", kind="stable")
+    if table.empty:
+        raise StepError("there is no pre-training run to draw the dynamics of")
+    texts, names, numeric = levels(table, by, labels, order) if by else ("", [""], False)
+    table = table.assign(series=texts, panel="")
+    # Without groups the two shares get two looks; with them, a look for each group.
+    looks = style.looks(names, ordered=numeric) if by else style.looks(list(_SHARES))
+    panels = Panels(table, column, row, labels, width=width, height=panel_height)
+    for panel in panels:
+        table.loc[panel.rows, "panel"] = panel.name
+        for _, run in table.loc[panel.rows].groupby(["run", "series"], sort=False):
+            for share in _SHARES:
+                look = looks[run["series"].iloc[0]] if by else looks[share]
+                _line(panel.axes, run, share, look)
+        panel.axes.set_ylim(-4, 104)
+        panel.axes.grid(True)
+        panel.axes.xaxis.get_major_locator().set_params(integer=True)
+        panels.heading(panel)
+    panels.axis_texts("Epoch of pre-training", "Evaluation images (%)")
+    shares = [_key(share, look=None if by else looks[share]) for share in _SHARES]
+    groups = [
+        Line2D([], [], color=k.colour, marker=k.marker, markersize=4, label=name)
+        for name, k in looks.items()
+    ]
+    panels.legend(groups if by else shares, shares if by else (), column_text(by) if by else None)
+    panels.figure.numbers = _numbers(table)
+    return panels.figure
+
+
+def _line(axes: Axes, run: pd.DataFrame, share: str, look: style.Look) -> None:
+    every = max(1, -(-len(run) // _MARKS))
+    axes.fill_between(
+        run["epoch"].astype(float), 100 * run[f"{share}_low"], 100 * run[f"{share}_high"],
+        color=look.colour, alpha=0.18, linewidth=0,
+    )  # fmt: skip
+    axes.plot(
+        run["epoch"].astype(float), 100 * run[share], color=look.colour, linewidth=1.1,
+        linestyle=_line_of(share), marker=look.marker, markersize=4, markevery=every,
+        markerfacecolor="white" if share == "asr" else look.colour, gid=share,
+    )  # fmt: skip
+
+
+def _line_of(share: str) -> str:
+    return "-" if share == "accuracy" else "--"
+
+
+def _key(share: str, look: style.Look | None) -> Line2D:
+    colour = look.colour if look else style.INK
+    return Line2D(
+        [], [], color=colour, linestyle=_line_of(share), marker=look.marker if look else None,
+        markersize=4, markerfacecolor="white" if share == "asr" else colour, label=_SHARES[share],
+    )  # fmt: skip
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    percents = {
+        f"{share}{end}_percent": 100 * table[share + end]
+        for share in _SHARES
+        for end in ("", "_low", "_high")
+    }
+    return table.assign(**percents)[list(NUMBERS)].reset_index(drop=True)

@@ -1,0 +1,112 @@
+"""The path of each cleaning run over its epochs, from the start model: accuracy against ASR."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from workflow_scripts.results import style
+from workflow_scripts.results.figures import _marks as marks
+from workflow_scripts.results.figures._panels import Panels
+from workflow_scripts.results.figures._points import levels, points
+from workflow_scripts.results.selection import ACCURACY, ASR, cleaned_models, start_models
+from workflow_scripts.results.text import column_text
+
+NUMBERS = (
+    "panel", "series", "role", "run", "epoch", "learning_rate", "accuracy_percent", "asr_percent",
+)  # fmt: skip
+
+
+def draw(
+    metrics: pd.DataFrame,
+    *,
+    by: str = "learning_rate",
+    column: str | None = "defence",
+    row: str | None = "start_label",
+    asr_below: float = 0.05,
+    over: str | None = None,
+    accuracy: str = ACCURACY,
+    asr: str = ASR,
+    order: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    share_y: bool = True,
+    width: float = style.WIDTH,
+    panel_height: float | None = None,
+) -> Figure:
+    """Draw the trajectories; a small dot is an epoch, a marker the last one.
+
+    Args:
+        metrics: The tidy table; cleaning runs are drawn from their start on.
+        by: What the lines tell apart: any column.
+        column: What the panels differ in; panels wrap into lines unless there is a ``row``.
+        row: What lines of panels differ in.
+        asr_below: The low ASR (a fraction) that the band is about.
+        over: A column such as ``seed`` to take means over.
+        accuracy: The column of accuracies.
+        asr: The column of ASRs.
+        order: Values of ``by`` in the order of the legend.
+        labels: Words for columns and values.
+        share_y: All panels have the same scale.
+        width: Inches of the figure.
+        panel_height: Inches of a panel.
+
+    Raises:
+        StepError: There is nothing to draw.
+    """
+    table = points(metrics, accuracy, asr, over)
+    cleaned, starts = cleaned_models(table), start_models(table)
+    texts, names, numeric = levels(cleaned, by, labels, order)
+    cleaned = cleaned.assign(series=texts)
+    looks = style.looks(names, ordered=numeric)
+    panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
+    drawn = []
+    for panel in panels:
+        shown = cleaned.loc[panel.rows].sort_values("epoch", kind="stable")
+        start = starts[starts["start"].isin(shown["start"])]
+        both = pd.concat([start.assign(role="start", series=""), shown.assign(role="cleaned")])
+        drawn.append(both.assign(interval_drawn=False, panel=panel.name))
+        marks.asr_axis(panel.axes, asr_below)
+        _paths(panel.axes, shown, start, looks)
+        marks.star(panel.axes, start.assign(interval_drawn=False))
+        panels.heading(panel)
+    marks.fit_y([panel.axes for panel in panels], drawn, share_y)
+    panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
+    groups = [_key(name, look) for name, look in looks.items()]
+    panels.legend(groups, [marks.star_handle()], column_text(by, labels) + ", last epoch marked")
+    panels.figure.numbers = _numbers(pd.concat(drawn))
+    return panels.figure
+
+
+def _paths(
+    axes: Axes, shown: pd.DataFrame, starts: pd.DataFrame, looks: dict[str, style.Look]
+) -> None:
+    origin = starts.set_index("start")[["asr", "accuracy"]]
+    # A run's series can differ between epochs only if the user groups by something that does.
+    for (_, name), run in shown.groupby(["run", "series"], sort=False):
+        look = looks[name]
+        path = 100 * run[["asr", "accuracy"]].to_numpy(float)
+        if run["start"].iloc[0] in origin.index:
+            path = np.vstack([100 * origin.loc[[run["start"].iloc[0]]].to_numpy(float), path])
+        axes.plot(
+            *path.T, color=look.colour, linewidth=0.9, linestyle=look.line, alpha=0.8,
+            marker=".", markersize=2.5, zorder=2, gid=name,
+        )  # fmt: skip
+        axes.scatter(
+            *path[-1], s=24, marker=look.marker, facecolors=[look.face],
+            edgecolors=[look.colour], linewidths=0.8, zorder=3,
+        )  # fmt: skip
+
+
+def _key(name: str, look: style.Look) -> Line2D:
+    return Line2D(
+        [], [], color=look.colour, linestyle=look.line, linewidth=0.9, marker=look.marker,
+        markersize=5, markerfacecolor=look.face, markeredgecolor=look.colour, label=name,
+    )  # fmt: skip
+
+
+def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
+    percents = {f"{name}_percent": 100 * drawn[name] for name in ("accuracy", "asr")}
+    return drawn.assign(**percents)[list(NUMBERS)].reset_index(drop=True)
