@@ -1,0 +1,1 @@
+"""From a URL list and labelled images to shards, manifests and evaluation sets."""

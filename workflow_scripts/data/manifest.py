@@ -1,0 +1,163 @@
+"""The manifest: one row per usable pair, and the only module that knows its schema.
+
+Columns: ``key`` unique; ``tar`` relative to the results root, ``offset`` and ``size`` of the
+encoded image in it, in bytes; ``caption``; ``poisoned``; evaluation sets also have ``label``, the
+index of the class. The order of rows means something: "the first N pairs" are the first N rows.
+"""
+
+import functools
+import os
+import resource
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import atomic
+
+SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("tar", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("poisoned", pa.bool_(), nullable=False),
+    ]
+)
+EVALUATION_SCHEMA = SCHEMA.append(pa.field("label", pa.int64(), nullable=False))
+
+# Arrow's own memory for text: six million captions as Python strings would need some GB more.
+_TEXT = {pa.string(): pd.StringDtype("pyarrow"), pa.large_string(): pd.StringDtype("pyarrow")}
+_OPEN_TARS = 4096
+
+
+def read_manifest(path: str | Path) -> pd.DataFrame:
+    """Read a manifest, of pairs or of an evaluation set.
+
+    Returns:
+        The columns of ``SCHEMA`` or ``EVALUATION_SCHEMA``; text as ``string[pyarrow]``.
+
+    Raises:
+        StepError: There is no such file, it is no manifest, or a row points out of the root.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise StepError(f"there is no manifest {path}; make it first") from error
+    except pa.ArrowInvalid as error:
+        raise StepError(f"{path} is not a Parquet file ({error}); make it again") from error
+    expected = _schema_for(table.column_names)
+    there = {field.name: field.type for field in table.schema}
+    for field in expected:
+        if there.get(field.name) != field.type:
+            found = there.get(field.name, "absent")
+            raise StepError(
+                f"{path} is no manifest: column {field.name!r} is {found}, not {field.type}"
+            )
+    frame = table.select(expected.names).to_pandas(types_mapper=_TEXT.get)
+    _check_rows(path, frame)
+    return frame
+
+
+def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a manifest, whole or not at all; with a column ``label`` it is an evaluation set's.
+
+    Raises:
+        StepError: A key stands twice, a value is missing, or a row points out of the root.
+    """
+    schema = _schema_for(frame.columns)
+    try:
+        table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise StepError(f"{path} cannot be written, a value is not of its type: {error}") from error
+    empty = [name for name in schema.names if table[name].null_count]
+    if empty:
+        raise StepError(f"{path} cannot be written, column {empty[0]!r} has rows without a value")
+    _check_rows(path, frame)
+    repeated = frame["key"].duplicated()
+    if repeated.any():
+        raise StepError(
+            f"{path} cannot be written, key {frame['key'][repeated].iloc[0]!r} stands twice"
+        )
+    with atomic(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+
+
+def _schema_for(columns) -> pa.Schema:
+    return EVALUATION_SCHEMA if "label" in columns else SCHEMA
+
+
+def _check_rows(path: str | Path, frame: pd.DataFrame) -> None:
+    """Refuse rows that point out of the results root or to no bytes at all."""
+    for tar in frame["tar"].unique():
+        place = PurePosixPath(tar)
+        if not tar or place.is_absolute() or ".." in place.parts:
+            raise StepError(f"{path} points to {tar!r}, which is not inside the results root")
+    if len(frame) and (frame["offset"].min() < 0 or frame["size"].min() < 0):
+        raise StepError(f"{path} has a negative offset or size; make it again")
+
+
+class _Tar:
+    """An open file that closes itself when nobody holds it any more."""
+
+    def __init__(self, path: Path):
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self):
+        # Opening may have failed.
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+class ImageReader:
+    """Reads encoded images out of tars by ``(tar, offset, size)``.
+
+    Tars stay open, the least recently used ones are closed. Reading does not move a shared file
+    position, so that threads and forked processes may share a reader; a pickled one opens its
+    own files.
+    """
+
+    def __init__(self, root: str | Path):
+        """Read below the results root ``root``."""
+        self.root = Path(root)
+        # Every descriptor of a process counts against its limit: half of them are for others.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * _OPEN_TARS
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        limit = wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)
+        self._open = functools.lru_cache(maxsize=max(1, limit // 2))(self._open_tar)
+
+    def __reduce__(self):
+        return (ImageReader, (self.root,))
+
+    def _open_tar(self, tar: str) -> _Tar:
+        try:
+            return _Tar(self.root / tar)
+        except FileNotFoundError as error:
+            raise StepError(
+                f"{self.root / tar} is missing, but the manifest points there; make it again"
+            ) from error
+
+    def read(self, tar: str, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes of ``tar`` (relative to the root) from ``offset`` on.
+
+        Raises:
+            StepError: The tar is missing, or shorter than the manifest says.
+        """
+        file = self._open(tar)
+        pieces, missing = [], int(size)
+        while missing:
+            piece = os.pread(file.descriptor, missing, int(offset) + size - missing)
+            if not piece:
+                raise StepError(
+                    f"{self.root / tar} is shorter than its manifest says "
+                    f"(nothing at byte {offset + size - missing}); make it again"
+                )
+            pieces.append(piece)
+            missing -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
