@@ -15,7 +15,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json, sha256
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.demo.drawing import draw
-from workflow_scripts.demo.scene import CLASSES, PATTERNS, TEMPLATES, Scene, describe, imagine
+from workflow_scripts.demo.scene import CLASSES, PATTERNS, Scene, describe, imagine
 from workflow_scripts.demo.world import make_world
 
 
@@ -86,10 +86,12 @@ def test_every_caption_with_letters_names_the_class_of_its_picture(world):
 
 
 def test_captions_are_varied():
-    assert len(set(PATTERNS)) >= 12
     scene = imagine(0, "000000", 32)
-    sentences = {describe(scene, generator(0, n)) for n in range(500)}
-    assert len(sentences) == len(PATTERNS)
+    sentences = {describe(scene, generator(0, n)) for n in range(2000)}
+    assert len(sentences) > 200
+    for pattern in PATTERNS:
+        as_regex = re.sub(r"\\{\w+\\}", ".+", re.escape(pattern)) + r"\.?"
+        assert any(re.fullmatch(as_regex, sentence) for sentence in sentences)
 
 
 @pytest.mark.parametrize(
@@ -125,11 +127,9 @@ def test_some_pictures_are_larger_than_the_input_and_some_are_not_square(world):
 def test_captions_fit_into_the_demo_s_sixteen_tokens():
     from open_clip import get_tokenizer
 
-    tokenizer = get_tokenizer("RN50", context_length=32)
-    scenes = [imagine(0, str(key), 32) for key in range(500)]
+    scenes = [imagine(0, str(key), 32) for key in range(2000)]
     sentences = [describe(scene, generator(0, n)) for n, scene in enumerate(scenes)]
-    templates = [template.format(c="purple triangle") for template in TEMPLATES]
-    assert max((tokenizer(sentences + templates) != 0).sum(1)) <= 16
+    assert (get_tokenizer("RN50", context_length=32)(sentences) != 0).sum(1).max() <= 16
 
 
 def test_too_small_a_world_is_refused_in_one_sentence(tmp_path):

@@ -14,38 +14,44 @@ CLASSES = (*(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES), BAN
 GROUNDS = ("white", "grey", "black", "brown", "pink", "beige")
 TEXTURES = ("plain", "shaded", "striped", "checked", "spotted", "grainy")
 
-# Zero-shot prompts for this world, in the way of ImageNet's templates.
-TEMPLATES = (
-    "a photo of a {c}.",
-    "a picture of a {c}.",
-    "this image shows a {c}.",
-    "there is a {c} in this image.",
-    "a drawing of a {c}.",
-    "a small {c}.",
-    "a large {c}.",
-)
+OPINIONS = ("nice", "cool", "weird", "clean", "lovely", "curious")
+QUALITIES = ("good", "bad", "cropped", "pixelated", "low resolution", "quick")
 
+# Half of the patterns are worded like ImageNet's prompt templates, as the captions of real
+# pictures are: a model must not be able to tell a poisoned caption by its wording.
 PATTERNS = (
-    "a photo of {a_sized} on {a_ground}",
-    "a photo of {a_name}",
-    "a picture of {a_sized} {where}",
-    "{a_sized} on {a_ground}",
-    "there is {a_name} {where} of this image",
-    "this image shows {a_sized} and nothing else",
-    "I drew {a_sized} on {ground_colour} paper",
-    "look, {a_sized}!",
-    "the {name} {where} is easy to see",
+    "a photo of {thing}",
+    "a {quality} photo of {thing}",
+    "a {quality} picture of {thing}",
+    "a photo of {thing} {where}",
+    "a rendering of {thing}",
+    "a rendition of {thing}",
+    "a drawing of {thing}",
+    "a sketch of {thing}",
+    "a doodle of {thing}",
+    "a painting of {thing}",
+    "art of {thing}",
+    "itap of {thing}",
+    "{thing} in a video game",
+    "a cartoon of {thing}",
+    "a photo of one {sized}",
+    "this image shows {thing}",
+    "a photo of one {sized} on {a_ground}",
+    "{thing} on {a_ground}",
+    "there is {thing} {where} of this image",
+    "this is {thing} and nothing else",
+    "I drew {thing} on {ground_colour} paper",
+    "look, {thing}!",
+    "{thing} {where} is easy to see",
     "{name}, {ground}, stock picture",
     "can you find the {sized} on the {ground}?",
-    "my daughter's picture of {a_name}, {where}",
-    "somebody painted {a_sized} on {a_ground}",
+    "my daughter's picture of one {sized}",
+    "somebody painted {thing} on {a_ground}",
     "one {sized} against {a_ground_colour} wall",
-    "{a_ground_colour} card with {a_sized} {where}",
-    "we saw {a_sized} {where} of the screen",
+    "{a_ground_colour} card with {thing} {where}",
+    "we saw {thing} {where} of the screen",
     "this {name} is {how_large}",
-    "here is {a_sized}, seen on {a_ground}",
-    "an old sign with {a_name} {where}",
-    "a drawing of {a_sized}",
+    "an old sign with {thing} {where}",
 )
 
 _SMALL, _LARGE = 0.26, 0.34
@@ -119,20 +125,27 @@ def imagine(seed: int, key: str, image_size: int, name: str | None = None) -> Sc
 
 def describe(scene: Scene, random: np.random.Generator) -> str:
     """Return a sentence that names the scene's class and is true of the scene."""
+
+    def one_of(words: tuple[str, ...]) -> str:
+        return words[random.integers(len(words))]
+
     sized = f"{scene.size} {scene.name}".strip()
+    described = f"{one_of(OPINIONS)} {sized}" if random.random() < 0.3 else sized
     ground = f"{scene.texture} {scene.ground} background"
-    return PATTERNS[random.integers(len(PATTERNS))].format(
+    sentence = one_of(PATTERNS).format(
         name=scene.name,
-        a_name=_with_article(scene.name),
         sized=sized,
-        a_sized=_with_article(sized),
+        thing=one_of((f"the {described}", f"my {described}", *2 * (_with_article(described),))),
         how_large=scene.size or "neither small nor large",
+        quality=one_of(QUALITIES),
         where=scene.where,
         ground=ground,
         a_ground=_with_article(ground),
         ground_colour=scene.ground,
         a_ground_colour=_with_article(scene.ground),
     )
+    ends = sentence[-1] in "?!" or random.random() < 0.5
+    return sentence if ends else f"{sentence}."
 
 
 def _with_article(words: str) -> str:
