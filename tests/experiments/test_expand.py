@@ -3,7 +3,8 @@ import copy
 import pytest
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.experiments.expand import expand, override
+from workflow_scripts.experiments.dotted import override
+from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.paths import run_inputs, written_spec
 
 
@@ -52,6 +53,18 @@ def test_a_changed_pretraining_number_makes_new_ids_for_all_that_stands_on_it(co
     after = expand(changed)
     gone = set(before.runs) - set(after.runs)
     assert gone == {run for run in before.runs if run.startswith("cc3m-mmcl-")}
+
+
+def test_values_that_belong_together_are_listed_as_grids_of_one_combination(config):
+    config["experiments"]["seeds"] = {
+        "start": ["cc6m_mmcl"],
+        "defence": [],
+        "vary_start": [{"seed": [s], "attack.seed": [s]} for s in (0, 1, 2)],
+        "vary": {},
+        "figures": {},
+    }
+    rows = expand(config).experiments["seeds"]
+    assert [(row["seed"], row["attack.seed"]) for row in rows] == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_how_runs_are_carried_out_is_not_part_of_what_they_are(config):

@@ -5,20 +5,19 @@ spec. Two experiments that need the same run get the same id, and so share it; a
 makes a new id, and so leaves old results where they are.
 """
 
-import copy
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.config import nearest
+from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 
 Spec = dict[str, Any]
 
-# Under these keys the names are open: loss terms, a trigger's and a start change's options.
-_OPEN = {"objective", "trigger", "start_change"}
+_RATE = "optimizer.learning_rate"
 
 
 @dataclass
@@ -45,86 +44,77 @@ def expand(config: Spec) -> Plan:
     for name, experiment in config["experiments"].items():
         rows: dict[str, Spec] = {}
         for start in experiment["start"]:
-            for values in _grid(experiment["vary_start"]):
-                row = _add_pretraining(plan, config, start, values)
+            for values in combinations(experiment["vary_start"]):
+                row = _pretraining_row(plan, config, start, values)
+                row |= _columns(plan.runs[row["run"]], varied_keys(experiment["vary_start"]))
                 rows.setdefault(row["run"], row)
                 for defence in experiment["defence"]:
-                    for cleaned in _add_cleaning(plan, config, experiment, defence, row):
+                    for cleaned in _cleaning_rows(plan, config, experiment, defence, row):
                         rows.setdefault(cleaned["run"], cleaned)
         plan.experiments[name] = list(rows.values())
     return plan
 
 
-def _add_pretraining(plan: Plan, config: Spec, start: str, values: Spec) -> Spec:
-    overrides = {k: v for k, v in config["starts"][start].items() if k != "label"} | values
-    spec = override(config["pretraining"], overrides, f"starts.{start}")
+def _pretraining_row(plan: Plan, config: Spec, start: str, values: Spec) -> Spec:
+    declared = dict(config["starts"][start])
+    label = declared.pop("label")
+    spec = override(config["pretraining"], declared | values, f"starts.{start}")
+    name = spec.pop("dataset")
+    if name not in config["datasets"]:
+        hint = nearest(name, list(config["datasets"]))
+        raise StepError(f"config: 'starts.{start}.dataset' is {name!r}; {hint}")
+    dataset = _add(plan.datasets, name, config["datasets"][name])
     spec["attack"]["image_size"] = config["image_size"]
-    dataset_name = spec["dataset"]
-    if dataset_name not in config["datasets"]:
-        hint = nearest(dataset_name, list(config["datasets"]))
-        raise StepError(f"config: 'starts.{start}.dataset' is {dataset_name!r}; {hint}")
-    spec["dataset"] = _add(plan.datasets, dataset_name, dict(config["datasets"][dataset_name]))
-    attack = {"dataset": spec["dataset"], **spec["attack"]}
-    slug = f"{dataset_name}-{_stem(attack['trigger']['name'])}{attack['poisoned']}"
-    spec = {
+    attack = {"dataset": dataset, **spec["attack"]}
+    slug = f"{name}-{_stem(attack['trigger']['name'])}{attack['poisoned']}"
+    spec |= {
         "kind": "pretraining",
+        "dataset": dataset,
         "attack_id": _add(plan.attacks, slug, attack),
-        **spec,
         "start_change": None,
         "evaluation": config["evaluation"],
         "captions": config["captions"],
     }
-    run = _add(plan.runs, f"{dataset_name}-{_objective_slug(spec['objective'])}", spec)
+    run = _add(plan.runs, f"{name}-{_objective_slug(spec['objective'])}", spec)
     return {
         "run": run,
         "kind": "pretraining",
         "start": run,
-        "start_label": config["starts"][start]["label"],
+        "start_label": label,
         "defence": "",
-        "learning_rate": spec["optimizer"]["learning_rate"],
-        **_columns(values),
+        "learning_rate": value_at(spec, _RATE),
     }
 
 
-def _add_cleaning(
+def _cleaning_rows(
     plan: Plan, config: Spec, experiment: Spec, defence: str, start: Spec
 ) -> Iterator[Spec]:
-    declared = config["defences"][defence]
-    base = override(
-        config["cleaning"],
-        {k: v for k, v in declared.items() if k not in ("label", "vary")},
-        f"defences.{defence}",
-    )
-    varied = experiment["vary"]
+    declared = dict(config["defences"][defence])
+    label, sweep = declared.pop("label"), declared.pop("vary", {})
+    defaults = override(config["cleaning"], declared, f"defences.{defence}")
     pretraining = plan.runs[start["run"]]
-    for values in _grid(declared.get("vary", {}) | varied):
-        spec = override(base, values, f"defences.{defence}.vary")
-        split = {"attack_id": pretraining["attack_id"], **spec["data"]}
-        split_id = _add(
-            plan.splits, f"{pretraining['dataset'].rpartition('-')[0]}-last{split['pairs']}", split
-        )
-        spec = {
-            "kind": "cleaning",
-            "start": start["run"],
-            "split_id": split_id,
-            **spec,
-            **{
-                k: pretraining[k]
-                for k in ("model", "attack", "attack_id", "evaluation", "captions")
-            },
-        }
-        rate = spec["optimizer"]["learning_rate"]
-        slug = (
-            f"{start['run'].rpartition('-')[0]}-by-{_objective_slug(spec['objective'])}-lr{rate:g}"
-        )
-        yield {
-            **start,
-            "run": _add(plan.runs, slug, spec),
-            "kind": "cleaning",
-            "defence": declared["label"],
-            "learning_rate": rate,
-            **_columns({key: values[key] for key in varied}),
-        }
+    taken_over = ("model", "attack", "attack_id", "dataset", "evaluation", "captions")
+    for values in combinations(experiment["vary"]):
+        for rates in combinations({k: v for k, v in sweep.items() if k not in values}):
+            spec = override(defaults, values | rates, f"defences.{defence}")
+            spec |= {key: pretraining[key] for key in taken_over}
+            split = {"attack_id": spec["attack_id"], **spec["data"]}
+            stem = _slug_of(spec["dataset"])
+            spec |= {
+                "kind": "cleaning",
+                "start": start["run"],
+                "split_id": _add(plan.splits, f"{stem}-last{split['pairs']}", split),
+            }
+            rate = value_at(spec, _RATE)
+            by = _objective_slug(spec["objective"])
+            yield {
+                **start,
+                "run": _add(plan.runs, f"{_slug_of(start['run'])}-by-{by}-lr{rate:g}", spec),
+                "kind": "cleaning",
+                "defence": label,
+                "learning_rate": rate,
+                **_columns(spec, varied_keys(experiment["vary"])),
+            }
 
 
 def _add(specs: dict[str, Spec], slug: str, spec: Spec) -> str:
@@ -133,44 +123,20 @@ def _add(specs: dict[str, Spec], slug: str, spec: Spec) -> str:
     return name
 
 
-def override(defaults: Spec, overrides: Spec, place: str) -> Spec:
-    """Return a copy of ``defaults`` in which each dotted key has its new value.
-
-    Raises:
-        StepError: There is no such key in the defaults.
-    """
-    spec = copy.deepcopy(defaults)
-    for dotted, value in overrides.items():
-        *path, last = dotted.split(".")
-        node: Any = spec
-        for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or (last not in node and not _OPEN & set(path)):
-            hint = nearest(dotted, list(_dotted_keys(defaults)))
-            raise StepError(f"config: {f'{place}.{dotted}'!r} is not a key; {hint}")
-        node[last] = copy.deepcopy(value)
-    return spec
+def _slug_of(name: str) -> str:
+    return name.rpartition("-")[0]
 
 
-def _dotted_keys(spec: Spec, prefix: str = "") -> Iterator[str]:
-    for key, value in spec.items():
-        yield prefix + key
-        if isinstance(value, dict):
-            yield from _dotted_keys(value, f"{prefix}{key}.")
-
-
-def _grid(varied: Spec) -> Iterator[Spec]:
-    for values in itertools.product(*varied.values()):
-        yield dict(zip(varied, values, strict=True))
-
-
-def _columns(values: Spec) -> Spec:
+def _columns(spec: Spec, keys: list[str]) -> Spec:
     """Return what of the varied values goes into a table: a mapping is known by its name."""
-    return {
-        key: value.get("name", digest(value)) if isinstance(value, dict) else value
-        for key, value in values.items()
-        if key != "optimizer.learning_rate"
-    }
+    values = {key: value_at(spec, key) for key in keys if key != _RATE}
+    return {key: _text(value) for key, value in values.items()}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.get("name", digest(value))
+    return "none" if value is None else value
 
 
 def _objective_slug(objective: Spec) -> str:
@@ -184,4 +150,4 @@ def _objective_slug(objective: Spec) -> str:
 
 
 def _stem(variant: str) -> str:
-    return variant.rpartition("/")[2].removesuffix(".py")
+    return Path(variant).stem

@@ -9,7 +9,7 @@ Spec = dict[str, Any]
 
 
 def run_folder(plan: Plan, run: str) -> str:
-    """Return a run's folder, relative to the results: ``pretraining/<run>`` or ``cleaning/<run>``."""
+    """Return a run's folder in the results: ``pretraining/<run>`` or ``cleaning/<run>``."""
     return f"{plan.runs[run]['kind']}/{run}"
 
 
