@@ -82,9 +82,12 @@ def chosen_runs(metrics: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
 
 def _check_options(kind: str, function: Any, options: dict[str, Any]) -> None:
     parameters = list(inspect.signature(function).parameters.values())[1:]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
         return
     there = [p.name for p in parameters]
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise StepError(f"the figure {kind!r} needs the option {parameter.name!r}; declare it")
     for name in options:
         if name not in there:
             near = difflib.get_close_matches(name, there, 1)

@@ -19,7 +19,12 @@ def best_below(models: pd.DataFrame, asr_below: float) -> Hashable | None:
     """Choose the highest accuracy with ASR < ``asr_below`` (a fraction): peeks at the ASR.
 
     Of equally accurate models the one with the lower ASR, then the first in the table.
+
+    Raises:
+        StepError: ``asr_below`` is no fraction.
     """
+    if not isinstance(asr_below, int | float) or not 0 < asr_below <= 1:
+        raise StepError(f"an ASR to stay below is a fraction such as 0.05, not {asr_below!r}")
     qualified = models[models[ASR] < asr_below].dropna(subset=[ACCURACY])
     ranked = qualified.sort_values([ACCURACY, ASR], ascending=[False, True], kind="stable")
     return None if ranked.empty else ranked.index[0]

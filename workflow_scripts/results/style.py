@@ -102,7 +102,7 @@ def looks(levels: Sequence[str], *, ordered: bool = False) -> dict[str, Look]:
         )
     scale = mpl.colormaps["viridis"]
     colours = (
-        [scale(0.85 * n / max(1, len(levels) - 1)) for n in range(len(levels))]
+        [scale(0.78 * n / max(1, len(levels) - 1)) for n in range(len(levels))]
         if ordered
         else [_COLOURS[n % len(_COLOURS)] for n in range(len(levels))]
     )

@@ -103,13 +103,13 @@ class Panels:
         self.figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
         grid = self.figure.subplots(lines, across, sharex=True, sharey=share_y, squeeze=False)
         self.panels: list[Panel] = []
-        for axes_line, line in zip(grid, names, strict=True):
+        for number, (axes_line, line) in enumerate(zip(grid, names, strict=True)):
             for axes, named in zip(axes_line, [*line, *[None] * (across - len(line))], strict=True):
                 if named is None:
                     axes.set_axis_off()
                     continue
                 title, _, down = named[0].partition(_BETWEEN)
-                first, last = axes_line is grid[0], axes is axes_line[-1]
+                first, last = number == 0, axes is axes_line[-1]
                 # With rows, what a whole column or a whole line shares is said once.
                 title = title if first or row is None else ""
                 self.panels.append(Panel(axes, *named, title, down if last else ""))

@@ -9,6 +9,7 @@ import pandas as pd
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results.intervals import student, wilson
 from workflow_scripts.results.selection import ACCURACY, ASR
+from workflow_scripts.results.style import Look, looks
 from workflow_scripts.results.table import varied_columns
 from workflow_scripts.results.text import NOT_SET, number_text, value_text
 
@@ -99,3 +100,19 @@ def levels(
         first = [value_text(value, labels) for value in order]
         ordered.sort(key=lambda text: first.index(text) if text in first else len(first))
     return row_texts, ordered, numeric
+
+
+def grouped(
+    table: pd.DataFrame,
+    by: str,
+    labels: Mapping[str, str] | None = None,
+    order: Sequence[str] | None = None,
+) -> tuple[pd.DataFrame, dict[str, Look]]:
+    """Return ``table`` with the texts of ``by`` in the column ``series``, and a look for each.
+
+    What ``order`` names has its look even in a table where others of them are missing.
+    """
+    texts, names, numeric = levels(table, by, labels, order)
+    reserved = [value_text(value, labels) for value in order or []]
+    all_looks = looks(list(dict.fromkeys([*reserved, *names])), ordered=numeric)
+    return table.assign(series=texts), {name: all_looks[name] for name in names}

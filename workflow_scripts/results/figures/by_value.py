@@ -13,7 +13,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._panels import Panels
-from workflow_scripts.results.figures._points import check_column, levels, points
+from workflow_scripts.results.figures._points import check_column, grouped, points
 from workflow_scripts.results.intervals import student
 from workflow_scripts.results.selection import (
     best_below,
@@ -69,7 +69,7 @@ def draw(
         tolerance: ``highest_accuracy`` may lose so much to the start model, a fraction.
         over: A column such as ``seed``: choose for each, draw the mean and its interval.
         log: A logarithmic x axis; None: where positive numbers span a factor of 20 or more.
-        order: Values of ``by`` in the order of the legend.
+        order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
         labels: Words for columns and values.
         share_y: All panels have the same scale.
         width: Inches of the figure.
@@ -86,10 +86,10 @@ def draw(
         check_column(metrics, key)
     table = points(metrics)
     cleaned, starts = cleaned_models(table), start_models(table)
-    texts, names, numeric = levels(cleaned, by, labels, order)
-    cleaned = cleaned.assign(series=texts)
-    looks = style.looks(names, ordered=numeric) | {"": _START}
+    cleaned, looks = grouped(cleaned, by, labels, order)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
+    keys = [marks.handle(name, look) for name, look in looks.items()]
+    looks[""] = _START
     scale = _Scale(cleaned[value], log, labels)
     choose = _Chooser(starts, asr_below, tolerance)
     drawn = []
@@ -108,7 +108,7 @@ def draw(
     others = [_rule_key(rule, rules, asr_below) for rule in rules]
     if numbers["percent"].isna().any():
         others.append(_none_key())
-    panels.legend([marks.handle(n, looks[n]) for n in names], others, column_text(by, labels))
+    panels.legend(keys, others, column_text(by, labels))
     panels.figure.numbers = numbers
     return panels.figure
 
@@ -220,7 +220,7 @@ def _line(
     ends = rows[["low_percent", "high_percent"]].to_numpy(float).clip(0, 100).T
     half = np.clip(np.array([y - ends[0], ends[1] - y]), 0, None)
     axes.errorbar(
-        x[there], y[there], yerr=half[:, there], color=look.colour, linestyle=line, linewidth=1.0,
+        x, y, yerr=half, color=look.colour, linestyle=line, linewidth=1.0,
         elinewidth=0.7, capsize=2, capthick=0.7, marker=look.marker,
         markersize=9 if look is _START else 5, markerfacecolor=look.face,
         markeredgecolor="black" if look is _START else look.colour, markeredgewidth=0.8, zorder=3,

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures._panels import Panels
-from workflow_scripts.results.figures._points import levels, points
+from workflow_scripts.results.figures._points import grouped, points
 from workflow_scripts.results.selection import ACCURACY, ASR
 from workflow_scripts.results.text import column_text
 
@@ -62,10 +62,11 @@ def draw(
     table = table[table["kind"] == "pretraining"].sort_values("epoch", kind="stable")
     if table.empty:
         raise StepError("there is no pre-training run to draw the dynamics of")
-    texts, names, numeric = levels(table, by, labels, order) if by else ("", [""], False)
-    table = table.assign(series=texts, panel="")
     # Without groups the two shares get two looks; with them, a look for each group.
-    looks = style.looks(names, ordered=numeric) if by else style.looks(list(_SHARES))
+    looks = style.looks(list(_SHARES))
+    table = table.assign(series="", panel="")
+    if by:
+        table, looks = grouped(table, by, labels, order)
     panels = Panels(table, column, row, labels, width=width, height=panel_height)
     for panel in panels:
         table.loc[panel.rows, "panel"] = panel.name

@@ -15,7 +15,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._panels import Facets, Panels, panel_names
-from workflow_scripts.results.figures._points import levels, points
+from workflow_scripts.results.figures._points import grouped, points
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
@@ -70,7 +70,7 @@ def draw(
         over: A column such as ``seed`` to take means and intervals over.
         accuracy: The column of accuracies.
         asr: The column of ASRs.
-        order: Values of ``by`` in the order of the legend.
+        order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
         labels: Words for columns and values.
         share_y: All panels have the same scale.
         width: Inches of the figure.
@@ -84,9 +84,7 @@ def draw(
     _check(intervals, INTERVALS, "intervals")
     table = points(metrics, accuracy, asr, over)
     cleaned, starts = cleaned_models(table), start_models(table)
-    texts, names, numeric = levels(cleaned, by, labels, order)
-    cleaned = cleaned.assign(series=texts)
-    looks = style.looks(names, ordered=numeric)
+    cleaned, looks = grouped(cleaned, by, labels, order)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
     beneath = _beneath(under, accuracy, asr, (column, row, labels))
     numbers = []
@@ -112,7 +110,7 @@ def draw(
     marks.fit_y([panel.axes for panel in panels], numbers, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
     panels.figure.numbers = _numbers(pd.concat(numbers))
-    _legend(panels, looks, ring, asr_below, column_text(by, labels))
+    _legend(panels, looks, asr_below, column_text(by, labels))
     return panels.figure
 
 
@@ -182,12 +180,11 @@ def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
     return drawn[list(NUMBERS)].reset_index(drop=True)
 
 
-def _legend(
-    panels: Panels, looks: dict[str, style.Look], ring: str, asr_below: float, title: str
-) -> None:
-    others = [marks.star_handle()]
-    if ring != "none":
+def _legend(panels: Panels, looks: dict[str, style.Look], asr_below: float, title: str) -> None:
+    roles = set(panels.figure.numbers["role"])
+    others = [marks.star_handle()] if "start" in roles else []
+    if "best" in roles:
         others.append(marks.ring_handle(f"Best with ASR < {threshold_text(asr_below)} (shaded)"))
-    if (panels.figure.numbers["role"] == "under").any():
+    if "under" in roles:
         others.append(marks.under_handle())
     panels.legend([marks.handle(name, look) for name, look in looks.items()], others, title)

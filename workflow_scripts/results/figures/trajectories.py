@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._panels import Panels
-from workflow_scripts.results.figures._points import levels, points
+from workflow_scripts.results.figures._points import grouped, points
 from workflow_scripts.results.selection import ACCURACY, ASR, cleaned_models, start_models
 from workflow_scripts.results.text import column_text
 
@@ -47,7 +47,7 @@ def draw(
         over: A column such as ``seed`` to take means over.
         accuracy: The column of accuracies.
         asr: The column of ASRs.
-        order: Values of ``by`` in the order of the legend.
+        order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
         labels: Words for columns and values.
         share_y: All panels have the same scale.
         width: Inches of the figure.
@@ -58,9 +58,7 @@ def draw(
     """
     table = points(metrics, accuracy, asr, over)
     cleaned, starts = cleaned_models(table), start_models(table)
-    texts, names, numeric = levels(cleaned, by, labels, order)
-    cleaned = cleaned.assign(series=texts)
-    looks = style.looks(names, ordered=numeric)
+    cleaned, looks = grouped(cleaned, by, labels, order)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
     drawn = []
     for panel in panels:
@@ -75,7 +73,8 @@ def draw(
     marks.fit_y([panel.axes for panel in panels], drawn, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
     groups = [_key(name, look) for name, look in looks.items()]
-    panels.legend(groups, [marks.star_handle()], column_text(by, labels) + ", last epoch marked")
+    others = [] if starts.empty else [marks.star_handle()]
+    panels.legend(groups, others, column_text(by, labels) + ", last epoch marked")
     panels.figure.numbers = _numbers(pd.concat(drawn))
     return panels.figure
 

@@ -1,0 +1,86 @@
+"""The tidy table has a row for each epoch of each run, and nothing is lost or invented."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.results import collect
+from workflow_scripts.results.table import read_table
+
+
+def collected(runs):
+    collect.main(["--runs", str(runs), "--output", str(runs.parent / "metrics.parquet")])
+    return read_table(runs.parent / "metrics.parquet")
+
+
+def test_the_table_holds_every_epoch_of_every_run_as_the_runs_wrote_it(experiment, metrics):
+    table = collected(experiment)
+    assert len(table) == 2 * 9 + 18 * 5 == len(metrics)
+    same = ["run", "kind", "start", "start_label", "defence", "learning_rate", "epoch", "top1",
+            "asr_top1", "triggered_top1", "images", "asr_images"]  # fmt: skip
+    pd.testing.assert_frame_equal(table[same], metrics[same])
+    assert table["seconds"].isna().sum() == 20  # epoch 0 takes no time
+    assert (table.loc[table["kind"] == "pretraining", "defence"] == "").all()
+
+
+def test_the_csv_reads_back_as_the_parquet(experiment):
+    table = collected(experiment)
+    csv = pd.read_csv(experiment.parent / "metrics.csv", keep_default_na=False)
+    assert list(csv.columns) == list(table.columns)
+    assert pd.to_numeric(csv["top1"]).tolist() == table["top1"].tolist()
+
+
+def test_further_things_that_vary_are_columns(experiment):
+    runs = pd.read_csv(experiment)
+    runs["objective.ssl"], runs["attack.target"] = range(len(runs)), "banana"
+    runs.to_csv(experiment, index=False)
+    table = collected(experiment)
+    assert table.groupby("run", sort=False)["objective.ssl"].first().tolist() == [*range(20)]
+    assert set(table["attack.target"]) == {"banana"}
+    assert "folder" not in table.columns
+
+
+def test_experiments_that_share_runs_have_them_once(experiment, tmp_path):
+    collected(experiment)
+    other = tmp_path / "experiments" / "weights" / "runs.csv"
+    other.parent.mkdir()
+    pd.read_csv(experiment).iloc[:4].assign(seed=5).to_csv(other, index=False)
+    collected(other)
+    tables = [str(runs.parent / "metrics.parquet") for runs in (experiment, other)]
+    collect.main(["--experiments", *tables, "--output", str(tmp_path / "metrics")])
+    table = read_table(tmp_path / "metrics.parquet")
+    assert len(table) == 2 * 9 + 18 * 5
+    shared = table[table["experiments"] == "main, weights"]
+    assert shared["run"].nunique() == 4
+    assert set(shared["seed"]) == {5}
+    assert table.loc[table["experiments"] == "main", "seed"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "timings.csv", "run.json"])
+def test_a_missing_result_is_named(experiment, name):
+    missing = Path(pd.read_csv(experiment)["folder"][3], name)
+    missing.unlink()
+    with pytest.raises(StepError, match="1 results of runs are missing") as error:
+        collected(experiment)
+    assert str(missing) in str(error.value)
+    assert not (experiment.parent / "metrics.parquet").exists()
+
+
+def test_no_runs_an_empty_file_and_a_wrong_run_are_errors(experiment):
+    runs = pd.read_csv(experiment)
+    (experiment.parent / "none.csv").write_text(",".join(runs.columns) + "\n")
+    with pytest.raises(StepError, match="has no runs"):
+        collect.main(["--runs", str(experiment.parent / "none.csv"), "--output", "x"])
+    with pytest.raises(StepError, match=r"absent\.csv does not exist"):
+        collect.main(["--runs", str(experiment.parent / "absent.csv"), "--output", "x"])
+    first, second = (Path(folder) for folder in runs["folder"][:2])
+    text = (first / "metrics.csv").read_text()
+    (first / "metrics.csv").write_text((second / "metrics.csv").read_text())
+    with pytest.raises(StepError, match="is of another run than mmcl-0000aaaa"):
+        collected(experiment)
+    (first / "metrics.csv").write_text(text)
+    (second / "run.json").write_text("{}")
+    with pytest.raises(StepError, match="does not say how many images"):
+        collected(experiment)

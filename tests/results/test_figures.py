@@ -1,0 +1,270 @@
+"""What a figure shows is in its numbers, its ring is the table's pick, and grey is enough."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.plugins import variants
+from workflow_scripts.results import best, figure, style
+from workflow_scripts.results.figures import by_value, dynamics, scatter, trajectories
+from workflow_scripts.results.table import write_table
+
+SHARES = ["asr_percent", "accuracy_percent"]
+ROOT = Path(__file__).parents[2]
+
+
+def drawn(kind, table, **options):
+    with style.paper():
+        made = kind.draw(table, **options)
+        made.draw_without_rendering()
+    return made
+
+
+def offsets(axes, name):
+    found = [c.get_offsets() for c in axes.collections if c.get_gid() == name]
+    assert len(found) == 1
+    return np.asarray(found[0], float)
+
+
+def test_the_points_drawn_are_the_numbers_written(metrics):
+    made = drawn(scatter, metrics)
+    numbers = made.numbers
+    for axes, (_, panel) in zip(made.axes, numbers.groupby("panel", sort=False), strict=True):
+        for series, rows in panel[panel["role"] == "cleaned"].groupby("series"):
+            assert offsets(axes, series) == pytest.approx(rows[SHARES].to_numpy(float))
+        for role in ("start", "best"):
+            rows = panel.loc[panel["role"] == role, SHARES]
+            assert offsets(axes, role) == pytest.approx(rows.to_numpy(float))
+    cleaned = metrics[(metrics["kind"] == "cleaning") & (metrics["epoch"] > 0)]
+    written = numbers[numbers["role"] == "cleaned"]
+    assert sorted(written["accuracy_percent"]) == pytest.approx(sorted(100 * cleaned["top1"]))
+    assert sorted(written["asr_percent"]) == pytest.approx(sorted(100 * cleaned["asr_top1"]))
+
+
+def test_the_ring_is_the_best_of_the_table(metrics):
+    table = best.best_table(metrics, [0.05], 0.01).query("rule == 'best' and accuracy.notna()")
+    groups = drawn(scatter, metrics, ring="group").numbers.query("role == 'best'")
+    assert set(zip(groups["run"], groups["epoch"], strict=True)) == set(
+        zip(table["run"], table["epoch"], strict=True)
+    )
+    panels = drawn(scatter, metrics).numbers.query("role == 'best'")
+    top = table.loc[table.groupby("start_label", sort=False)["accuracy"].idxmax()]
+    assert panels["run"].tolist() == top["run"].tolist()
+    assert panels["panel"].tolist() == ["MMCL", "MMCL+SSL"]
+
+
+def test_a_panel_without_a_model_of_low_asr_says_so_and_has_no_ring(metrics):
+    made = drawn(scatter, metrics.assign(asr_top1=metrics["asr_top1"].clip(lower=0.2)))
+    assert not (made.numbers["role"] == "best").any()
+    notes = [text.get_text() for axes in made.axes for text in axes.texts]
+    assert notes == ["No model with ASR < 5\N{NO-BREAK SPACE}%"] * 2
+
+
+def test_nothing_lies_outside_its_panel(metrics):
+    metrics.loc[metrics.index[-1], ["top1", "asr_top1"]] = [1.0, 0.0]
+    metrics.loc[metrics.index[-2], ["top1", "asr_top1"]] = [0.0, 1.0]
+    made = drawn(scatter, metrics, intervals="all")
+    numbers = made.numbers
+    for axes in made.axes:
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        assert left < numbers["asr_percent"].min() <= numbers["asr_percent"].max() < right
+        assert low < numbers["accuracy_low_percent"].min()
+        assert high > numbers["accuracy_high_percent"].max()
+
+
+def test_intervals_are_drawn_where_the_evaluation_set_is_small(metrics):
+    assert drawn(scatter, metrics).numbers["interval_drawn"].all()
+    large = metrics.assign(images=50_000, asr_images=49_950)
+    assert not drawn(scatter, large).numbers["interval_drawn"].any()
+    crowded = pd.concat([metrics.assign(run=metrics["run"] + f"-{n}") for n in range(3)])
+    numbers = drawn(scatter, crowded.reset_index(drop=True)).numbers
+    assert set(numbers.loc[numbers["interval_drawn"], "role"]) == {"start", "best"}
+
+
+@pytest.mark.parametrize("count", [3, 8, 14])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_nothing_is_told_apart_by_colour_alone(count, ordered):
+    looks = list(style.looks([str(n) for n in range(count)], ordered=ordered).values())
+    assert len({(look.marker, look.filled) for look in looks}) == count
+    assert len({(str(look.line), look.marker, look.filled) for look in looks}) == count
+    if ordered:
+        grey = [np.dot(to_rgb(look.colour), (0.299, 0.587, 0.114)) for look in looks]
+        assert grey == sorted(grey)
+
+
+def test_too_many_values_to_tell_apart_is_an_error(metrics):
+    with pytest.raises(StepError, match="cannot tell 30 values apart"):
+        style.looks([f"value {n}" for n in range(30)])
+    made = drawn(scatter, metrics.assign(step=range(len(metrics))), by="step")
+    assert made.numbers.query("role == 'cleaned'")["series"].nunique() == 6  # ranges
+
+
+def test_a_series_keeps_its_look_where_another_is_missing(metrics):
+    names = ["MMCL", "SSL", "CleanCLIP"]
+    faces = []
+    for table in (metrics, metrics[metrics["defence"] != "MMCL"]):
+        axes = drawn(scatter, table, order=names).axes[0]
+        faces += [c.get_edgecolor()[0] for c in axes.collections if c.get_gid() == "CleanCLIP"]
+    assert faces[0] == pytest.approx(faces[1])
+
+
+def test_means_over_seeds_have_students_interval(metrics):
+    seeds = pd.concat(
+        [metrics.assign(seed=n, top1=metrics["top1"] + shift, run=metrics["run"] + f"-s{n}")
+         for n, shift in enumerate((-0.01, 0.0, 0.01))],
+        ignore_index=True,
+    )  # fmt: skip
+    one, mean = drawn(scatter, metrics).numbers, drawn(scatter, seeds, over="seed").numbers
+    assert len(one) == len(mean)
+    assert mean["accuracy_percent"].tolist() == pytest.approx(one["accuracy_percent"].tolist())
+    half = 4.302652729911275 * 1.0 / np.sqrt(3)
+    assert (mean["accuracy_high_percent"] - mean["accuracy_percent"]).tolist() == pytest.approx(
+        [half] * len(mean)
+    )
+
+
+def test_dynamics_draw_each_epoch_of_the_pretraining_runs(metrics):
+    made = drawn(dynamics, metrics)
+    pretraining = metrics[metrics["kind"] == "pretraining"]
+    for axes, label in zip(made.axes, ("MMCL", "MMCL+SSL"), strict=True):
+        run = pretraining[pretraining["start_label"] == label]
+        lines = {line.get_gid(): line for line in axes.lines}
+        assert lines["accuracy"].get_ydata() == pytest.approx(100 * run["top1"].to_numpy())
+        assert lines["asr"].get_ydata() == pytest.approx(100 * run["asr_top1"].to_numpy())
+        assert lines["asr"].get_linestyle() != lines["accuracy"].get_linestyle()
+    assert len(made.numbers) == 18
+    with pytest.raises(StepError, match="no pre-training run"):
+        drawn(dynamics, metrics[metrics["kind"] == "cleaning"])
+
+
+def test_a_trajectory_leads_from_the_start_to_the_last_epoch(metrics):
+    made = drawn(trajectories, metrics)
+    assert len(made.axes) == 6
+    start = metrics[(metrics["kind"] == "pretraining") & (metrics["epoch"] == 8)].iloc[0]
+    paths = [line for line in made.axes[0].lines if line.get_gid()]
+    assert len(paths) == 3
+    run = metrics[metrics["run"] == "mmcl-0000aaaa-mmcl-0.0003"].iloc[1:]
+    expected = [100 * start["top1"], *(100 * run["top1"])]
+    assert paths[0].get_ydata() == pytest.approx(expected)
+
+
+def test_by_value_shows_the_pick_at_each_value_and_a_cross_for_none(metrics):
+    metrics["objective.ssl"] = metrics["learning_rate"].map({3e-4: 1.0, 1e-3: 2.0, 3e-3: 4.0})
+    made = drawn(by_value, metrics, value="objective.ssl")
+    table = best.best_table(metrics, [0.05], 0.01).query("rule == 'best'")
+    keys = ["start_label", "defence", "objective.ssl"]
+    picks = table.set_index(keys)["accuracy"].mul(100).sort_index()
+    shown = made.numbers.rename(columns=dict(zip(("panel", "series", "value"), keys, strict=True)))
+    assert shown.set_index(keys)["percent"].sort_index().tolist() == pytest.approx(
+        picks.tolist(), nan_ok=True
+    )
+    assert picks.isna().any()
+    assert "No such model" in [t.get_text() for t in made.legends[0].get_texts()]
+
+
+def test_a_figure_drawn_again_in_another_process_is_the_same_bytes(metrics, tmp_path):
+    write_table(tmp_path / "metrics", metrics)
+    for seed in ("1", "2"):
+        outputs = [str(tmp_path / seed / f"scatter.{kind}") for kind in ("png", "pdf")]
+        subprocess.run(
+            [sys.executable, "-m", "workflow_scripts.results.figure", "--metrics",
+             str(tmp_path / "metrics.parquet"), "--spec", '{"kind": "scatter"}',
+             "--output", *outputs],
+            check=True, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed},
+        )  # fmt: skip
+    for name in ("scatter.png", "scatter.pdf", "scatter.csv"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    pdf = (tmp_path / "1" / "scatter.pdf").read_bytes()
+    assert b"/FontFile2" in pdf, "text must stay text, in TrueType fonts"
+    assert b"CreationDate" not in pdf
+
+
+def run_figure(metrics, tmp_path, spec, *more):
+    write_table(tmp_path / "metrics", metrics)
+    table, output = str(tmp_path / "metrics.parquet"), str(tmp_path / "out.png")
+    figure.main(["--metrics", table, "--spec", json.dumps(spec), "--output", output, *more])
+    return pd.read_csv(tmp_path / "out.csv")
+
+
+def test_a_figure_can_be_a_file_of_the_users_own(metrics, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import matplotlib.pyplot as plt\n"
+        "def draw(metrics, *, colour='k'):\n"
+        "    figure, axes = plt.subplots()\n"
+        "    axes.plot(metrics['epoch'], metrics['top1'], '.', color=colour)\n"
+        "    figure.numbers = metrics[['epoch', 'top1']]\n"
+        "    return figure\n"
+    )
+    spec = {"kind": str(mine), "colour": "red", "caption": "For the report."}
+    numbers = run_figure(metrics, tmp_path, spec)
+    assert list(numbers.columns) == ["epoch", "top1"]
+    assert len(numbers) == len(metrics)
+    assert (tmp_path / "out.png").stat().st_size > 1000
+
+
+def test_where_keeps_the_runs_asked_for_and_their_start_models(metrics, tmp_path):
+    spec = {"kind": "scatter", "where": {"defence": ["SSL"], "start_label": "MMCL"}}
+    numbers = run_figure(metrics, tmp_path, spec)
+    assert set(numbers["panel"]) == {"MMCL"}
+    assert set(numbers.loc[numbers["role"] == "cleaned", "series"]) == {"SSL"}
+    assert (numbers["role"] == "start").sum() == 1
+
+
+def test_points_of_others_can_lie_under_ones_own(metrics, tmp_path):
+    write_table(tmp_path / "others", metrics.assign(top1=0.25))
+    spec = {"kind": "scatter"}
+    numbers = run_figure(metrics, tmp_path, spec, "--under", str(tmp_path / "others.parquet"))
+    beneath = numbers[numbers["role"] == "under"]
+    assert len(beneath) == 18 * 4
+    assert set(beneath["accuracy_percent"]) == {25.0}
+    write_table(tmp_path / "others", metrics.assign(start_label="elsewhere"))
+    with pytest.raises(StepError, match="no panel"):
+        run_figure(metrics, tmp_path, spec, "--under", str(tmp_path / "others.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"kind": "scater"}, "none of the figures"),
+        ({"kind": "scatter", "rings": "none"}, "did you mean 'ring'"),
+        ({"kind": "scatter", "ring": "both"}, "it must be panel, group, none"),
+        ({"kind": "scatter", "asr_below": 5}, "is a fraction such as 0.05, not 5"),
+        ({"kind": "scatter", "by": "defense"}, "did you mean 'defence'"),
+        ({"kind": "by_value", "value": "objective.ssl"}, "no column 'objective.ssl'"),
+        ({"kind": "by_value"}, "needs the option 'value'"),
+        ({"kind": "scatter", "where": {"defence": "SLS"}}, "the runs have"),
+        ({"kind": "scatter", "where": {"seed": 1}}, "no column of the metrics"),
+        ({"by": "defence"}, "must name a kind"),
+    ],
+)
+def test_a_wrong_declaration_is_one_clear_sentence(metrics, tmp_path, spec, said):
+    with pytest.raises(StepError, match=said):
+        run_figure(metrics, tmp_path, spec)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_empty_and_missing_tables_are_errors(metrics, tmp_path):
+    with pytest.raises(StepError, match="holds no epoch"):
+        run_figure(metrics.iloc[:0], tmp_path, {"kind": "scatter"})
+    with pytest.raises(StepError, match="nothing to draw"):
+        run_figure(metrics[metrics["kind"] == "pretraining"], tmp_path, {"kind": "scatter"})
+    with pytest.raises(StepError, match="does not exist"):
+        figure.main(["--metrics", "none.parquet", "--spec", "{}", "--output", "x.png"])
+    with pytest.raises(StepError, match="is written as"):
+        style.save(drawn(scatter, metrics), tmp_path / "x.gif")
+
+
+def test_every_kind_of_figure_has_its_caption():
+    caption = (ROOT / "rules/report/figure.rst").read_text()
+    kinds = variants(figure.FIGURES)
+    assert set(kinds) >= {"scatter", "dynamics", "trajectories", "by_value"}
+    assert [kind for kind in kinds if f'"{kind}"' not in caption] == []
