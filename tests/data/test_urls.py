@@ -1,0 +1,183 @@
+import gzip
+import hashlib
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.data import urls, web
+
+ODD = ["\"quoted\" and 'so'", "tab\there\tand there", "🎨 Müller — 你好", "", "  ", "x" * 10_000]
+
+
+def run(output, place, columns="url,caption", parts=2, **options):
+    arguments = ["--list", str(place), "--columns", columns, "--parts", str(parts)]
+    for name, value in options.items():
+        arguments += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    urls.main([*arguments, "--output", str(output)])
+    report = json.loads((output / "urls.json").read_text())
+    return pq.read_table(output / "urls.parquet").to_pylist(), report
+
+
+def tsv(path, rows):
+    path.write_bytes("".join("\t".join(row) + "\n" for row in rows).encode())
+    return path
+
+
+@pytest.mark.parametrize("order", ["url,caption", "caption,url", "id,url,caption,licence"])
+def test_a_tsv_keeps_captions_as_they_are_in_every_order_of_columns(tmp_path, order):
+    columns = order.split(",")
+    rows = [
+        {"url": f"http://a/{i}", "caption": c, "id": "7", "licence": "CC"}
+        for i, c in enumerate(ODD)
+    ]
+    place = tsv(tmp_path / "l.tsv", [[row[c] for c in columns] for row in rows])
+    table, report = run(tmp_path / "s", place, order)
+    assert [row["caption"] for row in table] == ODD
+    assert [row["url"] for row in table] == [row["url"] for row in rows]
+    assert report["rows"] == len(ODD)
+
+
+def test_rows_are_dropped_once_and_counted_by_reason(tmp_path):
+    lines = [
+        b"http://a/1\tone",  # 0
+        b"no tab at all",
+        b"file:///etc/passwd\tfile",
+        b"ftp://a/x\tftp",
+        b"HTTPS://a/2\ttwo",  # 4
+        b"http://a/1\tone again",
+        b"",
+        b"\tno url",
+        b"http:///no-host\tx",
+        b" http://a/1 \tone with blanks",
+        b"http://a/\xff\tnot \xff UTF-8",  # 10
+        b"http://a/3\twindows\r",  # 11
+        b"http://a/4\tlast, without newline",  # 12
+    ]
+    place = tmp_path / "list.tsv"
+    place.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
+    table, report = run(tmp_path / "s", place)
+    assert [row["row"] for row in table] == [0, 4, 10, 11, 12]
+    assert table[2]["caption"] == "not \ufffd UTF-8"
+    assert [row["caption"] for row in table[3:]] == ["windows", "last, without newline"]
+    dropped = {"malformed line": 3, "not http": 3, "duplicate url": 2}
+    assert report["dropped"] == dropped
+    assert report["rows"] == 13 == report["kept"] + sum(dropped.values())
+
+
+def test_blocks_of_any_size_give_the_same_rows(tmp_path, monkeypatch):
+    rows = [[f"http://a/{i}", f"caption {i} " + "y" * (i % 50)] for i in range(500)]
+    place = tsv(tmp_path / "l.tsv", [["url", "caption"], *rows])
+    whole = run(tmp_path / "whole", place, header=True)
+    monkeypatch.setattr("workflow_scripts.data.lists._BLOCK", 97)
+    monkeypatch.setattr("workflow_scripts.data.lists._check_header", lambda *_: None)
+    assert run(tmp_path / "blocks", place, header=True) == whole
+    assert [[row["url"], row["caption"]] for row in whole[0]] == rows
+
+
+def test_csv_parquet_and_gzip_say_the_same_as_tsv(tmp_path):
+    rows = [(f"http://a/{i}", c) for i, c in enumerate(ODD)]
+    expected = [{"row": i, "url": u, "caption": c} for i, (u, c) in enumerate(rows)]
+    text = "".join('{},"{}"\n'.format(u, c.replace('"', '""')) for u, c in rows)
+    (tmp_path / "l.csv").write_text("url,caption\n" + text)
+    assert run(tmp_path / "c", tmp_path / "l.csv", header=True)[0] == expected
+    plain = tsv(tmp_path / "l.tsv", rows)
+    (tmp_path / "l.tsv.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    assert run(tmp_path / "g", tmp_path / "l.tsv.gz")[0] == expected
+    links, texts = zip(*rows, strict=True)
+    pq.write_table(pa.table({"TEXT": texts, "URL": links}), tmp_path / "l.parquet")
+    assert run(tmp_path / "p", tmp_path / "l.parquet", "caption,url")[0] == expected
+
+
+def test_csv_rows_keep_their_numbers_where_others_are_malformed(tmp_path):
+    place = tmp_path / "l.csv"
+    place.write_text('url,caption\nhttp://a,"two\nlines"\nhttp://b,1,2\n\nonly\nhttp://c,\n')
+    table, report = run(tmp_path / "s", place, header=True)
+    assert [(row["row"], row["caption"]) for row in table] == [(0, "two\nlines"), (4, "")]
+    assert report["dropped"]["malformed line"] == 3
+
+
+def test_parts_are_contiguous_equal_and_as_many_as_asked_for(tmp_path):
+    place = tsv(tmp_path / "l.tsv", [[f"http://a/{i}", "c"] for i in range(10)])
+    run(tmp_path / "s", place, parts=4)
+    parts = sorted((tmp_path / "s" / "parts").iterdir())
+    assert [pq.read_table(part)["row"].to_pylist() for part in parts] == [
+        [0, 1],
+        [2, 3, 4],
+        [5, 6, 7],
+        [8, 9],
+    ]
+    run(tmp_path / "s", place, parts=3)
+    assert len(list((tmp_path / "s" / "parts").iterdir())) == 3
+    short = tsv(tmp_path / "short.tsv", [["http://a/1", "c"]])
+    run(tmp_path / "t", short, parts=3)
+    parts = sorted((tmp_path / "t" / "parts").iterdir())
+    assert [pq.read_metadata(part).num_rows for part in parts] == [0, 1, 0]
+
+
+def test_what_a_user_can_get_wrong_is_said_in_a_sentence(tmp_path):
+    place = tsv(tmp_path / "l.tsv", [["a cat", "http://a/1"]])
+    good = hashlib.sha256(place.read_bytes()).hexdigest()
+    run(tmp_path / "s", place, "caption,url", sha256=good, bytes=place.stat().st_size)
+    for complaint, options in {
+        "has SHA-256 [0-9a-f]{64}, not 0{64}": {"sha256": "0" * 64},
+        "has 17 bytes, not 16": {"bytes": 16},
+        "are --columns and --format right": {"columns": "url,caption"},
+        "does not say which is the url": {"columns": "caption,link"},
+        "one part or more": {"parts": 0},
+    }.items():
+        with pytest.raises(StepError, match=complaint):
+            run(tmp_path / "x", place, **{"columns": "caption,url"} | options)
+    header = tsv(tmp_path / "h.tsv", [["caption", "url"], ["a cat", "http://a/1"]])
+    with pytest.raises(StepError, match="says caption,url, but --columns says url,caption"):
+        run(tmp_path / "x", header, header=True)
+    with pytest.raises(StepError, match="there is no list"):
+        run(tmp_path / "x", tmp_path / "none.tsv")
+    with pytest.raises(StepError, match="does not tell the list's format"):
+        run(tmp_path / "x", __file__)
+    with pytest.raises(StepError, match="neither a path nor"):
+        run(tmp_path / "x", "file:///etc/passwd", format="tsv")
+    (tmp_path / "l.parquet").write_text("no parquet")
+    with pytest.raises(StepError, match="is not a parquet list"):
+        run(tmp_path / "x", tmp_path / "l.parquet")
+    assert not (tmp_path / "x" / "urls.json").exists()
+
+
+def test_a_list_is_fetched_on_from_where_it_broke_off_and_then_removed(tmp_path, server):
+    body = b"".join(b"http://a/%d\tcaption\n" % i for i in range(20_000))
+    server.files["/l.tsv"] = {"body": body, "cuts": 2}
+    web_fetch = web.fetch
+    web_fetch(f"{server.url}/l.tsv", tmp_path / "s" / "list.tsv", pause=0.01)
+    assert [first for _, first in server.requests] == [
+        None,
+        f"bytes={len(body) // 2}-",
+        f"bytes={len(body) - (len(body) - len(body) // 2 + 1) // 2}-",
+    ]
+    table, _ = run(tmp_path / "s", f"{server.url}/l.tsv")
+    assert server.requests[-1][1] == f"bytes={len(body)}-"
+    assert len(table) == 20_000
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == [
+        "parts",
+        "urls.json",
+        "urls.parquet",
+    ]
+
+
+def test_a_list_that_changed_on_the_server_is_fetched_anew(tmp_path, server):
+    path = tmp_path / "list.tsv"
+    server.files["/l.tsv"] = {"body": b"old" * 100, "etag": '"1"'}
+    web.fetch(f"{server.url}/l.tsv", path)
+    server.files["/l.tsv"] = {"body": b"new" * 200, "etag": '"2"'}
+    web.fetch(f"{server.url}/l.tsv", path)
+    assert path.read_bytes() == b"new" * 200
+
+
+@pytest.mark.parametrize("kind", ["missing", "circle", "to_file", "to_ftp", "broken_server"])
+def test_a_list_that_cannot_be_had_is_named(tmp_path, server, kind):
+    url = f"{server.url}/{kind}/1"
+    with pytest.raises(StepError, match=f"{url} could not be fetched"):
+        web.fetch(url, tmp_path / "list", pause=0.01)
+    with pytest.raises(StepError, match="could not be fetched"):
+        web.fetch("http://127.0.0.1:1/list.tsv", tmp_path / "list", pause=0.01)
