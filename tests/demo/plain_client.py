@@ -27,6 +27,7 @@ def outcome(url: str) -> str:
         with urllib.request.urlopen(url, timeout=1) as answer:
             body = answer.read(LIMIT)
             declared = int(answer.headers.get("Content-Length", LIMIT))
+            robots = answer.headers.get("X-Robots-Tag")
     except urllib.error.HTTPError as error:
         return str(error.code)
     except TimeoutError:
@@ -35,7 +36,7 @@ def outcome(url: str) -> str:
         return "too long"
     if len(body) < declared:
         return "cut off"
-    return look(body)
+    return f"{look(body)} that says {robots}" if robots else look(body)
 
 
 def look(body: bytes) -> str:

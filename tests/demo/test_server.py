@@ -19,6 +19,7 @@ SERVER = [sys.executable, "-m", "workflow_scripts.demo.server", "--world"]
 OUTCOMES = {
     "good": "image",
     "moved": "image",
+    "disallowed": "image that says noai",
     "missing": "404",
     "unavailable": "503",
     "silent": "timeout",

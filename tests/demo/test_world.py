@@ -74,8 +74,11 @@ def test_list_has_the_odd_captions_and_the_duplicates_that_the_truth_names(world
     assert sum('"' in c for c in captions) == count["quotes"]
     assert sum("🎨" in c for c in captions) == count["emoji"]
     assert sum(len(c) == 10_000 for c in captions) == count["long"]
-    assert len(urls) - len(set(urls)) == count["duplicate"]
-    assert sum(not u.startswith("http://") for u in urls) == count["file_url"] + count["ftp_url"]
+    there = [url for url in urls if url.strip()]
+    assert len(there) - len(set(there)) == count["duplicate"]
+    assert sum(not url.strip() for url in urls) == count["no_url"]
+    assert sum(url.startswith("file://") for url in urls) == count["file_url"]
+    assert sum(url.startswith("ftp://") for url in urls) == count["ftp_url"]
 
 
 def test_every_caption_with_letters_names_the_class_of_its_picture(world):

@@ -88,6 +88,9 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             self._send(image)
 
+    def answer_disallowed(self, key: str) -> None:
+        self._send(self.server.image(key), extra=("X-Robots-Tag", "noai"))
+
     def answer_moved(self, key: str) -> None:
         self._redirect(f"/{GOOD}/{key}.jpg")
 
@@ -136,7 +139,7 @@ class _Answers(BaseHTTPRequestHandler):
         self._send(huge_image(_HUGE_SIDE), "image/png")
 
     def _redirect(self, location: str) -> None:
-        self._send(b"", status=302, location=location)
+        self._send(b"", status=302, extra=("Location", location))
 
     def _send(
         self,
@@ -145,7 +148,7 @@ class _Answers(BaseHTTPRequestHandler):
         *,
         status: int = 200,
         length: int | None = -1,
-        location: str | None = None,
+        extra: tuple[str, str] | None = None,
     ) -> None:
         """Send headers and a body; ``length`` is what the headers say, -1 the truth."""
         self.close_connection = True
@@ -154,8 +157,8 @@ class _Answers(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         if length is not None:
             self.send_header("Content-Length", str(len(body) if length == -1 else length))
-        if location is not None:
-            self.send_header("Location", location)
+        if extra is not None:
+            self.send_header(*extra)
         self.end_headers()
         self.wfile.write(body)
 

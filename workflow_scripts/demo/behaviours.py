@@ -7,6 +7,8 @@ so that the list alone tells the server what to do.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from workflow_scripts.data import reasons
+
 # Names under .invalid belong to nobody (RFC 6761): a client that does not go through the demo's
 # server finds nothing, at once, whatever network it is on.
 HOST = "http://demo.invalid"
@@ -40,25 +42,29 @@ _LONG = 10_000
 # "good" is every other row: as many as it takes to have the number of pairs asked for.
 BEHAVIOURS: dict[str, Behaviour] = {
     "moved": Behaviour(15, needs_image=True),
-    "missing": Behaviour(40, "download failed"),
-    "unavailable": Behaviour(10, "download failed"),
-    "silent": Behaviour(3, "download failed"),
-    "stalled": Behaviour(2, "download failed", needs_image=True),
-    "circular": Behaviour(3, "download failed"),
-    "to_a_file": Behaviour(3, "download failed"),
-    "cut_off": Behaviour(4, "download failed", needs_image=True),
-    "endless": Behaviour(2, "download failed"),
-    "html": Behaviour(12, "not an image"),
-    "truncated": Behaviour(12, "not an image", needs_image=True),
-    "empty": Behaviour(5, "not an image"),
-    "tiny": Behaviour(8, "image too small"),
-    "huge": Behaviour(2, "image too large"),
-    "duplicate": Behaviour(25, "duplicate url"),
-    "file_url": Behaviour(5, "not http", url="file:///etc/hostname?{row}"),
-    "ftp_url": Behaviour(2, "not http", url="ftp://demo.invalid/good/{row:06d}.jpg"),
-    "no_caption": Behaviour(6, "no letters", caption=lambda good, row: " " * (row % 2)),
+    "missing": Behaviour(40, reasons.NOT_FOUND),
+    "unavailable": Behaviour(10, reasons.HTTP_ERROR),
+    "disallowed": Behaviour(4, reasons.DISALLOWED, needs_image=True),
+    "silent": Behaviour(3, reasons.TIMEOUT),
+    "stalled": Behaviour(2, reasons.TIMEOUT, needs_image=True),
+    "circular": Behaviour(3, reasons.BAD_REDIRECT),
+    "to_a_file": Behaviour(3, reasons.BAD_REDIRECT),
+    "cut_off": Behaviour(4, reasons.CUT_OFF, needs_image=True),
+    "endless": Behaviour(2, reasons.TOO_MANY_BYTES),
+    "empty": Behaviour(5, reasons.EMPTY),
+    "html": Behaviour(12, reasons.NOT_AN_IMAGE),
+    "truncated": Behaviour(12, reasons.BROKEN, needs_image=True),
+    "tiny": Behaviour(8, reasons.TOO_SMALL),
+    "huge": Behaviour(2, reasons.TOO_LARGE),
+    "duplicate": Behaviour(25, reasons.DUPLICATE),
+    "no_url": Behaviour(3, reasons.MALFORMED, url=" "),
+    "file_url": Behaviour(5, reasons.NOT_HTTP, url="file:///etc/hostname?{row}"),
+    "ftp_url": Behaviour(2, reasons.NOT_HTTP, url="ftp://demo.invalid/good/{row:06d}.jpg"),
+    "no_caption": Behaviour(6, reasons.NO_LETTERS, caption=lambda good, row: " " * (row % 2)),
     "no_letters": Behaviour(
-        6, "no letters", caption=lambda good, row: _WITHOUT_LETTERS[row % len(_WITHOUT_LETTERS)]
+        6,
+        reasons.NO_LETTERS,
+        caption=lambda good, row: _WITHOUT_LETTERS[row % len(_WITHOUT_LETTERS)],
     ),
     "tab": Behaviour(6, caption=lambda good, row: good.replace(" ", "\t", 1)),
     "quotes": Behaviour(6, caption=lambda good, row: f'"{good}", she said; it\'s 6" wide'),
