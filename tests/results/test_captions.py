@@ -11,10 +11,12 @@ FOLDER = Path(__file__).parents[2] / "rules" / "report"
 EXPERIMENTS = {
     "main": {"start": ["cc6m_mmcl", "a_"], "defence": ["ssl"], "figures": {"teaser": {}}},
     "ablation_": {
-        "start": ["cc6m_mmcl"], "vary": [{"objective.ssl": [1, 2]}, {"epochs": [5]}], "vary_start": {"seed": [0]},
+        "start": ["cc6m_mmcl"],
+        "vary": [{"objective.ssl": [1, 2]}, {"epochs": [5]}],
+        "vary_start": {"seed": [0]},
         "figures": {"teaser": {}},
     },
-}  # fmt: skip
+}
 
 
 def rendered(name, experiment="main", graph="rules", **figure):
