@@ -11,6 +11,9 @@
 configfile: f"{workflow.basedir}/config.yaml"
 
 
+report: "rules/report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/experiments.smk"
 include: "rules/data.smk"

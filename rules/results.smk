@@ -24,7 +24,7 @@ rule collect:
     resources:
         **NEEDS["small"],
     params:
-        code=code_digest("results/collect.py"),
+        code=code_digest("results/collect.py", "results/table.py"),
     shell:
         "python -m workflow_scripts.results.collect --runs {input.runs}"
         " --output {output.parquet} > {log} 2>&1"
@@ -44,7 +44,7 @@ rule collect_all:
     resources:
         **NEEDS["small"],
     params:
-        code=code_digest("results/collect.py"),
+        code=code_digest("results/collect.py", "results/table.py"),
     shell:
         "python -m workflow_scripts.results.collect --experiments {input}"
         " --output {output.parquet} > {log} 2>&1"
@@ -55,6 +55,7 @@ rule best:
         "<results>/experiments/{experiment}/metrics.parquet",
     output:
         csv="<results>/experiments/{experiment}/best.csv",
+        markdown="<results>/experiments/{experiment}/best.md",
         html=report(
             "<results>/experiments/{experiment}/best.html",
             category="Experiments",
@@ -70,7 +71,7 @@ rule best:
     resources:
         **NEEDS["small"],
     params:
-        code=code_digest("results/best.py"),
+        code=code_digest("results/*.py"),
     shell:
         "python -m workflow_scripts.results.best --metrics {input}"
         " --output {output.csv} > {log} 2>&1"
@@ -101,7 +102,8 @@ rule figure:
     params:
         spec=lambda w: json.dumps(config["experiments"][w.experiment]["figures"][w.figure]),
         code=lambda w: code_digest(
-            "results/style.py",
+            "results/*.py",
+            "results/figures/_*.py",
             variant_file(
                 "results/figures",
                 config["experiments"][w.experiment]["figures"][w.figure]["kind"],

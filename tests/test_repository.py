@@ -1,0 +1,59 @@
+"""What holds of the repository as a whole."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _lock() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = (line.partition("==") for line in lines if line and not line.startswith("#"))
+    return {_normal(name): version for name, _, version in pins}
+
+
+def _project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_conda_environment_has_the_locks_pins():
+    environment = yaml.safe_load((ROOT / "envs/pipeline.yaml").read_text())
+    pins = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert dict((_normal(n), v) for n, v in (pin.split("==") for pin in pins)) == _lock()
+
+
+def test_every_package_that_we_name_is_pinned():
+    named = _project()["dependencies"] + _project()["optional-dependencies"]["dev"]
+    assert {_normal(name) for name in named} <= set(_lock())
+
+
+def test_torch_is_pinned_to_the_release_that_the_numbers_were_measured_with():
+    lock = _lock()
+    assert (lock["torch"], lock["torchvision"]) == ("2.14.1", "0.29.1")
+
+
+def test_the_readme_says_why_each_package_is_there():
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in _project()["dependencies"] if f"`{name}`" not in readme] == []
+
+
+def test_every_make_target_of_the_readme_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z][a-z-]*)", (ROOT / "README.md").read_text()):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_every_rule_stage_has_its_folder_of_steps():
+    # Pre-training and cleaning are one trainer.
+    stages = {path.stem for path in (ROOT / "rules").glob("*.smk")}
+    folders = {
+        p.name for p in (ROOT / "workflow_scripts").iterdir() if (p / "__init__.py").is_file()
+    }
+    assert stages - {"pretraining", "cleaning"} == folders - {"training"}
