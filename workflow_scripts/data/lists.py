@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
 
@@ -140,7 +141,8 @@ def _read_csv(path: str | Path, columns: list[str], header: bool) -> tuple[pa.Ta
 def _read_tsv(path: str | Path, columns: list[str], header: bool) -> tuple[pa.Table, int]:
     tables, rows = [_SCHEMA.empty_table()], 0
     with pa.input_stream(str(path), compression="detect") as stream:
-        for block in _whole_lines(stream, header):
+        blocks = _whole_lines(stream, header)
+        for block in tqdm(blocks, "read", unit=" blocks of 64 MB", mininterval=5):
             lines = _lines(block)
             tables.append(_with_url(_split(lines, rows, columns)))
             rows += len(lines)

@@ -1,0 +1,41 @@
+"""Worker processes that end when the process that wanted their work is gone, however it ended."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+_WATCH = 0.5  # seconds
+
+
+def worker_pool(
+    workers: int, initializer: Callable = bool, initargs: tuple = (), preload: str | None = None
+) -> ProcessPoolExecutor:
+    """Return a pool of ``workers`` processes.
+
+    Without the watch, the workers of a process that was killed would go on for as long as their
+    task lasts, and then wait for ever.
+
+    Args:
+        workers: Number of processes.
+        initializer: Called in each of them before its first task.
+        initargs: Arguments of ``initializer``.
+        preload: A module whose import takes long; it is imported once, for all workers.
+    """
+    context = multiprocessing.get_context("forkserver")
+    if preload:
+        context.set_forkserver_preload([preload])
+    return ProcessPoolExecutor(workers, context, _begin, (initializer, initargs))
+
+
+def _begin(initializer: Callable, initargs: tuple) -> None:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    initializer(*initargs)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH)
+    os._exit(1)
