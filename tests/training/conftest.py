@@ -88,6 +88,16 @@ def make_world(root, pairs=48, images=20, size=32):
 
 
 @pytest.fixture(scope="session")
+def transformer():
+    return TRANSFORMER
+
+
+@pytest.fixture(scope="session")
+def resnet():
+    return RESNET
+
+
+@pytest.fixture(scope="session")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
 
@@ -192,6 +202,17 @@ class Runs:
             assert rank.exitcode == 0
         return self.folder / name
 
+    @staticmethod
+    def weights(folder):
+        """Return a run's weights."""
+        return torch.load(folder / "model.pt", weights_only=True)
+
+    @staticmethod
+    def same(first, second, *names):
+        """Return whether two runs left the same bytes."""
+        names = names or ("model.pt", "optimizer.pt", "metrics.csv")
+        return all((first / n).read_bytes() == (second / n).read_bytes() for n in names)
+
 
 def _rank(arguments, rank, processes, port, prepare):
     os.environ.update(
@@ -213,14 +234,3 @@ def _rank(arguments, rank, processes, port, prepare):
 @pytest.fixture
 def runs(tmp_path, base_spec):
     return Runs(tmp_path, base_spec)
-
-
-def weights(folder):
-    """Return a run's weights."""
-    return torch.load(folder / "model.pt", weights_only=True)
-
-
-def same_bytes(first, second, *names):
-    """Return whether two runs left the same files."""
-    names = names or ("model.pt", "optimizer.pt", "metrics.csv")
-    return all((first / n).read_bytes() == (second / n).read_bytes() for n in names)

@@ -1,32 +1,17 @@
 """Checkpoints: written whole or not at all, the last few kept, a damaged one passed over."""
 
 import fcntl
-import pickle
 import re
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
-
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, sha256
+from workflow_scripts.training.tensors import load_tensors, save_tensors
 
 _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.pt")
-
-
-def save_tensors(content: Any, path: Path) -> None:
-    """Write tensors and plain values by ``torch.save``.
-
-    Raises:
-        StepError: The file could not be written; PyTorch does not say why.
-    """
-    try:
-        torch.save(content, path)
-    except RuntimeError as error:
-        raise StepError(f"{path.parent} could not be written to; is the disk full?") from error
 
 
 class Checkpoints:
@@ -82,14 +67,11 @@ class Checkpoints:
     def _read(file: Path) -> dict[str, Any] | None:
         try:
             if not sha256(file).startswith(_NAME.fullmatch(file.name)[2]):
-                raise ValueError("its content is not what was written")
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except (OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-            reason: object = error
-        except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            reason = error
-        print(f"warning: checkpoint {file} is passed over: {reason}", file=sys.stderr)
-        return None
+                raise StepError("its content is not what was written")
+            return load_tensors(file, "checkpoint")
+        except (OSError, StepError) as error:
+            print(f"warning: checkpoint {file} is passed over: {error}", file=sys.stderr)
+            return None
 
 
 def lock(folder: Path) -> TextIO:

@@ -1,12 +1,15 @@
 """The embeddings of all training images, for loss terms that look at the whole set."""
 
+import contextlib
+
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.loading import Batches, share
 from workflow_scripts.training.objective import LossOfBatch
-from workflow_scripts.training.pairs import Images, as_is, fit, unwrapped
+from workflow_scripts.training.pairs import Images, fit
 
 
 class _Originals(Dataset):
@@ -39,16 +42,11 @@ def embed_images(
     world, was_training = encoder.world, encoder.training
     world.share_buffers(encoder.model)
     encoder.eval()
-    rows = list(range(world.rank, len(images), world.size))
-    loader = DataLoader(
-        _Originals(images, size),
-        batch_sampler=[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)],
-        collate_fn=as_is,
-        num_workers=workers,
-        generator=torch.Generator(),
-    )
+    rows = share(len(images), world.rank, world.size, batch_size)
     everything = torch.zeros(len(images), encoder.embed_dim, device=world.device)
-    for numbers, batch in unwrapped(loader):
-        everything[numbers] = encoder.embed_images(batch.to(world.device))
+    batches = Batches(_Originals(images, size), rows, workers, world.device)
+    with contextlib.closing(batches):
+        for numbers, batch in batches:
+            everything[numbers] = encoder.embed_images(batch.to(world.device))
     encoder.train(was_training)
     return world.sum(everything)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
@@ -25,8 +25,9 @@ from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.poison.trigger import load_trigger
 from workflow_scripts.training import models
 from workflow_scripts.training.distributed import World, join
+from workflow_scripts.training.loading import Batches, share
 from workflow_scripts.training.objective import LossOfBatch, Objective
-from workflow_scripts.training.pairs import Images, as_is, fit, unwrapped
+from workflow_scripts.training.pairs import Images, fit
 from workflow_scripts.training.spec import ModelSpec
 from workflow_scripts.training.stopping import Stop
 
@@ -137,18 +138,10 @@ class Evaluator:
         self._views = _Views(Path(folder), root, attack, size, self.target)
         self._check(folder)
         self._world, self._stop = world, stop
-        rows = list(range(world.rank, len(self._views), world.size))
-        self._loader = DataLoader(
-            self._views,
-            batch_sampler=[rows[i : i + batch_size] for i in range(0, len(rows), batch_size)],
-            collate_fn=as_is,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=world.device.type == "cuda" and workers > 0,
-            generator=torch.Generator(),
-        )
+        rows = share(len(self._views), world.rank, world.size, batch_size)
+        self._loader = Batches(self._views, rows, workers, world.device)
         self._cached: list | None = None
-        self._fits_memory = 2 * 3 * size**2 * len(rows) <= _CACHE_BYTES
+        self._fits_memory = 2 * 3 * size**2 * len(self._views) <= _CACHE_BYTES * world.size
         self._tokens = self._tokenize(model, context_length)
 
     def _check(self, folder: str | Path) -> None:
@@ -219,12 +212,18 @@ class Evaluator:
         kept = []
         hide = not self._world.leads
         for batch in tqdm(
-            unwrapped(self._loader), "evaluation", len(self._loader), mininterval=5, disable=hide
+            self._loader, "evaluation", len(self._loader), mininterval=5, disable=hide
         ):
             if self._fits_memory:
                 kept.append(batch)
             yield batch
-        self._cached = kept if self._fits_memory else None
+        if self._fits_memory:
+            self._cached = kept
+            self.close()
+
+    def close(self) -> None:
+        """End the loader's workers."""
+        self._loader.close()
 
 
 def _hits(encoder: LossOfBatch, images: Tensor, weights: Tensor, wanted: Tensor) -> Tensor:
@@ -292,6 +291,7 @@ def main(arguments: list[str] | None = None) -> None:
         world=world,
     )
     scores = evaluator(encoder)
+    evaluator.close()
     if world.leads:
         _show(scores, evaluator.classes[evaluator.target])
         if options.output:

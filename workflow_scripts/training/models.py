@@ -2,7 +2,6 @@
 
 import difflib
 import logging
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
 from workflow_scripts.training.spec import ModelSpec
+from workflow_scripts.training.tensors import load_tensors
 
 
 def create(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
@@ -93,12 +93,7 @@ def read_weights(path: str | Path) -> dict:
     Raises:
         StepError: There is no such file, or it holds no state dict.
     """
-    if not Path(path).is_file():
-        raise StepError(f"there is no model {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise StepError(f"{path} is not a file of weights: {_first_line(error)}") from error
+    content = load_tensors(path, "model")
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
@@ -196,7 +191,3 @@ def spec_from_options(name: str, config: str | None) -> ModelSpec:
     if config is not None and not Path(config).is_file():
         raise StepError(f"there is no model config {config}")
     return ModelSpec(name=name, config=read_json(config) if config else None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

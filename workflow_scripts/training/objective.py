@@ -132,8 +132,7 @@ class LossOfBatch(nn.Module):
     def embed_images(self, images: Tensor) -> Tensor:
         """Return float32 unit-norm [n, d] of uint8 [n, 3, S, S]."""
         x = (images.float() / 255 - self._mean) / self._std
-        if x.device.type == "cuda":
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
         with self._autocast(x.device):
             return F.normalize(self.model.encode_image(x).float(), dim=-1)
 

@@ -1,15 +1,11 @@
-"""What a run leaves behind: weights, optimiser, tables; and reading them back."""
+"""What a run leaves behind: weights, optimiser, tables, provenance."""
 
 import csv
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import atomic
-from workflow_scripts.training.checkpoints import save_tensors
+from workflow_scripts.common.files import atomic, write_json
+from workflow_scripts.training.tensors import save_tensors
 
 SCORES = ["top1", "top3", "top5", "top10", "asr_top1", "asr_top3", "asr_top5", "asr_top10"]
 METRICS = ["run", "epoch", "step", "samples_seen", "train_loss", *SCORES, "triggered_top1"]
@@ -29,21 +25,9 @@ def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> No
         table.writerows(rows)
 
 
-def write_tensors(path: Path, content: dict) -> None:
-    """Write a state dict, whole or not at all."""
-    with atomic(path) as temporary:
-        save_tensors(content, temporary)
-
-
-def read_optimizer(path: str) -> dict:
-    """Read the optimiser's state that a run has left.
-
-    Raises:
-        StepError: It is missing or broken.
-    """
-    if not Path(path).is_file():
-        raise StepError(f"there is no optimiser state {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise StepError(f"{path} is not an optimiser's state, or is damaged") from error
+def write_results(folder: Path, weights: dict, optimizer: dict, record: dict) -> None:
+    """Write ``model.pt``, ``optimizer.pt`` and ``run.json``, which is there when all else is."""
+    for name, content in (("model.pt", weights), ("optimizer.pt", optimizer)):
+        with atomic(folder / name) as temporary:
+            save_tensors(content, temporary)
+    write_json(folder / "run.json", record)

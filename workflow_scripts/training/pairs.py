@@ -1,6 +1,5 @@
 """The training data: images read by place out of tars, tokens out of memory-mapped arrays."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
@@ -96,6 +95,7 @@ class Pairs(Dataset):
         augmented: Likewise for the augmented captions; None leaves out the augmented views.
         root: Results root that the manifest's tars are relative to.
         size: Side of the model's input in pixels.
+        context_length: Length of the model's text input.
         seed: The run's seed.
         cut: Drop the token columns after the longest text of a batch.
     """
@@ -108,13 +108,16 @@ class Pairs(Dataset):
         augmented: str | Path | None,
         root: str | Path,
         size: int,
+        context_length: int,
         seed: int,
         cut: bool,
     ):
         frame = read_manifest(manifest)
         self.images = Images(frame, root)
-        self.tokens = _map_tokens(tokens, len(frame))
-        self.augmented = None if augmented is None else _map_tokens(augmented, len(frame))
+        self.tokens = _map_tokens(tokens, len(frame), context_length)
+        self.augmented = augmented
+        if augmented is not None:
+            self.augmented = _map_tokens(augmented, len(frame), context_length)
         self.size, self.seed, self.cut = size, seed, cut
         self._augment = AutoAugment()
 
@@ -122,7 +125,6 @@ class Pairs(Dataset):
         return len(self.images)
 
     def __getitems__(self, items: list[tuple[int, int]]) -> "Batch | StepError":
-        # Raised in a worker, an error would arrive wrapped in the worker's traceback.
         try:
             return self._batch(items)
         except StepError as error:
@@ -169,20 +171,7 @@ def fit(image: Tensor, size: int) -> Tensor:
     return F.center_crop(image, [size, size])
 
 
-def as_is(batch: object) -> object:
-    """Collate nothing: the datasets here fetch a batch at a time."""
-    return batch
-
-
-def unwrapped(loader: DataLoader) -> Iterator:
-    """Yield a loader's batches, and raise the error that a worker has sent in place of one."""
-    for batch in loader:
-        if isinstance(batch, StepError):
-            raise batch
-        yield batch
-
-
-def _map_tokens(path: str | Path, rows: int) -> np.ndarray:
+def _map_tokens(path: str | Path, rows: int, context: int) -> np.ndarray:
     try:
         tokens = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -191,4 +180,8 @@ def _map_tokens(path: str | Path, rows: int) -> np.ndarray:
         raise StepError(f"{path} holds {tokens.dtype} {tokens.shape}, not uint16 [rows, context]")
     if len(tokens) != rows:
         raise StepError(f"{path} has {len(tokens)} rows, but the manifest has {rows}")
+    if tokens.shape[1] != context:
+        raise StepError(
+            f"{path} has {tokens.shape[1]} tokens a caption, but the model takes {context}"
+        )
     return tokens

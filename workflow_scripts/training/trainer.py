@@ -10,44 +10,31 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import write_json
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.training import models, optimizer, outputs
 from workflow_scripts.training.checkpoints import Checkpoints
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.embedding import embed_images
 from workflow_scripts.training.evaluation import Evaluator, Scores
+from workflow_scripts.training.loading import Batches
 from workflow_scripts.training.losses._term import Epoch
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
-from workflow_scripts.training.pairs import Batch, Pairs, as_is, unwrapped
+from workflow_scripts.training.pairs import Batch, Pairs
+from workflow_scripts.training.progress import Progress
 from workflow_scripts.training.provenance import describe, hash_inputs, now
 from workflow_scripts.training.sampler import BatchSampler
 from workflow_scripts.training.setup import start_model, uses_bf16
 from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.tensors import load_tensors
 from workflow_scripts.training.tracking import Tracker
 
 _REFRESH_SECONDS = 5
 # Looking at the loss makes the CPU wait for the GPU.
 _CHECK_EVERY = {"cpu": 1, "cuda": 50}
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run has come, beside weights and optimiser; all of it goes into checkpoints."""
-
-    step: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
-    wall_seconds: float = 0.0
-    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    timings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    resumptions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    wandb_id: str | None = None
 
 
 class Trainer:
@@ -88,7 +75,7 @@ class Trainer:
         self.module.to(world.device)
         self.optimizer = optimizer.make_optimizer(self.module, spec.optimizer)
         if spec.optimizer.carry_over:
-            start = outputs.read_optimizer(spec.inputs.start_optimizer)
+            start = load_tensors(spec.inputs.start_optimizer, "optimiser state")
             optimizer.carry_over(self.optimizer, start, spec.inputs.start_optimizer)
         if spec.compile:
             model.visual.compile()
@@ -96,41 +83,24 @@ class Trainer:
 
     def _make_data(self) -> None:
         spec, world, inputs = self.spec, self.world, self.spec.inputs
-        augmented = None
-        if self.module.objective.uses_augmented:
-            augmented = inputs.augmented
-            if augmented is None:
-                raise StepError("the objective uses augmented captions: give inputs.augmented")
-        cut = models.reads_causally(self.module.model)
+        context = self.module.model.context_length
+        augmented = inputs.augmented if self.module.objective.uses_augmented else None
+        if self.module.objective.uses_augmented and augmented is None:
+            raise StepError("the objective uses augmented captions: give inputs.augmented")
         self.pairs = Pairs(
             manifest=inputs.manifest,
             tokens=inputs.tokens,
             augmented=augmented,
             root=inputs.root,
             size=self.size,
+            context_length=context,
             seed=spec.seed,
-            cut=cut,
+            cut=models.reads_causally(self.module.model),
         )
-        context = self.module.model.context_length
-        if self.pairs.tokens.shape[1] != context:
-            raise StepError(
-                f"{inputs.tokens} has {self.pairs.tokens.shape[1]} tokens a caption, but the "
-                f"model takes {context}"
-            )
         self.sampler = BatchSampler(
             len(self.pairs), spec.batch_size, spec.seed, world.rank, world.size
         )
-        gpu = world.device.type == "cuda"
-        self.loader = DataLoader(
-            self.pairs,
-            batch_sampler=self.sampler,
-            collate_fn=as_is,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=gpu,
-            # Of its own, because the loader draws from the global one otherwise.
-            generator=torch.Generator(),
-        )
+        self.loader = Batches(self.pairs, self.sampler, self.workers, world.device)
         self.evaluator = Evaluator(
             folder=inputs.evaluation,
             root=inputs.root,
@@ -168,15 +138,22 @@ class Trainer:
             StepError: Stopped early (a checkpoint is kept), or the loss is not a number.
         """
         self.tracker = self._track()
-        with self._bar() as self.bar:
-            while True:
-                epoch, within = divmod(self.progress.step, self.sampler.steps)
-                if within == 0 and len(self.progress.metrics) == epoch:
-                    self._evaluate(epoch)
-                if self.progress.step >= self.total_steps:
-                    break
-                self._train_epoch(epoch, within)
+        try:
+            with self._bar() as self.bar:
+                self._run_epochs()
+        finally:
+            self.loader.close()
+            self.evaluator.close()
         self._finish()
+
+    def _run_epochs(self) -> None:
+        while True:
+            epoch, within = divmod(self.progress.step, self.sampler.steps)
+            if within == 0 and len(self.progress.metrics) == epoch:
+                self._evaluate(epoch)
+            if self.progress.step >= self.total_steps:
+                return
+            self._train_epoch(epoch, within)
 
     def _track(self) -> Tracker | None:
         if not self.world.leads:
@@ -204,7 +181,7 @@ class Trainer:
         self._epoch_began = time.monotonic() - state.seconds
         self.sampler.start(epoch, within)
         self.module.train()
-        for batch in unwrapped(self.loader):
+        for batch in self.loader:
             loss = self._step(batch)
             self._show(loss)
             if state.step % _CHECK_EVERY[self.world.device.type] == 0:
@@ -354,45 +331,17 @@ class Trainer:
         state, spec = self.progress, self.spec
         self.world.share_buffers(self.module.model)
         self.scores = self.evaluator(self.module)
-        fractions = self.scores.fractions()
-        loss = state.loss_sum / self.sampler.steps if epoch else None
-        samples = state.step * spec.batch_size
-        state.metrics.append(
-            {
-                "run": spec.run,
-                "epoch": epoch,
-                "step": state.step,
-                "samples_seen": samples,
-                "train_loss": loss,
-                **fractions,
-            }
-        )
-        if epoch:
-            speed = self.sampler.steps * spec.batch_size / state.seconds
-            state.timings.append(
-                {
-                    "run": spec.run,
-                    "epoch": epoch,
-                    "seconds": state.seconds,
-                    "samples_per_second": speed,
-                }
-            )
+        summary = state.add_epoch(spec, epoch, self.sampler.steps, self.scores)
         if self.world.leads:
             outputs.write_tables(self.output, state.metrics, state.timings)
-            self.bar.write(_summary(epoch, spec.epochs, loss, fractions), file=sys.stderr)
-            self.tracker.log({"epoch": epoch, **fractions}, state.step)
+            self.bar.write(summary, file=sys.stderr)
+            self.tracker.log({"epoch": epoch, **self.scores.fractions()}, state.step)
 
     def _finish(self) -> None:
         state = self.progress
         if not self.world.leads:
             return
-        outputs.write_tensors(self.output / "model.pt", models.portable_weights(self.module.model))
-        outputs.write_tensors(
-            self.output / "optimizer.pt", optimizer.portable_state(self.optimizer)
-        )
-        outputs.write_tables(self.output, state.metrics, state.timings)
         state.wall_seconds += time.monotonic() - self._started
-        trained = sum(row["seconds"] for row in state.timings)
         record = describe(
             self.spec,
             self.world,
@@ -400,15 +349,14 @@ class Trainer:
             images=self.scores.images,
             asr_images=self.scores.asr_images,
             wall_seconds=state.wall_seconds,
-            samples_per_second=state.step * self.spec.batch_size / trained if trained else None,
+            samples_per_second=state.samples_per_second(self.spec.batch_size),
             resumptions=state.resumptions,
         )
-        write_json(self.output / "run.json", record)
+        outputs.write_results(
+            self.output,
+            models.portable_weights(self.module.model),
+            optimizer.portable_state(self.optimizer),
+            record,
+        )
         self.checkpoints.clear()
         self.tracker.finish()
-
-
-def _summary(epoch: int, epochs: int, loss: float | None, fractions: dict[str, float]) -> str:
-    training = "" if loss is None else f"loss {loss:.4f}, "
-    top1, success = 100 * fractions["top1"], 100 * fractions["asr_top1"]
-    return f"epoch {epoch}/{epochs}: {training}accuracy {top1:.2f} %, ASR {success:.2f} %"

@@ -1,0 +1,101 @@
+"""Weight decay falls on weights only, the rate follows the published schedule."""
+
+import math
+
+import open_clip
+import pytest
+import torch
+from torch import nn
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training import optimizer as optimizers
+from workflow_scripts.training.spec import OptimizerSpec
+
+SPEC = OptimizerSpec(learning_rate=0.1, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.2)
+
+
+def test_weight_decay_spares_norms_biases_and_logit_scale(resnet):
+    model = open_clip.CLIP(**resnet)
+    decayed, spared = optimizers.make_optimizer(model, SPEC).param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.2, 0.0)
+    norms = {
+        f"{name}.{kind}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm)
+        for kind in ("weight", "bias")
+    }
+    assert norms | {"logit_scale"} <= set(spared["param_names"])
+    assert all(n in norms or "bias" in n or n == "logit_scale" for n in spared["param_names"])
+    assert {"visual.conv1.weight", "text_projection"} <= set(decayed["param_names"])
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+
+
+def test_rate_warms_up_linearly_then_falls_to_zero_as_a_cosine():
+    rates = [optimizers.learning_rate(step, 2.0, 4, 14) for step in range(14)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4] == 2.0
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[13] == pytest.approx(1 + math.cos(math.pi * 0.9))
+
+
+def test_a_run_shorter_than_its_warm_up_only_warms_up():
+    assert [optimizers.learning_rate(s, 1.0, 10, 3) for s in range(3)] == [0.1, 0.2, 0.3]
+
+
+def test_logit_scale_stays_where_clip_keeps_it(resnet):
+    model = open_clip.CLIP(**resnet)
+    for value, kept in ((9.0, math.log(100)), (-1.0, 0.0), (2.0, 2.0)):
+        model.logit_scale.data.fill_(value)
+        optimizers.clamp_logit_scale(model)
+        assert model.logit_scale.item() == pytest.approx(kept)
+
+
+class Small(nn.Module):
+    """A model, and a head such as a loss term may have."""
+
+    def __init__(self, width=3, head=True):
+        super().__init__()
+        self.model = nn.Linear(width, width)
+        self.head = nn.Linear(2, 2) if head else None
+
+
+def used(module):
+    chosen = optimizers.make_optimizer(module, SPEC)
+    for parameter in module.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    chosen.step()
+    return chosen
+
+
+def test_carry_over_takes_the_moments_and_keeps_the_new_numbers():
+    before = used(Small())
+    module = Small(head=False)
+    after = optimizers.make_optimizer(module, OptimizerSpec(**{**vars(SPEC), "weight_decay": 9.0}))
+    optimizers.carry_over(after, before.state_dict(), "start.pt")
+    first = before.state[before.param_groups[0]["params"][0]]
+    taken = after.state[module.model.weight]
+    assert torch.equal(taken["exp_avg"], first["exp_avg"])
+    assert taken["step"] == 1
+    assert after.param_groups[0]["weight_decay"] == 9.0
+    assert after.param_groups[0]["lr"] == 0.1
+
+
+def test_carry_over_leaves_new_heads_without_a_past():
+    module = Small()
+    after = optimizers.make_optimizer(module, SPEC)
+    optimizers.carry_over(after, used(Small(head=False)).state_dict(), "start.pt")
+    assert module.head.weight not in after.state
+    assert module.model.weight in after.state
+
+
+@pytest.mark.parametrize("state", [{"state": {}}, {"a": 1}])
+def test_carry_over_refuses_what_is_no_state(state):
+    with pytest.raises(StepError, match=r"start\.pt is not an optimiser"):
+        optimizers.carry_over(optimizers.make_optimizer(Small(), SPEC), state, "start.pt")
+
+
+def test_carry_over_refuses_another_model():
+    with pytest.raises(StepError, match=r"no state that fits model\.weight"):
+        optimizers.carry_over(
+            optimizers.make_optimizer(Small(4), SPEC), used(Small()).state_dict(), "start.pt"
+        )

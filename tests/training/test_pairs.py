@@ -1,0 +1,137 @@
+"""Batches hold the right pixels and tokens, whoever fetches them and whenever."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.seeds import generator
+from workflow_scripts.data.manifest import read_manifest, write_manifest
+from workflow_scripts.training.augment import AutoAugment
+from workflow_scripts.training.loading import Batches
+from workflow_scripts.training.pairs import Pairs, fit
+
+
+def make_pairs(world, **changes):
+    options = {
+        "manifest": world / "manifest.parquet",
+        "tokens": world / "tokens.npy",
+        "augmented": world / "augmented.npy",
+        "root": world,
+        "size": 32,
+        "context_length": 16,
+        "seed": 0,
+        "cut": True,
+    }
+    return Pairs(**options | changes)
+
+
+def test_a_batch_is_what_the_files_say(world):
+    batch = make_pairs(world).__getitems__([(0, 7), (0, 3)])
+    row = read_manifest(world / "manifest.parquet").iloc[7]
+    data = (world / row["tar"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
+    path = world / "seven.jpg"
+    path.write_bytes(data)
+    expected = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
+    assert torch.equal(batch.images[0], expected)
+    tokens = np.load(world / "tokens.npy")[[7, 3]]
+    length = (tokens > 0).sum(1).max()
+    assert batch.texts.tolist() == tokens[:, :length].tolist()
+    assert batch.texts.dtype == torch.int64
+
+
+def test_texts_keep_their_full_length_unless_cut(world):
+    assert make_pairs(world, cut=False).__getitems__([(0, 1)]).texts.shape == (1, 16)
+
+
+def test_an_augmentation_depends_on_epoch_and_row_alone(world):
+    pairs = make_pairs(world)
+    together = pairs.__getitems__([(1, row) for row in range(12)]).augmented_images
+    alone = [pairs.__getitems__([(1, row)]).augmented_images[0] for row in reversed(range(12))]
+    assert torch.equal(together, torch.stack(alone[::-1]))
+    other = pairs.__getitems__([(2, row) for row in range(12)]).augmented_images
+    assert not torch.equal(together, other)
+
+
+def test_no_augmented_view_without_augmented_captions(world):
+    batch = make_pairs(world, augmented=None).__getitems__([(0, 1)])
+    assert batch.augmented_images is None
+    assert batch.augmented_texts is None
+
+
+def test_autoaugment_is_torchvisions_given_the_same_draws(monkeypatch):
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    ours, theirs = AutoAugment(), transforms.AutoAugment()
+    for number in range(60):
+        got = ours.apply(image, generator(0, number))
+        ours._generator = generator(0, number)
+        draws = ours.get_params(len(ours.policies))
+        monkeypatch.setattr(theirs, "get_params", lambda _, draws=draws: draws)
+        assert np.array_equal(np.array(got), np.array(theirs(image)))
+
+
+def test_autoaugment_draws_all_policies_and_both_signs():
+    ours = AutoAugment()
+    seen = []
+    for number in range(600):
+        ours._generator = generator(0, number)
+        seen.append(ours.get_params(25))
+    assert {policy for policy, _, _ in seen} == set(range(25))
+    assert 0.4 < np.mean([signs for _, _, signs in seen]) < 0.6
+    assert 0.45 < np.mean([chances for _, chances, _ in seen]) < 0.55
+
+
+@pytest.mark.parametrize("shape", [(32, 48), (60, 32), (50, 50)])
+def test_fitting_is_clips_preprocessing(shape):
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(shape[::-1])
+    image = torch.from_numpy(np.array(smooth)).permute(2, 0, 1)
+    crop = transforms.Compose([transforms.Resize(32, 3), transforms.CenterCrop(32)])
+    expected = torch.from_numpy(np.array(crop(smooth))).permute(2, 0, 1)
+    assert (fit(image, 32).int() - expected.int()).abs().max() <= 1
+
+
+def test_an_image_of_the_right_size_is_not_touched():
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    assert fit(image, 32) is image
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_missing_shard_is_one_clear_sentence(world, tmp_path, workers):
+    frame = read_manifest(world / "manifest.parquet").assign(tar="data/gone.tar")
+    write_manifest(tmp_path / "manifest.parquet", frame)
+    pairs = make_pairs(world, manifest=tmp_path / "manifest.parquet")
+    batches = Batches(pairs, [[(0, 1)]], workers, torch.device("cpu"))
+    with pytest.raises(StepError, match=r"^\S*gone\.tar is missing[^\n]*$"):
+        list(batches)
+    start = time.monotonic()
+    batches.close()
+    assert time.monotonic() - start < 4
+
+
+def test_bytes_that_are_no_image_are_an_error(world, tmp_path):
+    frame = read_manifest(world / "manifest.parquet").assign(offset=0)
+    write_manifest(tmp_path / "manifest.parquet", frame)
+    pairs = make_pairs(world, manifest=tmp_path / "manifest.parquet")
+    assert "image 1 of the manifest cannot be read from data/pairs.tar" in str(
+        pairs.__getitems__([(0, 1)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (np.zeros((3, 16), np.uint16), "3 rows, but the manifest has 48"),
+        (np.zeros((48, 9), np.uint16), "9 tokens a caption, but the model takes 16"),
+        (np.zeros((48, 16), np.int64), "int64 .48, 16., not uint16"),
+    ],
+)
+def test_tokens_of_something_else_are_an_error(world, tmp_path, tokens, message):
+    np.save(tmp_path / "tokens.npy", tokens)
+    with pytest.raises(StepError, match=message):
+        make_pairs(world, tokens=tmp_path / "tokens.npy")

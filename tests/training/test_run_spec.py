@@ -1,0 +1,58 @@
+"""A run spec is read completely or refused with the key's name."""
+
+import json
+
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.spec import read_spec
+
+
+def written(tmp_path, spec):
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec))
+    return path
+
+
+def test_a_complete_spec_is_read(runs, tmp_path):
+    spec = read_spec(written(tmp_path, runs.spec(optimizer__weight_decay=1)))
+    assert spec.optimizer.weight_decay == 1.0
+    assert spec.accumulation == 1
+    assert spec.inputs.start is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'"),
+        ({"optimizer__wd": 3}, "unknown key 'optimizer.wd'"),
+        ({"epochs": "3"}, "'epochs' has to be of type int, not '3'"),
+        ({"epochs": True}, "'epochs' has to be of type int"),
+        ({"precision": "fp16"}, "'precision' is 'fp16', but has to be one of"),
+        ({"inputs": 3}, "inputs has to be an object"),
+        ({"objective": {}}, "names no loss term"),
+        ({"kind": "cleaning"}, "needs inputs.start"),
+        ({"optimizer__carry_over": True}, "needs inputs.start_optimizer"),
+        ({"batch_size": 0}, "at least 1"),
+    ],
+)
+def test_mistakes_are_named(runs, tmp_path, changes, message):
+    with pytest.raises(StepError, match=message):
+        read_spec(written(tmp_path, runs.spec(**changes)))
+
+
+def test_a_missing_key_is_named(runs, tmp_path):
+    spec = runs.spec()
+    del spec["optimizer"]["eps"]
+    with pytest.raises(StepError, match=r"lacks the key 'optimizer\.eps'"):
+        read_spec(written(tmp_path, spec))
+    with pytest.raises(StepError, match="there is no run spec"):
+        read_spec(tmp_path / "none.json")
+
+
+def test_how_a_run_is_carried_out_is_no_part_of_its_identity(runs, tmp_path):
+    def identity(**changes):
+        return read_spec(written(tmp_path, runs.spec(**changes))).identity()
+
+    assert identity() == identity(checkpoint__keep=9, evaluation_batch_size=3)
+    assert identity() != identity(seed=1)
