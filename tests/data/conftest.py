@@ -1,5 +1,6 @@
 """A real HTTP server on the loopback that behaves as each URL's first folder says."""
 
+import functools
 import io
 import threading
 import time
@@ -10,10 +11,18 @@ import pytest
 from PIL import Image
 
 
+@functools.cache
 def jpeg(seed=0, size=(96, 64), format="JPEG"):
     noise = np.random.default_rng(seed).integers(0, 255, (6, 6, 3)).astype("uint8")
     buffer = io.BytesIO()
     Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(buffer, format)
+    return buffer.getvalue()
+
+
+@functools.cache
+def plain_png(width, height):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -64,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
             "truncated": lambda: self.answer(jpeg(number)[:-500]),
             "cut_off": lambda: self.answer(jpeg(number)[:-500], length=len(jpeg(number))),
             "tiny": lambda: self.answer(jpeg(number, (1, 1), "PNG")),
-            "huge": lambda: self.answer(jpeg(number, (1200, 1000), "PNG")),
+            "huge": lambda: self.answer(plain_png(1200, 1000)),
             "heavy": lambda: self.answer(jpeg(number) + bytes(300_000)),
             "endless": self.endless,
             "noai": lambda: self.answer(jpeg(number), X_Robots_Tag="noai"),

@@ -3,11 +3,8 @@
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-
-_WATCH = 0.5  # seconds
 
 
 def worker_pool(
@@ -31,11 +28,10 @@ def worker_pool(
 
 
 def _begin(initializer: Callable, initargs: tuple) -> None:
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     initializer(*initargs)
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH)
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
     os._exit(1)

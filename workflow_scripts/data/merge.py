@@ -1,0 +1,67 @@
+"""Merge the usable pairs of a source's parts into one manifest, and count the rows lost.
+
+Needs   SOURCE/urls.json, SOURCE/pairs/00000.parquet and 00000.json ... (urls.py, usable.py)
+Makes   SOURCE/manifest.parquet     the usable pairs of all parts, in the order of the list
+        SOURCE/losses.csv           reason, rows, meaning; the rows add up to those of the list
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import atomic, read_json
+from workflow_scripts.data.manifest import read_manifest, write_manifest
+from workflow_scripts.data.reasons import REASONS
+
+_FIT = "usable"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and write the source's manifest and table of losses."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", type=Path, required=True, help="folder of the source")
+    source = parser.parse_args(arguments).source
+    urls = _read(source / "urls.json")
+    parts = [source / "pairs" / f"{part:05d}.parquet" for part in range(urls["parts"])]
+    reports = [_read(part.with_suffix(".json")) for part in parts]
+    pairs = pd.concat([read_manifest(part) for part in parts], ignore_index=True)
+    losses = Counter(urls["dropped"])
+    for report in reports:
+        losses.update(report["lost"])
+    rows = len(pairs) + losses.total()
+    if rows != urls["rows"] or len(pairs) != sum(report[_FIT] for report in reports):
+        raise StepError(
+            f"the parts of {source} account for {rows} rows, but the list has {urls['rows']}; "
+            f"delete {source / 'pairs'} and {source / 'shards'} to make them again"
+        )
+    if not len(pairs):
+        raise StepError(f"not one row of {urls['list']} is a usable pair; lost: {dict(losses)}")
+    write_manifest(source / "manifest.parquet", pairs)
+    _write_losses(source / "losses.csv", losses, len(pairs))
+
+
+def _read(path: Path) -> dict:
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise StepError(f"there is no {path}; make it first") from error
+
+
+def _write_losses(path: Path, losses: Counter, usable: int) -> None:
+    lost = [(reason, losses[reason], REASONS[reason]) for reason in REASONS if losses[reason]]
+    table = pd.DataFrame(
+        [(_FIT, usable, "the image decodes and the caption has letters"), *lost],
+        columns=["reason", "rows", "meaning"],
+    )
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    run_step(main)

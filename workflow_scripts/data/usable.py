@@ -1,0 +1,191 @@
+"""Find the usable pairs of one part: the image really decodes, the caption has letters.
+
+Needs   PART                       row, url, caption (made by urls.py)
+        SHARDS/00000.tar ...       the part's images (made by download.py)
+Makes   OUTPUT                     manifest of the usable pairs, in the order of the list
+        OUTPUT with .json          rows of the part, and how many were lost for which reason
+
+A key is the row's number in the list, so that no two parts of a source share one. The tars
+themselves are read: a tar that ends half-way, or lacks an image that was downloaded into it, is an
+error; a single image that does not decode is a lost row.
+"""
+
+import argparse
+import os
+import tarfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import write_json
+from workflow_scripts.data import reasons
+from workflow_scripts.data.manifest import ImageReader, write_manifest
+from workflow_scripts.data.workers import worker_pool
+
+_FIT = "usable"
+_NOTHING = pd.DataFrame(columns=["row", "tar", "offset", "size", "reason"]).astype(
+    {"row": "int64", "offset": "int64", "size": "int64"}
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and write the part's manifest and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", type=Path, required=True, help="Parquet: row, url, caption")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of the part's tars")
+    parser.add_argument("--root", type=Path, required=True, help="results root, above the tars")
+    parser.add_argument(
+        "--min-size",
+        type=int,
+        required=True,
+        help="pixels; the least shorter side of an image as its server sent it",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--output", type=Path, required=True, help="Parquet file")
+    options = parser.parse_args(arguments)
+    part = pq.read_table(options.part, columns=["row", "caption"])
+    tars = sorted(options.shards.glob("*.tar"))
+    folder = os.path.relpath(options.shards.resolve(), options.root.resolve())
+    if folder.startswith(".."):
+        raise StepError(f"{options.shards} does not lie below the results root {options.root}")
+    scan = partial(scan_tar, root=options.root, folder=folder, min_size=options.min_size)
+    with worker_pool(options.workers, preload="workflow_scripts.data.images") as pool:
+        found = _scan_all(scan, tars, pool)
+    pairs = _join(part, found, options)
+    usable = pairs[pairs["reason"] == _FIT]
+    write_manifest(options.output, usable)
+    counts = pairs["reason"].value_counts()
+    report = {
+        "rows": len(pairs),
+        _FIT: len(usable),
+        "lost": {reason: int(counts[reason]) for reason in reasons.REASONS if reason in counts},
+    }
+    write_json(options.output.with_suffix(".json"), report)
+    print(f"{len(usable)} of {len(pairs)} rows are usable; lost: {report['lost']}")
+
+
+def _scan_all(scan: partial, tars: list[Path], pool: ProcessPoolExecutor) -> pd.DataFrame:
+    scanned = tqdm(pool.map(scan, tars), "tars", len(tars), mininterval=5)
+    return pd.concat([_NOTHING, *scanned], ignore_index=True)
+
+
+def scan_tar(path: Path, *, root: Path, folder: str, min_size: int) -> pd.DataFrame:
+    """Look at every row of one tar.
+
+    Args:
+        path: The tar; img2dataset's Parquet file about it lies beside it.
+        root: The results root.
+        folder: The tar's folder, relative to ``root``.
+        min_size: Least shorter side in pixels of an image as its server sent it.
+
+    Returns:
+        A row for each of the tar's rows of the list: ``row``, ``tar`` (relative to the root),
+        ``offset``, ``size``, and the ``reason`` it is lost for, or ``"usable"``.
+
+    Raises:
+        StepError: The tar is broken, or lacks images that were downloaded.
+    """
+    rows = _downloaded(path)
+    rows = rows.merge(_images(path), on="row", how="left")
+    rows["tar"] = f"{folder}/{path.name}"
+    came = rows["reason"] == _FIT
+    lacking = int((came & rows["offset"].isna()).sum())
+    if lacking:
+        raise StepError(f"{path} lacks {lacking} images that were downloaded; {_remedy(path)}")
+    shorter = rows[["original_width", "original_height"]].min(axis=1)
+    rows.loc[came & (shorter < min_size), "reason"] = reasons.TOO_SMALL
+    candidates = rows[rows["reason"] == _FIT]
+    broken = _broken(candidates, ImageReader(root))
+    rows.loc[candidates.index[broken], "reason"] = reasons.BROKEN
+    rows[["offset", "size"]] = rows[["offset", "size"]].fillna(-1).astype("int64")
+    return rows[["row", "tar", "offset", "size", "reason"]]
+
+
+def _remedy(path: Path) -> str:
+    return f"delete the folder {path.parent} to download this part again"
+
+
+def _downloaded(path: Path) -> pd.DataFrame:
+    """Read what img2dataset reports about a tar's rows; its messages begin with the reason."""
+    columns = ["row", "status", "error_message", "original_width", "original_height"]
+    try:
+        rows = pd.read_parquet(path.with_suffix(".parquet"), columns=columns)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise StepError(
+            f"{path.with_suffix('.parquet')} is missing or broken; {_remedy(path)}"
+        ) from error
+    said = rows["error_message"].astype("string").str.partition(":")[0]
+    # What our own limits let pass and img2dataset could not resize did not decode.
+    reason = said.where(said.isin(list(reasons.REASONS)), reasons.BROKEN)
+    rows["reason"] = reason.where(rows["status"] != "success", _FIT).astype(object)
+    return rows
+
+
+def _images(path: Path) -> pd.DataFrame:
+    """List the images of a tar: row (their name), offset and size in bytes."""
+    found = []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                name, _, kind = member.name.partition(".")
+                if member.isreg() and kind == "jpg" and name.isdecimal():
+                    found.append((int(name), member.offset_data, member.size))
+                # Else the list of all members grows with the tar.
+                tar.members = []
+    except tarfile.TarError as error:
+        raise StepError(f"{path} is a broken tar ({error}); {_remedy(path)}") from error
+    frame = pd.DataFrame(found, columns=["row", "offset", "size"])
+    if frame["row"].duplicated().any() or _ends_early(path, found):
+        raise StepError(f"{path} is a broken tar; {_remedy(path)}")
+    return frame
+
+
+def _ends_early(path: Path, found: list[tuple[int, int, int]]) -> bool:
+    """Tell whether the last image, of which tarfile read the header only, is all there."""
+    return bool(found) and found[-1][1] + found[-1][2] > path.stat().st_size
+
+
+def _broken(rows: pd.DataFrame, reader: ImageReader) -> list[int]:
+    """Return the places of the rows whose image does not decode."""
+    # Torch takes seconds to import, in each process that imports this file for something else.
+    from workflow_scripts.data.images import decode_image  # noqa: PLC0415
+
+    broken = []
+    for place, (tar, offset, size) in enumerate(
+        zip(rows["tar"], rows["offset"], rows["size"], strict=True)
+    ):
+        try:
+            decode_image(reader.read(tar, int(offset), int(size)))
+        except ValueError:
+            broken.append(place)
+    return broken
+
+
+def _join(part: pa.Table, found: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """Put captions and keys to what was found, in the order of the part's rows."""
+    caption = part["caption"]
+    frame = part.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
+    if sorted(found["row"]) != frame["row"].tolist():
+        raise StepError(
+            f"{options.shards} does not hold the rows of {options.part}; delete the folder to "
+            "download this part again"
+        )
+    frame = frame.merge(found, on="row", how="left", validate="one_to_one")
+    letters = pc.match_substring_regex(caption, r"\p{L}").to_numpy(zero_copy_only=False)
+    frame.loc[(frame["reason"] == _FIT) & ~letters, "reason"] = reasons.NO_LETTERS
+    frame["key"] = frame["row"].astype(str).str.zfill(9)
+    frame["poisoned"] = False
+    return frame
+
+
+if __name__ == "__main__":
+    run_step(main)
