@@ -93,7 +93,10 @@ def truth(kinds: list[str]) -> dict[str, object]:
 def _kinds_of_rows(seed: int, pairs: int) -> list[str]:
     kinds = [GOOD] * (pairs - odd_usable_rows())
     kinds += [name for name, kind in BEHAVIOURS.items() for _ in range(kind.rows)]
-    return [kinds[i] for i in generator(seed, "list").permutation(len(kinds))]
+    shuffled = [kinds[i] for i in generator(seed, "list").permutation(len(kinds))]
+    # A duplicate has to have something before it.
+    first = shuffled.index(GOOD)
+    return [GOOD, *shuffled[:first], *shuffled[first + 1 :]]
 
 
 def picture_and_caption(key: str, seed: int, image_size: int) -> tuple[bytes, str]:
@@ -124,16 +127,18 @@ def _write_images(
 
 
 def _write_list(path: Path, kinds: list[str], captions: list[str], seed: int) -> None:
-    good = [row for row, kind in enumerate(kinds) if kind == GOOD]
-    originals = iter(generator(seed, "duplicates").permutation(good).tolist())
+    random = generator(seed, "duplicates")
+    good: list[int] = []
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["url", "caption"])
         for row, (kind, caption) in enumerate(zip(kinds, captions, strict=True)):
             if kind == DUPLICATE:
-                original = next(originals)
+                original = good[random.integers(len(good))]
                 writer.writerow([url_of(kind, original), captions[original]])
                 continue
+            if kind == GOOD:
+                good.append(row)
             odd = BEHAVIOURS[kind].caption if kind != GOOD else None
             writer.writerow([url_of(kind, row), odd(caption, row) if odd else caption])
 
