@@ -1,0 +1,172 @@
+"""The whole workflow, really run: from a URL list behind a server to figures, and again."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.workflow.running import Workflow, copy_workflow
+
+RESULTS = "results/demo"
+MAIN = f"{RESULTS}/experiments/main"
+
+
+def _digests(folder: Path, *patterns: str) -> dict[str, bytes]:
+    files = sorted(file for pattern in patterns for file in folder.glob(pattern))
+    assert files
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def test_the_losses_are_those_that_the_server_was_told_to_cause(finished):
+    truth = json.loads((finished.folder / RESULTS / "world/truth.json").read_text())
+    with (finished.folder / RESULTS / "sources/demo/losses.csv").open() as file:
+        losses = {row["reason"]: int(row["rows"]) for row in csv.DictReader(file)}
+    assert losses.pop("usable") == truth["usable"] == 240
+    assert {reason: n for reason, n in losses.items() if n} == truth["losses"]
+
+
+def test_every_run_and_epoch_is_in_the_tidy_table(finished):
+    metrics = pd.read_parquet(finished.folder / f"{MAIN}/metrics.parquet")
+    pretrained = metrics[metrics["kind"] == "pretraining"]
+    cleaned = metrics[metrics["kind"] == "cleaning"]
+    assert sorted(pretrained["epoch"]) == [0, 0, 1, 1, 2, 2]
+    assert sorted(cleaned["epoch"]) == [0] * 6 + [1] * 6
+    assert metrics["top1"].between(0, 1).all()
+    start = pretrained[pretrained["epoch"] == 2].set_index("run")["asr_top1"]
+    first = cleaned[cleaned["epoch"] == 0]
+    assert (first["asr_top1"].to_numpy() == start[first["start"]].to_numpy()).all()
+
+
+def test_figures_tables_graphs_and_provenance_are_there(finished):
+    folder = finished.folder / RESULTS
+    for name in ("scatter.png", "scatter.pdf", "scatter.csv", "best.csv", "best.html"):
+        assert (folder / "experiments/main" / name).stat().st_size > 0
+    for graph in ("rules", "jobs"):
+        assert "<svg" in (folder / f"workflow/{graph}.svg").read_text()
+    runs = list(folder.glob("*/*/run.json"))
+    assert len(runs) == 2 + 6
+    assert all(json.loads(run.read_text())["spec"]["run"] == run.parent.name for run in runs)
+
+
+def test_the_report_is_one_page_with_everything_in_it(finished):
+    made = finished.snakemake("--report", "report.html")
+    assert made.returncode == 0, made.stdout
+    page = (finished.folder / "report.html").read_text()
+    assert all(name in page for name in ("scatter.png", "best.html", "contact_sheet.png"))
+
+
+def test_running_again_does_nothing(finished):
+    assert finished.dry_run() == {}
+
+
+def test_a_changed_number_runs_what_depends_on_it_and_nothing_else(finished):
+    changed = {"defences": {"cleanclip": {"batch_size": 16}}}
+    jobs = finished.dry_run("main", config=changed)
+    assert jobs.pop("cleaning") == jobs.pop("spec") == 2
+    assert set(jobs) == {"runs_table", "collect", "best", "figure"}
+
+
+def test_a_new_learning_rate_adds_runs_and_keeps_the_others(finished):
+    changed = {"defences": {"ssl": {"vary": {"optimizer.learning_rate": [0.001, 0.002]}}}}
+    assert finished.dry_run("main", config=changed)["cleaning"] == 2
+
+
+def test_a_changed_figure_is_drawn_again_and_nothing_is_trained(finished):
+    figures = {"scatter": {"kind": "scatter", "by": "learning_rate"}}
+    changed = {"experiments": {"main": {"figures": figures}}}
+    assert finished.dry_run("main", config=changed) == {"figure": 1}
+
+
+def test_how_runs_are_carried_out_re_runs_nothing(finished):
+    changed = {
+        "execution": {"wandb": {"mode": "offline"}, "checkpoint": {"minutes": 5}},
+        "resources": {"cleaning": {"threads": 2, "mem_mb": 4000}},
+    }
+    assert not {"pretraining", "cleaning"} & set(finished.dry_run("main", config=changed))
+
+
+def test_an_edited_trigger_re_does_what_stands_on_it(finished):
+    trigger = finished.folder / "workflow_scripts/poison/triggers/random.py"
+    other = trigger.with_name("yellow.py")
+    texts = {file: file.read_text() for file in (trigger, other)}
+    try:
+        other.write_text(texts[other] + "# edited\n")
+        assert finished.dry_run("main") == {}
+        trigger.write_text(texts[trigger] + "# edited\n")
+        jobs = finished.dry_run("main")
+    finally:
+        for file, text in texts.items():
+            file.write_text(text)
+    assert jobs["poison"] == 1
+    assert (jobs["pretraining"], jobs["cleaning"]) == (2, 6)
+    assert not {"download", "usable", "merge", "subset"} & set(jobs)
+
+
+def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(finished, tmp_path):
+    again = copy_workflow(tmp_path)
+    done = again.snakemake("pretraining_dynamics", "--cores", "1")
+    assert done.returncode == 0, done.stdout
+    patterns = (
+        "sources/*/manifest.parquet",
+        "sources/*/shards/*/*.tar",
+        "attacks/*/*",
+        "captions/attacks/*/*",
+        "evaluation/*/*",
+        "pretraining/*/model.pt",
+        "pretraining/*/metrics.csv",
+    )
+    first = _digests(finished.folder / RESULTS, *patterns)
+    second = _digests(again.folder / RESULTS, *patterns)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_killed_anywhere_and_started_again_it_ends_the_same(finished, tmp_path):
+    again = copy_workflow(tmp_path)
+    for seconds in (8, 16):
+        _kill_after(again, seconds)
+        again.snakemake("--unlock")
+    done = again.snakemake("main")
+    assert done.returncode == 0, done.stdout
+    patterns = ("*/*/metrics.csv", "*/*/model.pt", "experiments/main/best.csv")
+    first = _digests(finished.folder / RESULTS, *patterns)
+    second = _digests(again.folder / RESULTS, *patterns)
+    assert [name for name in second if first[name] != second[name]] == []
+
+
+def _kill_after(workflow: Workflow, seconds: float) -> None:
+    """Start the workflow, and kill it and all that it started with SIGKILL after a while."""
+    process = subprocess.Popen(
+        workflow.command("main"),
+        cwd=workflow.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    assert process.poll() is None, "it ended before it was killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"datasets": {"demo": {"pairs": 1000}}}, "240"),
+        ({"pretraining": {"attack": {"target": "bananna"}}}, "banana"),
+        ({"pretraining": {"batch_size": 4096}}, "4096"),
+    ],
+)
+def test_what_a_user_got_wrong_is_one_sentence_in_the_log(finished, config, sentence):
+    failed = finished.snakemake("pretraining_dynamics", config=config)
+    assert failed.returncode != 0
+    logs = (finished.folder / RESULTS / "logs").rglob("*.log")
+    errors = [line for log in logs for line in log.read_text().splitlines() if "error: " in line]
+    assert any(sentence in error for error in errors), errors
