@@ -1,0 +1,233 @@
+import hashlib
+import io
+import json
+import tarfile
+
+import numpy as np
+import open_clip
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+from torchvision.datasets import imagenet as published
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.data import evaluation, imagenet
+from workflow_scripts.data.images import decode_image
+from workflow_scripts.data.manifest import ImageReader, read_manifest
+
+
+def jpeg(seed, format="JPEG"):
+    noise = np.random.default_rng(seed).integers(0, 255, (6, 6, 3)).astype("uint8")
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((96, 64), Image.Resampling.BICUBIC).save(buffer, format)
+    return buffer.getvalue()
+
+
+def make_devkit(path, numbers, classes=1000):
+    """Write a devkit like ImageNet's: ids in no order, and synsets that are no classes."""
+    fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children"]
+    order = np.random.default_rng(0).permutation(classes)
+    synsets = np.zeros(classes + 5, dtype=[(field, object) for field in fields])
+    for i in range(classes + 5):
+        wnid = f"n{order[i]:08d}" if i < classes else f"n{90_000_000 + i}"
+        children = 0 if i < classes else 2
+        synsets[i] = (i + 1, wnid, f"name {i}, other name", "gloss", children, [])
+    meta = io.BytesIO()
+    scipy.io.savemat(meta, {"synsets": synsets})
+    with tarfile.open(path, "w:gz") as tar:
+        truth = "".join(f"{number}\n" for number in numbers).encode()
+        for name, data in {imagenet._META: meta.getvalue(), imagenet._TRUTH: truth}.items():
+            member = tarfile.TarInfo(f"ILSVRC2012_devkit_t12/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return order
+
+
+def make_archive(path, numbers, extra=()):
+    with tarfile.open(path, "w") as tar:
+        for member in extra:
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+        for number in numbers:
+            member = tarfile.TarInfo(f"ILSVRC2012_val_{number:08d}.JPEG")
+            data = jpeg(number, format="PNG" if number == 2 else "JPEG")
+            member.size, member.mtime = len(data), 1_339_000_000
+            tar.addfile(member, io.BytesIO(data))
+
+
+def run_imagenet(tmp_path, output="imagenet"):
+    folder = tmp_path / "results" / "evaluation" / output
+    words = [f"--imagenet-archive={tmp_path}/val.tar", f"--devkit={tmp_path}/devkit.tgz"]
+    evaluation.main([*words, f"--root={tmp_path}/results", f"--output={folder}"])
+    return folder
+
+
+NUMBERS = [7, 1000, 1, 7, 500]
+
+
+def test_imagenet_has_the_labels_that_torchvision_reads(tmp_path, monkeypatch):
+    order = make_devkit(tmp_path / "devkit.tgz", NUMBERS)
+    (tmp_path / "published").mkdir()
+    monkeypatch.setitem(published.ARCHIVE_META, "devkit", ("", None))
+    published.parse_devkit_archive(tmp_path, "devkit.tgz")
+    words, wnids = torch.load(tmp_path / published.META_FILE, weights_only=True)
+    label = {wnid: place for place, wnid in enumerate(sorted(words))}
+    assert imagenet.read_devkit(tmp_path / "devkit.tgz") == [label[wnid] for wnid in wnids]
+    assert [label[wnid] for wnid in wnids] == [order[number - 1] for number in NUMBERS]
+
+
+def test_imagenet_becomes_a_tar_of_the_same_bytes_and_a_manifest(tmp_path):
+    order = make_devkit(tmp_path / "devkit.tgz", NUMBERS)
+    make_archive(tmp_path / "val.tar", [3, 1, 5, 2, 4])
+    folder = run_imagenet(tmp_path)
+    rows = read_manifest(folder / "manifest.parquet")
+    assert rows["label"].tolist() == [order[number - 1] for number in NUMBERS]
+    assert rows["key"].tolist() == [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 6)]
+    reader = ImageReader(tmp_path / "results")
+    for number, row in enumerate(rows.itertuples(), start=1):
+        data = reader.read(row.tar, row.offset, row.size)
+        assert data == jpeg(number, format="PNG" if number == 2 else "JPEG")
+    names = json.loads((folder / "classes.json").read_text())
+    assert names["classes"] == list(open_clip.IMAGENET_CLASSNAMES)
+    assert len(names["templates"]) == 80
+    assert [t.replace("{c}", "cat") for t in names["templates"]] == [
+        t("cat") for t in open_clip.OPENAI_IMAGENET_TEMPLATES
+    ]
+    make_archive(tmp_path / "val.tar", [1, 2, 3, 4, 5])
+    again = run_imagenet(tmp_path, "again")
+    assert (again / "images.tar").read_bytes() == (folder / "images.tar").read_bytes()
+
+
+def test_a_hostile_archive_writes_nothing_elsewhere_and_its_members_are_counted(tmp_path, capsys):
+    make_devkit(tmp_path / "devkit.tgz", NUMBERS)
+    climber = tarfile.TarInfo("../../escaped.JPEG")
+    climber.size = 10
+    link = tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    device = tarfile.TarInfo("ILSVRC2012_val_00000002.JPEG")
+    device.type = tarfile.CHRTYPE
+    make_archive(tmp_path / "val.tar", [1, 2, 3, 4, 5, 5], [climber, link, device])
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    folder = run_imagenet(tmp_path)
+    made = {p for p in tmp_path.rglob("*") if p.is_file()} - before
+    assert made == {folder / name for name in ("images.tar", "manifest.parquet", "classes.json")}
+    assert len(read_manifest(folder / "manifest.parquet")) == 5
+    assert "skipped: 4 x not a validation image" in capsys.readouterr().out
+
+
+def test_wrong_imagenet_files_are_named(tmp_path):
+    make_devkit(tmp_path / "devkit.tgz", NUMBERS)
+    make_archive(tmp_path / "val.tar", [1, 2, 3, 4])
+    with pytest.raises(StepError, match="has 4 validation images, the devkit labels of 5"):
+        run_imagenet(tmp_path)
+    content = (tmp_path / "val.tar").read_bytes()
+    (tmp_path / "val.tar").write_bytes(content[: len(content) // 2])
+    with pytest.raises(StepError, match=r"val\.tar (is a broken tar|has \d val)"):
+        run_imagenet(tmp_path)
+    make_devkit(tmp_path / "devkit.tgz", NUMBERS, classes=999)
+    with pytest.raises(StepError, match="has 999 classes, not 1000"):
+        run_imagenet(tmp_path)
+    content = (tmp_path / "devkit.tgz").read_bytes()
+    for bad in (content[: len(content) // 2], b"no archive"):
+        (tmp_path / "devkit.tgz").write_bytes(bad)
+        with pytest.raises(StepError, match=r"devkit\.tgz is a broken archive"):
+            run_imagenet(tmp_path)
+    (tmp_path / "devkit.tgz").unlink()
+    with pytest.raises(StepError, match=r"there is no .*devkit\.tgz"):
+        run_imagenet(tmp_path)
+    assert not [p for p in (tmp_path / "results").rglob("*") if p.is_file()]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    for name, number in {
+        "red_circle/b.jpg": 1,
+        "red_circle/a.png": 2,
+        "banana/deep/x.jpg": 3,
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(jpeg(number, format="PNG" if "png" in name else "JPEG"))
+    (folder / "banana" / "notes.txt").write_text("not a picture")
+    (folder / "banana" / ".DS_Store").write_bytes(b"\0")
+    (folder / "nothing_here").mkdir()
+    return folder
+
+
+def run_folder(folder, *more, output="own"):
+    root = folder.parent / "results"
+    out = root / "evaluation" / output
+    words = ["--folder", str(folder), "--root", str(root), "--output", str(out), *map(str, more)]
+    evaluation.main(words)
+    return out
+
+
+def test_a_folder_of_folders_becomes_an_evaluation_set(pictures, capsys):
+    out = run_folder(pictures)
+    rows = read_manifest(out / "manifest.parquet")
+    assert rows[["key", "label"]].to_numpy().tolist() == [
+        ["banana/deep/x.jpg", 0],
+        ["red_circle/a.png", 2],
+        ["red_circle/b.jpg", 2],
+    ]
+    assert json.loads((out / "classes.json").read_text())["classes"] == [
+        "banana",
+        "nothing here",
+        "red circle",
+    ]
+    said = capsys.readouterr().out
+    assert "banana/notes.txt is skipped: not an image" in said
+    assert "3 images of 3 classes, 1 of them without an image" in said
+    row = rows.iloc[1]
+    assert row["tar"] == "evaluation/own/images.tar"
+    data = ImageReader(pictures.parent / "results").read(row["tar"], row["offset"], row["size"])
+    assert hashlib.sha256(data).digest() == hashlib.sha256(jpeg(2, format="PNG")).digest()
+    assert decode_image(data).shape == (3, 64, 96)
+    first = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert first == {p.name: p.read_bytes() for p in run_folder(pictures).iterdir()}
+
+
+def test_class_names_and_templates_may_be_given(pictures, tmp_path):
+    (tmp_path / "c.json").write_text('{"banana": "ripe banana"}')
+    (tmp_path / "t.json").write_text('["a {c}.", "the {c}!"]')
+    more = ["--classes", tmp_path / "c.json", "--templates", tmp_path / "t.json"]
+    names = json.loads((run_folder(pictures, *more) / "classes.json").read_text())
+    assert names == {
+        "classes": ["ripe banana", "nothing here", "red circle"],
+        "templates": ["a {c}.", "the {c}!"],
+    }
+    (pictures / "classes.json").write_text('{"red_circle": "disc"}')
+    names = json.loads((run_folder(pictures, output="b") / "classes.json").read_text())
+    assert names["classes"] == ["banana", "nothing here", "disc"]
+
+
+def test_folders_named_by_imagenets_ids_have_imagenets_names(tmp_path):
+    for i in range(1000):
+        (tmp_path / f"n{i * 37:08d}").mkdir()
+    assert evaluation.folder_classes(tmp_path)[1] == list(open_clip.IMAGENET_CLASSNAMES)
+
+
+def test_wrong_folders_and_files_are_named(pictures, tmp_path):
+    given = tmp_path / "g.json"
+    for content, option, complaint in [
+        ('{"bananna": "x"}', "--classes", "names 'bananna', but .* no such sub-folder"),
+        ('{"banana": "red circle"}', "--classes", "2 sub-folders .* the class 'red circle'"),
+        ('["banana"]', "--classes", "does not map"),
+        ("{banana", "--classes", "is not JSON"),
+        ('["a photo"]', "--templates", "'a photo' has no {c}"),
+        ("[]", "--templates", "no list of templates"),
+    ]:
+        given.write_text(content)
+        with pytest.raises(StepError, match=complaint):
+            run_folder(pictures, option, given)
+    with pytest.raises(StepError, match="has no sub-folders"):
+        run_folder(pictures / "nothing_here")
+    with pytest.raises(StepError, match="there is no folder"):
+        run_folder(pictures / "none")
+    (tmp_path / "empty" / "a").mkdir(parents=True)
+    with pytest.raises(StepError, match="not one image"):
+        run_folder(tmp_path / "empty")
+    words = ["--imagenet-archive", str(given), "--root", str(tmp_path), "--output", str(tmp_path)]
+    with pytest.raises(StepError, match="give it with --devkit"):
+        evaluation.main(words)
+    assert not list((tmp_path / "results").rglob("*.tar"))

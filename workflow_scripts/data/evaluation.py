@@ -1,0 +1,177 @@
+"""Make an evaluation set of labelled images: ImageNet's validation set, or a folder of your own.
+
+Needs   --imagenet-archive ILSVRC2012_img_val.tar and --devkit ILSVRC2012_devkit_t12.tar.gz,
+        or --folder with one sub-folder of images for each class: its name, with _ for a blank, is
+        the class's, unless a file classes.json in it (or --classes) maps it to another
+Makes   OUTPUT/images.tar          the images as they are
+        OUTPUT/manifest.parquet    a row for each, with its label
+        OUTPUT/classes.json        "classes" in the order of the labels, and "templates"
+"""
+
+import argparse
+import os
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import atomic, read_json, write_json
+from workflow_scripts.data.imagenet import CLASSES, read_devkit, read_validation
+from workflow_scripts.data.images import decode_image
+from workflow_scripts.data.manifest import write_manifest
+from workflow_scripts.data.tars import add_file
+
+_PLACE = "{c}"
+_WORDNET_ID = re.compile(r"n\d{8}")
+
+Images = Iterable[tuple[str, int, bytes]]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and write the evaluation set."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--imagenet-archive", type=Path, help="ILSVRC2012_img_val.tar")
+    source.add_argument("--folder", type=Path, help="one sub-folder of images for each class")
+    parser.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz")
+    parser.add_argument("--classes", type=Path, help="JSON: sub-folder's name to class name")
+    parser.add_argument(
+        "--templates", type=Path, help="JSON: list of captions with {c} for the class name"
+    )
+    parser.add_argument("--root", type=Path, required=True, help="results root, above OUTPUT")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation set")
+    options = parser.parse_args(arguments)
+    templates = _templates(options.templates)
+    skipped: Counter = Counter()
+    if options.folder:
+        folders, classes = folder_classes(options.folder, options.classes)
+        images = _folder_images(options.folder, folders)
+    elif options.devkit:
+        classes = _imagenet_classes()
+        images = read_validation(options.imagenet_archive, read_devkit(options.devkit), skipped)
+    else:
+        raise StepError("ImageNet's labels are in its devkit; give it with --devkit")
+    frame = _write_tar(options.output / "images.tar", images, skipped)
+    frame["tar"] = _relative(options.output, options.root) + "/images.tar"
+    write_json(options.output / "classes.json", {"classes": classes, "templates": templates})
+    write_manifest(options.output / "manifest.parquet", frame)
+    empty = len(classes) - frame["label"].nunique()
+    print(f"{len(frame)} images of {len(classes)} classes, {empty} of them without an image")
+    for reason, files in skipped.items():
+        print(f"skipped: {files} x {reason}")
+
+
+def _relative(folder: Path, root: Path) -> str:
+    place = os.path.relpath(folder.resolve(), root.resolve())
+    if place.startswith(".."):
+        raise StepError(f"{folder} does not lie below the results root {root}")
+    return place
+
+
+def _imagenet_classes() -> list[str]:
+    import open_clip  # noqa: PLC0415 - it takes seconds, and only ImageNet needs its names
+
+    return list(open_clip.IMAGENET_CLASSNAMES)
+
+
+def _templates(path: Path | None) -> list[str]:
+    """Read the user's templates, or take the 80 that OpenAI used for ImageNet."""
+    if path is None:
+        import open_clip  # noqa: PLC0415
+
+        return [template(_PLACE) for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+    templates = _read(path)
+    if not isinstance(templates, list) or not templates:
+        raise StepError(f"{path} is no list of templates")
+    for template in templates:
+        if not isinstance(template, str) or _PLACE not in template:
+            raise StepError(f"{path}: the template {template!r} has no {_PLACE} for the class name")
+    return templates
+
+
+def _read(path: Path) -> object:
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise StepError(f"there is no file {path}") from error
+    except ValueError as error:
+        raise StepError(f"{path} is not JSON ({error})") from error
+
+
+def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path], list[str]]:
+    """Return the sub-folders of a folder, sorted, and the class names of each.
+
+    Args:
+        folder: One sub-folder for each class. If they are ImageNet's thousand WordNet ids, the
+            names are ``open_clip.IMAGENET_CLASSNAMES``.
+        names: JSON file that maps names of sub-folders to class names; by default
+            ``classes.json`` in the folder, if there is one.
+
+    Raises:
+        StepError: There is no such folder, there are no classes, or two have the same name.
+    """
+    if not folder.is_dir():
+        raise StepError(f"there is no folder {folder}")
+    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not folders:
+        raise StepError(f"{folder} has no sub-folders; it needs one for each class")
+    if names is None and (folder / "classes.json").exists():
+        names = folder / "classes.json"
+    given = _read(names) if names else {}
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given.values()):
+        raise StepError(f"{names} does not map names of sub-folders to class names")
+    unknown = set(given) - {f.name for f in folders}
+    if unknown:
+        raise StepError(f"{names} names {min(unknown)!r}, but {folder} has no such sub-folder")
+    if (
+        not given
+        and len(folders) == CLASSES
+        and all(_WORDNET_ID.fullmatch(f.name) for f in folders)
+    ):
+        return folders, _imagenet_classes()
+    classes = [given.get(f.name, f.name.replace("_", " ")) for f in folders]
+    name, times = Counter(classes).most_common(1)[0]
+    if times > 1:
+        raise StepError(f"{times} sub-folders of {folder} are the class {name!r}; rename them")
+    return folders, classes
+
+
+def _folder_images(folder: Path, folders: list[Path]) -> Iterator[tuple[str, int, bytes]]:
+    """Yield key (the path in the folder), label and encoded bytes of all images, sorted."""
+    files = [
+        (file, label)
+        for label, sub in enumerate(folders)
+        for file in sorted(sub.rglob("*"))
+        if file.is_file() and not file.name.startswith(".")
+    ]
+    for file, label in tqdm(files, "images", mininterval=5):
+        yield file.relative_to(folder).as_posix(), label, file.read_bytes()
+
+
+def _write_tar(path: Path, images: Images, skipped: Counter) -> pd.DataFrame:
+    """Write images that decode, each as it is; return their rows of the manifest, without tar."""
+    rows = []
+    with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
+        for key, label, data in images:
+            try:
+                decode_image(data)
+            except ValueError as error:
+                print(f"{key} is skipped: {error}")
+                skipped["not an image, or broken, or too large"] += 1
+                continue
+            rows.append((key, add_file(tar, key, data), len(data), label))
+        if not rows:
+            raise StepError("there is not one image that decodes")
+    frame = pd.DataFrame(rows, columns=["key", "offset", "size", "label"])
+    return frame.assign(caption="", poisoned=False)
+
+
+if __name__ == "__main__":
+    run_step(main)
