@@ -1,0 +1,103 @@
+"""Augment the captions of a manifest, once, by EDA (Wei and Zou, 2019) with WordNet's synonyms.
+
+Needs   MANIFEST
+        WORDNET                    folder of nltk data, made ready by wordnet.py
+Makes   OUTPUT/augmented.npy       uint16 [rows, context length]: tokens of the augmented captions
+        OUTPUT/augmented.parquet   key, caption, operation, augmented: the same, to be read
+
+Each caption is augmented by one of the four operations; which one, and how, depends on the seed,
+the key and the caption alone. The bytes are the same for any number of workers.
+"""
+
+import argparse
+import functools
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from workflow_scripts.captions import eda
+from workflow_scripts.captions.chunks import (
+    TOKENIZER,
+    in_chunks,
+    in_order,
+    read_captions,
+    token_file,
+    tokens_of,
+)
+from workflow_scripts.captions.synonyms import WordNet
+from workflow_scripts.common.errors import run_step
+from workflow_scripts.common.files import atomic
+from workflow_scripts.common.seeds import seed_for
+from workflow_scripts.data.workers import worker_pool
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, write the augmented captions and their tokens."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--context-length", type=int, required=True, help="tokens of a caption")
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder of nltk data")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--output", type=Path, required=True, help="folder")
+    options = parser.parse_args(arguments)
+    length, wordnet = options.context_length, options.wordnet / "corpora" / "wordnet"
+    captions = read_captions(options.manifest, length)
+    WordNet.check(wordnet)
+    augment = partial(augment_chunk, seed=options.seed, wordnet=wordnet, context_length=length)
+    texts = []
+    with (
+        worker_pool(options.workers, preload=TOKENIZER) as pool,
+        token_file(options.output / "augmented.npy", len(captions), length) as write,
+        tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
+    ):
+        for text, tokens in in_order(pool, augment, in_chunks(captions), 2 * options.workers):
+            write(tokens)
+            texts.append(text)
+            progress.update(len(tokens))
+        _write_texts(options.output / "augmented.parquet", captions, texts)
+
+
+def augment_chunk(
+    keys: Sequence[str], captions: Sequence[str], *, seed: int, wordnet: Path, context_length: int
+) -> tuple[pa.Table, np.ndarray]:
+    """Augment some captions.
+
+    Returns:
+        ``operation`` and ``augmented`` text, and the text's tokens, uint16
+        ``[captions, context_length]``.
+    """
+    synonyms = _wordnet(wordnet).synonyms
+    augmented = [
+        eda.augment(caption, seed_for(seed, "eda", key), synonyms)
+        for key, caption in zip(keys, captions, strict=True)
+    ]
+    operations, texts = zip(*augmented, strict=True)
+    table = pa.table({"operation": operations, "augmented": texts})
+    return table, tokens_of(texts, context_length)
+
+
+@functools.cache
+def _wordnet(folder: Path) -> WordNet:
+    return WordNet(folder)
+
+
+def _write_texts(path: Path, captions: pd.DataFrame, texts: list[pa.Table]) -> None:
+    nothing = pa.schema([("operation", pa.string()), ("augmented", pa.string())]).empty_table()
+    table = pa.table({name: pa.array(captions[name]).cast(pa.string()) for name in captions})
+    for name, column in zip(nothing.column_names, pa.concat_tables([nothing, *texts]), strict=True):
+        table = table.append_column(name, column)
+    with atomic(path) as temporary:
+        pq.write_table(table.combine_chunks(), temporary, compression="zstd")
+
+
+if __name__ == "__main__":
+    run_step(main)
