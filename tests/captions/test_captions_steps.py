@@ -1,0 +1,111 @@
+"""The steps as the workflow calls them: what they write, and on what it depends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from open_clip import SimpleTokenizer
+
+from workflow_scripts.captions import augment, tokenize
+from workflow_scripts.captions.eda import clean
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.data.manifest import write_manifest
+
+ROOT = Path(__file__).parents[2]
+LENGTH = 16
+ODD = [
+    'Woman \N{DOG FACE}\twith a "quoted" word &amp; an entity',
+    "犬の写真",
+    "  Don't,   it’s a well-known café <end_of_text> 1,234  ",
+    "a very long caption about a dog " * 300,
+    "the",
+    "!",
+]
+PLAIN = ["A photo of a happy dog in the park", "An old house near the big river"] * 1100
+
+
+def manifest(folder: Path, captions: list[str]) -> Path:
+    frame = pd.DataFrame({"key": [f"k{n}" for n in range(len(captions))], "caption": captions})
+    frame = frame.assign(tar="a.tar", offset=0, size=1, poisoned=False)
+    write_manifest(folder / "manifest.parquet", frame)
+    return folder / "manifest.parquet"
+
+
+def arguments(source: Path, output: Path, workers: int = 1) -> list[str]:
+    names = f"--manifest {source} --output {output} --context-length {LENGTH} --workers {workers}"
+    return names.split()
+
+
+def augmented(source: Path, output: Path, workers: int = 1, wordnet: Path = ROOT / "nltk_data"):
+    options = ["--seed", "0", "--wordnet", str(wordnet)]
+    augment.main(arguments(source, output, workers) + options)
+    return pd.read_parquet(output / "augmented.parquet")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("captions")
+    source = manifest(folder, ODD + PLAIN)
+    tokenize.main(arguments(source, folder / "one"))
+    return source, folder / "one", augmented(source, folder / "one")
+
+
+def test_tokens_are_those_of_open_clips_own_call(made):
+    _, folder, table = made
+    for name, captions in (("tokens", ODD + PLAIN), ("augmented", list(table["augmented"]))):
+        tokens = np.load(folder / f"{name}.npy", mmap_mode="r")
+        assert tokens.dtype == np.uint16
+        assert tokens.shape == (len(captions), LENGTH)
+        assert np.array_equal(tokens, SimpleTokenizer(context_length=LENGTH)(captions).numpy())
+
+
+def test_the_table_has_a_row_for_each_pair_and_no_empty_text(made):
+    _, _, table = made
+    assert list(table) == ["key", "caption", "operation", "augmented"]
+    assert list(table["caption"]) == ODD + PLAIN
+    assert (table["augmented"].str.strip() != "").all()
+    kept = [bool(clean(caption)) for caption in ODD + PLAIN]
+    assert list(table["operation"] != "none") == kept
+
+
+def test_the_four_operations_are_equally_likely(made):
+    shares = made[2]["operation"].iloc[len(ODD) :].value_counts(normalize=True)
+    assert len(shares) == 4
+    assert shares.between(0.2, 0.3).all()
+
+
+def test_bytes_depend_neither_on_the_workers_nor_on_the_hash_seed(made, tmp_path):
+    source, folder, _ = made
+    for step in ("tokenize", "augment"):
+        command = [sys.executable, "-m", f"workflow_scripts.captions.{step}"]
+        command += arguments(source, tmp_path, workers=3)
+        if step == "augment":
+            command += ["--seed", "0", "--wordnet", "nltk_data"]
+        environment = os.environ | {"PYTHONHASHSEED": "7"}
+        subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["augmented.npy", "augmented.parquet", "tokens.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names:
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_another_caption_changes_only_its_own_row(made, tmp_path):
+    _, folder, table = made
+    captions = ODD + PLAIN
+    captions[7] = "Something else entirely, a red bicycle"
+    other = augmented(manifest(tmp_path, captions), tmp_path / "other")
+    assert list(np.flatnonzero(table["augmented"] != other["augmented"])) == [7]
+    changed = np.load(folder / "augmented.npy") != np.load(tmp_path / "other/augmented.npy")
+    assert list(np.flatnonzero(changed.any(axis=1))) == [7]
+
+
+def test_without_wordnet_one_sentence_says_what_to_do(tmp_path):
+    source = manifest(tmp_path, ["a dog"])
+    with pytest.raises(StepError, match="make setup"):
+        augmented(source, tmp_path / "out", wordnet=tmp_path / "nowhere")
+    assert not list(tmp_path.glob("out/*"))
