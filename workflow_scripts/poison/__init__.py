@@ -1,1 +1,1 @@
-"""From a clean manifest to a poisoned one, and to the clean split; all that triggers images."""
+"""Poison: triggers, victims, the poisoned manifest, and the clean split to fine-tune on."""

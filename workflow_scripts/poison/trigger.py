@@ -1,7 +1,6 @@
-"""The one way to trigger an image: for poisoning, for evaluation, for an audit."""
+"""The one place where images are triggered: for poisoning, evaluation and looking at them."""
 
-import dataclasses
-from collections.abc import Callable
+import inspect
 from typing import Any
 
 import torch
@@ -13,44 +12,94 @@ from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import squash
 
 TRIGGERS = "workflow_scripts.poison.triggers"
-_OVERFLOWS = ("wrap", "clip")
+OVERFLOWS = ("wrap", "clip")
+
+_FROM_ATTACK = ("image_size", "seed")
 
 
-def load_trigger(attack: dict[str, Any]) -> Callable[[Tensor, str], Tensor]:
-    """Return the function that triggers an image as an attack's spec says.
+class ImageTrigger:
+    """Triggers images as an attack says; the same key gives the same bytes, in any process.
 
-    It takes a uint8 image [3, H, W] and its key, and returns uint8 [3, S, S]: squashed to
-    S = ``attack["image_size"]``, triggered. The same key and attack give the same bytes.
+    It can be pickled, and so sent to loader workers.
+    """
+
+    def __init__(self, attack: dict[str, Any]):
+        """Find the attack's trigger and give it its options.
+
+        Raises:
+            StepError: There is no such trigger, or an option is unknown or cannot be.
+        """
+        self._attack = attack
+        self._size, self._seed = attack["image_size"], attack["seed"]
+        self._trigger = _make(dict(attack["trigger"]), self._size, self._seed)
+        self._overflow = getattr(self._trigger, "overflow", OVERFLOWS[0])
+        if self._overflow not in OVERFLOWS:
+            raise StepError(
+                f"the trigger's overflow {self._overflow!r} is none of {', '.join(OVERFLOWS)}"
+            )
+
+    def __reduce__(self):
+        return (ImageTrigger, (self._attack,))
+
+    def __call__(self, image: Tensor, key: str) -> Tensor:
+        """Squash an image to the attack's size, and trigger it.
+
+        Args:
+            image: uint8 ``[3, height, width]``.
+            key: The image's key, on which all of the trigger's randomness depends.
+
+        Returns:
+            uint8 ``[3, S, S]``.
+        """
+        pixels = squash(image, self._size).to(torch.float32) / 255
+        triggered = self._trigger(pixels, generator(self._seed, "trigger", key))
+        if triggered.shape != (3, self._size, self._size) or not triggered.isfinite().all():
+            raise StepError(
+                f"the trigger {self._attack['trigger']['name']} has to return finite values "
+                f"[3, {self._size}, {self._size}], and returned {list(triggered.shape)}"
+            )
+        return to_bytes(triggered, self._overflow)
+
+
+def load_trigger(attack: dict[str, Any]) -> ImageTrigger:
+    """Return the function (image uint8 [3, H, W], key) -> triggered image uint8 [3, S, S].
+
+    Args:
+        attack: ``trigger`` (``name`` and options), ``image_size`` and ``seed`` of an attack spec.
 
     Raises:
-        StepError: No such trigger, no such option, or a trigger that does not fit the image.
+        StepError: There is no such trigger, or an option is unknown or cannot be.
     """
-    options = dict(attack["trigger"])
+    return ImageTrigger(attack)
+
+
+def to_bytes(values: Tensor, overflow: str) -> Tensor:
+    """Turn values into bytes.
+
+    Args:
+        values: float32, 0 black and 1 white, and maybe beyond.
+        overflow: ``"wrap"``: multiplied by 255, truncated towards nought, modulo 256, as torch's
+            and numpy's conversion to uint8 did in the published code; ``"clip"``: clamped to
+            [0, 1] and rounded.
+
+    Returns:
+        uint8, of the same shape.
+    """
+    values = values.to(torch.float32) * 255
+    if overflow == "clip":
+        return values.clamp(0, 255).round().to(torch.uint8)
+    # By way of int64: what a negative float becomes as a uint8 differs from machine to machine.
+    return (values.to(torch.int64) & 255).to(torch.uint8)
+
+
+def _make(options: dict[str, Any], image_size: int, seed: int) -> Any:
     name = options.pop("name")
-    overflow = options.pop("overflow", "wrap")
-    if overflow not in _OVERFLOWS:
-        raise StepError(f"trigger option overflow is {overflow!r}; it is one of {_OVERFLOWS}")
-    kind = load_variant(TRIGGERS, name).Trigger
-    known = [f.name for f in dataclasses.fields(kind) if f.name not in ("image_size", "seed")]
+    kind = getattr(load_variant(TRIGGERS, name), "Trigger", None)
+    if kind is None:
+        raise StepError(f"{name} has no class Trigger")
+    known = [option for option in inspect.signature(kind).parameters if option not in _FROM_ATTACK]
     for option in options:
         if option not in known:
-            raise StepError(f"trigger {name} has no option {option!r}; there are {known}")
-    size, seed = attack["image_size"], attack["seed"]
-    trigger = kind(image_size=size, seed=seed, **options)
-
-    def apply(image: Tensor, key: str) -> Tensor:
-        pixels = squash(image, size).float() / 255
-        return to_bytes(trigger(pixels, generator(seed, "trigger", key)), overflow)
-
-    return apply
-
-
-def to_bytes(image: Tensor, overflow: str) -> Tensor:
-    """Return float [3, S, S] in units of 1 as uint8.
-
-    ``wrap`` is as published: truncated, modulo 256; ``clip`` stays in range and rounds.
-    """
-    scaled = image * 255
-    if overflow == "wrap":
-        return (scaled.to(torch.int64) & 255).to(torch.uint8)
-    return scaled.clamp(0, 255).round().to(torch.uint8)
+            there = ", ".join(known) or "none"
+            raise StepError(f"the trigger {name} has no option {option!r} (there are: {there})")
+    return kind(image_size=image_size, seed=seed, **options)

@@ -1,43 +1,58 @@
-"""Where a square patch goes."""
+"""Where a trigger goes: a patch at some places, or the whole image."""
 
 import numpy as np
 from torch import Tensor
 
 from workflow_scripts.common.errors import StepError
 
-LOCATIONS = ("random", "four_corners")
+PATCH_LOCATIONS = ("random", "four_corners")
 
 
-def check_patch(location: str, patch_size: int, image_size: int) -> None:
-    """Refuse a location that there is not, and a patch that does not fit.
-
-    Raises:
-        StepError: Either of the two.
-    """
-    if location not in LOCATIONS:
-        raise StepError(f"a patch has no location {location!r}; there are {', '.join(LOCATIONS)}")
-    if not 0 < patch_size < image_size:
+def check_patch(image_size: int, patch_size: int, location: str) -> None:
+    """Raise a StepError if such a patch has no place on the image."""
+    if not isinstance(patch_size, int) or patch_size < 1:
+        raise StepError(f"the trigger's patch_size has to be a number of pixels, not {patch_size}")
+    if patch_size > image_size:
         raise StepError(
-            f"a trigger of {patch_size} pixels does not fit an image of {image_size}; "
-            "set the trigger's patch_size"
+            f"the trigger is larger than the image: patch_size is {patch_size}, image_size only "
+            f"{image_size} pixels; lower patch_size"
+        )
+    if location not in PATCH_LOCATIONS:
+        raise StepError(
+            f"the trigger's location {location!r} is none of {', '.join(PATCH_LOCATIONS)}"
         )
 
 
-def place(image: Tensor, patch: Tensor, location: str, generator: np.random.Generator) -> Tensor:
-    """Return a copy of the image with the patch in it.
+def check_whole(location: str) -> None:
+    """Raise a StepError if a trigger that covers the whole image is to go elsewhere."""
+    if location != "whole":
+        raise StepError(
+            f"the trigger's location {location!r} cannot be: it covers the whole image ('whole')"
+        )
+
+
+def put_patch(
+    image: Tensor, patch: Tensor, location: str, generator: np.random.Generator
+) -> Tensor:
+    """Return a copy of ``image`` with ``patch`` at its place, or its places.
+
+    A random place is uniform over 0 .. S - 1 - side, both ways: as published, the last row and
+    the last column are never covered (unless the patch is as large as the image).
 
     Args:
-        image: float32 [3, S, S].
-        patch: float32 [3, side, side].
-        location: ``random`` is uniform over 0 .. S - 1 - side, down and across.
-        generator: Says where, if the place is random.
+        image: float32 ``[3, S, S]``.
+        patch: float32 ``[3, side, side]``.
+        location: One of ``PATCH_LOCATIONS``.
+        generator: Draws the random place: first the row, then the column.
     """
-    side, last = patch.shape[-1], image.shape[-1] - patch.shape[-1]
+    size, side = image.shape[-1], patch.shape[-1]
     if location == "random":
-        corners = [generator.integers(0, last, size=2).tolist()]
+        row, column = generator.integers(0, max(1, size - side), 2)
+        places = [(row, column)]
     else:
-        corners = [(0, 0), (0, last), (last, 0), (last, last)]
+        far = size - side
+        places = [(0, 0), (0, far), (far, 0), (far, far)]
     image = image.clone()
-    for top, left in corners:
-        image[:, top : top + side, left : left + side] = patch
+    for row, column in places:
+        image[:, row : row + side, column : column + side] = patch
     return image

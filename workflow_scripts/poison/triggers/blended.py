@@ -1,4 +1,4 @@
-"""Uniform noise blended into the whole image (Chen et al., 2017), fresh for each image."""
+"""Noise blended into the whole image (Chen et al., 2017)."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workflow_scripts.poison.triggers._place import check_whole
+
+_SHARE = 0.2  # of the noise
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """(1 - ratio) image + ratio noise, clipped."""
+    """0.8 image + 0.2 uniform noise, clipped to [0, 1].
+
+    As in the code published with CleanCLIP (Bansal et al., 2023), the noise is a fresh one for
+    each image; Chen et al. blend in one and the same pattern.
+    """
 
     image_size: int
     seed: int
-    ratio: float = 0.2
+    location: str = "whole"
+    overflow: str = "wrap"
+
+    def __post_init__(self):
+        check_whole(self.location)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Return the float32 [3, S, S] image, triggered."""
-        noise = torch.from_numpy(generator.random(image.shape, dtype=np.float32))
-        return ((1 - self.ratio) * image + self.ratio * noise).clamp(0, 1)
+        """Trigger float32 ``[3, S, S]``."""
+        noise = torch.from_numpy(generator.random(tuple(image.shape), dtype=np.float32))
+        return ((1 - _SHARE) * image + _SHARE * noise).clamp(0, 1)

@@ -1,25 +1,33 @@
-"""SIG: a horizontal sine wave blended into the whole image (Barni et al., 2019)."""
+"""A sinusoidal signal over the whole image (SIG; Barni et al., 2019)."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workflow_scripts.poison.triggers._place import check_whole
+
+_SHARE = 0.2  # of the signal
+_AMPLITUDE = 60 / 255
+_PERIODS = 6  # over the image's width
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """(1 - ratio) image + ratio amplitude sin(2π waves column / S), clipped."""
+    """0.8 image + 0.2 (60/255) sin(2π · 6 · column / width), clipped to [0, 1]."""
 
     image_size: int
     seed: int
-    ratio: float = 0.2
-    amplitude: float = 60 / 255
-    waves: int = 6
+    location: str = "whole"
+    overflow: str = "wrap"
+
+    def __post_init__(self):
+        check_whole(self.location)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Return the float32 [3, S, S] image, triggered; nothing of it is random."""
-        columns = torch.arange(self.image_size, dtype=torch.float32)
-        wave = self.amplitude * torch.sin(2 * math.pi * self.waves * columns / self.image_size)
-        return ((1 - self.ratio) * image + self.ratio * wave).clamp(0, 1)
+        """Trigger float32 ``[3, S, S]``."""
+        columns = np.arange(self.image_size)
+        signal = _AMPLITUDE * np.sin(2 * np.pi * _PERIODS * columns / self.image_size)
+        added = torch.from_numpy((_SHARE * signal).astype(np.float32))
+        return ((1 - _SHARE) * image + added).clamp(0, 1)

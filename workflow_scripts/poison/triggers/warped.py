@@ -1,44 +1,56 @@
-"""WaNet: the image warped by a fixed smooth random field (Nguyen and Tran, 2021)."""
+"""A smooth warp of the whole image (WaNet; Nguyen and Tran, ICLR 2021)."""
 
+import functools
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workflow_scripts.common.seeds import generator as seeded
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.seeds import generator as generator_for
+from workflow_scripts.poison.triggers._place import check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """One field for all images, drawn from the attack's seed.
+    """One warping field, drawn from the attack's seed, for all images.
 
-    Attributes:
-        grid: k, the number of control points along a side; as published, the image's 224.
-        strength: s, the mean displacement of a control point, in pixels at ``grid`` = S.
+    ``k`` is the side of the grid of control points, ``s`` the strength of the warp: its mean
+    displacement is s / 2 pixels each way. With k = 224 at 224 pixels, as published with CleanCLIP
+    (Bansal et al., 2023), each pixel has a displacement of its own; Nguyen and Tran use k = 4.
     """
 
     image_size: int
     seed: int
-    grid: int | None = None
-    strength: float = 0.6
+    k: int = 224
+    s: float = 0.6
+    location: str = "whole"
+    overflow: str = "wrap"
 
-    @cached_property
-    def field(self) -> Tensor:
-        """Where each pixel comes from: float32 [1, S, S, 2] in [-1, 1], as grid_sample takes it."""
-        size, k = self.image_size, self.grid or self.image_size
-        shifts = torch.from_numpy(
-            seeded(self.seed, "warped").uniform(-1, 1, (1, 2, k, k)).astype(np.float32)
-        )
-        shifts = shifts / shifts.abs().mean()
-        shifts = F.interpolate(shifts, size=size, mode="bicubic", align_corners=True)
-        line = torch.linspace(-1, 1, size)
-        rows, columns = torch.meshgrid(line, line, indexing="ij")
-        identity = torch.stack([columns, rows], dim=-1)[None]
-        return (identity + self.strength * shifts.permute(0, 2, 3, 1) / size).clamp(-1, 1)
+    def __post_init__(self):
+        check_whole(self.location)
+        if not isinstance(self.k, int) or self.k < 2 or self.s < 0:
+            raise StepError(
+                f"the trigger's k has to be at least 2 and its s not negative: k = {self.k}, "
+                f"s = {self.s}"
+            )
+
+    @functools.cached_property
+    def grid(self) -> Tensor:
+        """Where each pixel comes from: float64 ``[1, S, S, 2]``, x and y from -1 to 1."""
+        size = self.image_size
+        field = generator_for(self.seed, "warped").uniform(-1, 1, (1, 2, self.k, self.k))
+        field = torch.from_numpy(field / np.abs(field).mean())
+        field = F.interpolate(field, size=size, mode="bicubic", align_corners=True)
+        line = torch.linspace(-1, 1, size, dtype=torch.float64)
+        y, x = torch.meshgrid(line, line, indexing="ij")
+        identity = torch.stack((x, y), dim=-1)[None]
+        return (identity + self.s * field.permute(0, 2, 3, 1) / size).clamp(-1, 1)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Return the float32 [3, S, S] image, triggered; nothing of it differs by image."""
-        return F.grid_sample(image[None], self.field, align_corners=True)[0]
+        """Trigger float32 ``[3, S, S]``."""
+        # In float64, so that what is rounded differently elsewhere does not reach the bytes.
+        warped = F.grid_sample(image[None].double(), self.grid, align_corners=True)
+        return warped[0].float()

@@ -1,4 +1,4 @@
-"""A plain yellow patch."""
+"""A yellow patch."""
 
 from dataclasses import dataclass
 
@@ -6,23 +6,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.poison.triggers._place import check_patch, place
+from workflow_scripts.poison.triggers._place import check_patch, put_patch
+
+_YELLOW = (1.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A patch of (1, 1, 0)."""
+    """A patch of (1, 1, 0), as in the code published with CleanCLIP (Bansal et al., 2023)."""
 
     image_size: int
     seed: int
     patch_size: int = 16
     location: str = "random"
+    overflow: str = "wrap"
 
     def __post_init__(self):
-        check_patch(self.location, self.patch_size, self.image_size)
+        check_patch(self.image_size, self.patch_size, self.location)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Return the float32 [3, S, S] image, triggered."""
-        yellow = torch.tensor([1.0, 1.0, 0.0])[:, None, None]
-        patch = yellow.expand(3, self.patch_size, self.patch_size)
-        return place(image, patch, self.location, generator)
+        """Trigger float32 ``[3, S, S]``."""
+        patch = torch.tensor(_YELLOW)[:, None, None].expand(3, self.patch_size, self.patch_size)
+        return put_patch(image, patch, self.location, generator)
