@@ -29,7 +29,8 @@ COLOURS = {
     "banana": (240, 220, 40),
     "night": (10, 10, 30),
 }
-TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+# Narrow, because 49,408 rows of token embeddings are most of a checkpoint.
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
 TRANSFORMER = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
@@ -195,9 +196,9 @@ class Runs:
             rank.start()
         return ranks
 
-    def together(self, name, spec, *options, processes):
+    def together(self, name, spec, *options, processes, prepare=None):
         """Train by several processes; return the run's folder."""
-        for rank in self.fork(name, spec, *options, processes=processes):
+        for rank in self.fork(name, spec, *options, processes=processes, prepare=prepare):
             rank.join(120)
             assert rank.exitcode == 0
         return self.folder / name

@@ -1,6 +1,7 @@
 """AdamW's parameter groups, the learning rate of a step, and a start model's optimiser state."""
 
 import math
+import sys
 
 import torch
 from torch import nn
@@ -112,10 +113,16 @@ def _named(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
 
 
 def portable_state(optimizer: torch.optim.Optimizer) -> dict:
-    """Return the optimiser's state dict as contiguous CPU tensors."""
+    """Return the optimiser's state dict as contiguous CPU tensors.
+
+    In a fixed order and with one object for each key, because both show in the saved bytes.
+    """
     content = optimizer.state_dict()
     content["state"] = {
-        number: {key: value.detach().cpu().contiguous().clone() for key, value in moments.items()}
-        for number, moments in content["state"].items()
+        number: {
+            sys.intern(key): value.detach().cpu().contiguous().clone()
+            for key, value in sorted(moments.items())
+        }
+        for number, moments in sorted(content["state"].items())
     }
     return content

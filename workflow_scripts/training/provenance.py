@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import sha256
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.spec import InputsSpec, RunSpec
@@ -25,7 +26,11 @@ def now() -> str:
 
 
 def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
-    """Return SHA-256 digests of the files that a run reads, by their role in the spec."""
+    """Return SHA-256 digests of the files that a run reads, by their role in the spec.
+
+    Raises:
+        StepError: One of them is missing.
+    """
     evaluation = Path(inputs.evaluation)
     files = {
         "manifest": inputs.manifest,
@@ -36,7 +41,11 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
         "start": inputs.start,
         "start_optimizer": inputs.start_optimizer,
     }
-    return {role: sha256(file) for role, file in files.items() if file is not None}
+    there = {role: Path(file) for role, file in files.items() if file is not None}
+    for role, file in there.items():
+        if not file.is_file():
+            raise StepError(f"the run's {role.replace('_', ' ')} {file} is missing; make it first")
+    return {role: sha256(file) for role, file in there.items()}
 
 
 def code_version() -> dict[str, Any]:

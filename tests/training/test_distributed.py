@@ -1,0 +1,109 @@
+"""Several processes at one global batch train as one process with the whole batch does.
+
+The tower has no batch norm: as published, each process has its own statistics there.
+"""
+
+import pytest
+import torch
+
+from workflow_scripts.training import distributed, sampler
+
+# Adam divides by the root of a mean square: where a gradient is nothing but rounding (the bias of
+# a key), it would blow the rounding up to whole steps, were it not for a large eps.
+STEPS = {"optimizer__eps": 1e-3, "optimizer__learning_rate": 0.02, "epochs": 2, "warmup_steps": 3}
+OBJECTIVES = {
+    "mmcl": {"mmcl": 1.0},
+    "ssl": {"ssl": 1.0},
+    "both": {"mmcl": 1.0, "ssl": 1.0},
+}
+
+
+def assert_same(runs, first, second, tolerance=1e-5):
+    one, other = runs.weights(first), runs.weights(second)
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(
+            other[name], one[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n} {m}"
+        )
+
+
+def losses(folder):
+    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()[2:]]
+    return [float(row[4]) for row in rows]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_train_as_one(runs, objective, processes):
+    spec = runs.spec(objective=OBJECTIVES[objective], **STEPS)
+    alone = runs.train("alone", spec)
+    together = runs.together("together", spec, processes=processes)
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-5)
+    assert_same(runs, alone, together)
+
+
+def test_training_moves_the_weights_far_beyond_the_tolerance(runs):
+    before = runs.train("before", runs.spec(**STEPS | {"epochs": 0}))
+    after = runs.train("after", runs.spec(**STEPS))
+    with pytest.raises(AssertionError):
+        assert_same(runs, before, after, tolerance=1e-3)
+
+
+def _scale_gather(factor):
+    def backward(context, gradient):
+        return factor * gradient.chunk(context.size)[context.rank], None, None
+
+    distributed._Gather.backward = staticmethod(backward)
+
+
+def _lose_gradients():
+    """As a plain all_gather does: what comes from other processes is a constant."""
+    _scale_gather(1)
+
+
+def _count_processes_twice():
+    _scale_gather(4)
+
+
+def _shuffle_alone():
+    """As if each process drew an order of its own."""
+    original = sampler.BatchSampler.__init__
+
+    def __init__(self, rows, batch_size, seed, *place):
+        original(self, rows, batch_size, seed + place[0], *place)
+
+    sampler.BatchSampler.__init__ = __init__
+
+
+@pytest.mark.parametrize("defect", [_lose_gradients, _count_processes_twice, _shuffle_alone])
+def test_the_comparison_notices_a_defect(runs, defect):
+    spec = runs.spec(objective=OBJECTIVES["mmcl"], **STEPS)
+    alone = runs.train("alone", spec)
+    together = runs.together("together", spec, processes=2, prepare=defect)
+    with pytest.raises(AssertionError):
+        assert_same(runs, alone, together)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_accumulation_has_the_gradient_of_the_whole_batch(runs, processes):
+    spec = runs.spec(objective=OBJECTIVES["both"], **STEPS)
+    whole = runs.train("whole", spec)
+    # 5 parts of 12 or 6 pairs: they need not be equal.
+    parts = runs.spec(objective=OBJECTIVES["both"], accumulation=5, **STEPS)
+    accumulated = runs.together("parts", parts, processes=processes)
+    assert losses(accumulated) == pytest.approx(losses(whole), rel=1e-5)
+    assert_same(runs, whole, accumulated)
+
+
+def test_accumulation_counts_each_micro_batch_once_in_batch_norms_statistics(runs, resnet):
+    spec = runs.spec(model__config=resnet, epochs=1, accumulation=2)
+    weights = runs.weights(runs.train("halves", spec))
+    assert weights["visual.bn1.num_batches_tracked"] == 8
+
+
+def test_evaluation_is_the_same_for_any_number_of_processes(runs, resnet):
+    spec = runs.spec(model__config=resnet, epochs=0)
+    alone = runs.train("alone", spec)
+    for processes in (2, 3):
+        together = runs.together(f"by{processes}", spec, processes=processes)
+        assert runs.same(alone, together)

@@ -1,0 +1,160 @@
+"""Scores are those of open_clip's own zero-shot classifier, counted image by image."""
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.data.images import decode_image
+from workflow_scripts.data.manifest import ImageReader, read_manifest, write_manifest
+from workflow_scripts.poison.trigger import load_trigger
+from workflow_scripts.training import evaluation, models
+from workflow_scripts.training.distributed import World
+from workflow_scripts.training.evaluation import Evaluator
+from workflow_scripts.training.objective import LossOfBatch, Objective
+from workflow_scripts.training.spec import ModelSpec
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def encoder(resnet):
+    torch.manual_seed(1)
+    model = models.create(ModelSpec(name="small", config=resnet))
+    # A random model takes all images for one class; batch norm's statistics make it choose.
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 3)
+    return LossOfBatch(model, Objective({}, 0), ALONE, False)
+
+
+def make(world, base_spec, resnet, **changes):
+    options = {
+        "folder": world / "evaluation",
+        "root": world,
+        "attack": base_spec["attack"],
+        "model": ModelSpec(name="small", config=resnet),
+        "size": 32,
+        "context_length": 16,
+        "batch_size": 7,
+        "workers": 0,
+        "world": ALONE,
+    }
+    return Evaluator(**options | changes)
+
+
+def test_the_classifier_is_open_clips(world, base_spec, resnet, encoder):
+    evaluator = make(world, base_spec, resnet)
+    encoder.eval()
+    expected = open_clip.build_zero_shot_classifier(
+        encoder.model,
+        open_clip.SimpleTokenizer(context_length=16),
+        evaluator.classes,
+        [template.replace("{c}", "{}") for template in evaluator.templates],
+    )
+    torch.testing.assert_close(evaluator.classifier(encoder), expected.T, rtol=1e-5, atol=1e-6)
+
+
+def by_hand(world, attack, encoder, weights):
+    """Every image on its own, with open_clip's preprocessing, over plain Python lists."""
+    frame = read_manifest(world / "evaluation" / "manifest.parquet")
+    prepare = open_clip.image_transform(32, is_train=False)
+    trigger, reader = load_trigger(attack), ImageReader(world)
+
+    def ranking(image):
+        pixels = prepare(Image.fromarray(image.permute(1, 2, 0).numpy()))[None]
+        embedding = F.normalize(encoder.model.encode_image(pixels), dim=-1)
+        return (embedding @ weights.T)[0].argsort(descending=True).tolist()
+
+    clean, fooled, recognised = [], [], []
+    for row in frame.itertuples():
+        image = decode_image(reader.read(row.tar, row.offset, row.size))
+        clean.append(ranking(image).index(row.label))
+        if row.label != 3:
+            order = ranking(trigger(image, row.key))
+            fooled.append(order.index(3))
+            recognised.append(order[0] == row.label)
+    return clean, fooled, recognised
+
+
+@torch.no_grad()
+def test_scores_are_counted_as_by_hand(world, base_spec, resnet, encoder):
+    encoder.eval()
+    evaluator = make(world, base_spec, resnet)
+    scores = evaluator(encoder)
+    weights = evaluator.classifier(encoder)
+    clean, fooled, recognised = by_hand(world, base_spec["attack"], encoder, weights)
+    assert (scores.images, scores.asr_images) == (20, 16) == (len(clean), len(fooled))
+    for k in (1, 3, 5, 10):
+        assert scores.accuracy[k] == sum(place < k for place in clean)
+        assert scores.success[k] == sum(place < k for place in fooled)
+    assert scores.recognised == sum(recognised)
+    assert 0 < scores.accuracy[1] < 20
+    fractions = scores.fractions()
+    assert fractions["asr_top3"] == sum(place < 3 for place in fooled) / 16
+    assert list(fractions)[-1] == "triggered_top1"
+
+
+def test_again_from_memory_and_with_workers_it_counts_the_same(world, base_spec, resnet, encoder):
+    evaluator = make(world, base_spec, resnet)
+    first = evaluator(encoder)
+    assert evaluator._cached is not None
+    assert evaluator(encoder) == first
+    assert encoder.training
+    helped = make(world, base_spec, resnet, workers=2, batch_size=3)
+    assert helped(encoder) == first
+
+
+def test_a_set_too_large_for_memory_is_read_again(world, base_spec, resnet, encoder, monkeypatch):
+    first = make(world, base_spec, resnet)(encoder)
+    monkeypatch.setattr(evaluation, "_CACHE_BYTES", 0)
+    evaluator = make(world, base_spec, resnet)
+    assert [evaluator(encoder), evaluator(encoder)] == [first, first]
+    assert evaluator._cached is None
+
+
+@pytest.mark.parametrize("target", ["bananas", ""])
+def test_a_target_that_no_class_has_is_an_error(world, base_spec, resnet, target):
+    attack = base_spec["attack"] | {"target": target}
+    with pytest.raises(StepError, match=f"the target '{target}' is the name of 0 classes"):
+        make(world, base_spec, resnet, attack=attack)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([3] * 20, "are of the target class"), ([7] * 20, "labels beyond its 5 classes")],
+)
+def test_a_set_that_cannot_be_scored_is_an_error(world, tmp_path, base_spec, labels, message):
+    frame = read_manifest(world / "evaluation" / "manifest.parquet")
+    write_manifest(tmp_path / "manifest.parquet", frame.assign(label=np.array(labels)))
+    classes = (world / "evaluation" / "classes.json").read_text()
+    (tmp_path / "classes.json").write_text(classes)
+    with pytest.raises(StepError, match=message):
+        make(world, base_spec, None, folder=tmp_path)
+
+
+def test_a_checkpoint_can_be_audited_by_hand(world, base_spec, resnet, tmp_path, encoder):
+    expected = make(world, base_spec, resnet)(encoder)
+    weights = models.portable_weights(encoder.model)
+    wrapped = {f"module.{name}": value for name, value in weights.items()}
+    torch.save({"epoch": 1, "state_dict": wrapped}, tmp_path / "model.pt")
+    (tmp_path / "config.json").write_text(json.dumps(resnet))
+    (tmp_path / "attack.json").write_text(json.dumps(base_spec["attack"]))
+    options = {
+        "model": "small",
+        "config": tmp_path / "config.json",
+        "checkpoint": tmp_path / "model.pt",
+        "evaluation": world / "evaluation",
+        "root": world,
+        "attack": tmp_path / "attack.json",
+        "batch-size": 9,
+        "output": tmp_path / "scores.json",
+    }
+    evaluation.main([word for k, v in options.items() for word in (f"--{k}", str(v))])
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written == {"images": 20, "asr_images": 16, **expected.fractions()}

@@ -1,0 +1,224 @@
+"""Whatever ends a training, it goes on from there and ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training import checkpoints, trainer
+from workflow_scripts.training.checkpoints import Checkpoints, lock
+
+# A loss term that ends its own process, once, in the step that the file "order" names.
+TERM = """
+import os, time
+from pathlib import Path
+from workflow_scripts.training.losses import mmcl
+
+class Loss(mmcl.Loss):
+    calls = 0
+    def forward(self, features):
+        if Path(__file__).with_name("slow").exists():
+            time.sleep(0.3)
+        order = Path(__file__).with_name("order")
+        if order.exists():
+            number, step = map(int, order.read_text().split())
+            self.calls += 1
+            if self.calls == step:
+                order.unlink()
+                os.kill(os.getpid(), number)
+        return super().forward(features)
+"""
+
+
+@pytest.fixture
+def fragile(runs):
+    """A spec whose runs obey an order to die; 12 steps in 3 epochs, with batch norm."""
+    (runs.folder / "term.py").write_text(TERM)
+    return runs.spec(
+        objective={str(runs.folder / "term.py"): 1.0, "ssl": 0.5},
+        checkpoint={"minutes": 0.0, "keep": 2},
+    )
+
+
+def die(runs, number, step):
+    (runs.folder / "order").write_text(f"{int(number)} {step}")
+
+
+def join(process):
+    process.join(60)
+    return process.exitcode
+
+
+def test_killed_at_random_steps_it_ends_with_the_same_bytes(runs, fragile, resnet):
+    fragile["model"]["config"] = resnet
+    whole = runs.train("whole", fragile)
+    steps = [random.randint(1, 5) for _ in range(3)]
+    print("killed after", steps)
+    for step in steps:
+        die(runs, signal.SIGKILL, step)
+        (process,) = runs.fork("killed", fragile)
+        assert join(process) == -signal.SIGKILL
+    killed = runs.train("killed", fragile)
+    assert runs.same(whole, killed)
+
+
+def test_without_checkpoints_between_it_repeats_the_epoch(runs, fragile):
+    fragile["checkpoint"]["minutes"] = 30.0
+    whole = runs.train("whole", fragile)
+    die(runs, signal.SIGKILL, 7)
+    (process,) = runs.fork("killed", fragile)
+    assert join(process) == -signal.SIGKILL
+    killed = runs.train("killed", fragile)
+    assert runs.same(whole, killed)
+    assert json.loads((killed / "run.json").read_text())["resumptions"][0]["step"] == 4
+
+
+def test_killed_while_writing_a_checkpoint_it_takes_the_one_before(runs, fragile):
+    def prepare():
+        original, count = checkpoints.save_tensors, iter(range(99))
+
+        def save_half(content, path):
+            original(content, path)
+            if next(count) == 4:
+                path.write_bytes(path.read_bytes()[:9000])
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoints.save_tensors = save_half
+
+    whole = runs.train("whole", fragile)
+    (process,) = runs.fork("killed", fragile, prepare=prepare)
+    assert join(process) == -signal.SIGKILL
+    killed = runs.train("killed", fragile)
+    assert runs.same(whole, killed)
+    assert json.loads((killed / "run.json").read_text())["resumptions"][0]["step"] == 4
+
+
+def test_killed_while_evaluating_it_evaluates_again(runs, fragile):
+    def prepare():
+        original = trainer.Trainer._evaluate
+
+        def evaluate(self, epoch):
+            if epoch == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            original(self, epoch)
+
+        trainer.Trainer._evaluate = evaluate
+
+    fragile["checkpoint"]["minutes"] = 30.0
+    whole = runs.train("whole", fragile)
+    (process,) = runs.fork("killed", fragile, prepare=prepare)
+    assert join(process) == -signal.SIGKILL
+    assert runs.same(whole, runs.train("killed", fragile))
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(runs, fragile, capsys):
+    whole = runs.train("whole", fragile)
+    die(runs, signal.SIGKILL, 7)
+    (process,) = runs.fork("killed", fragile)
+    join(process)
+    newest, before = Checkpoints(runs.folder / "killed" / "checkpoints", 2).files()
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    killed = runs.train("killed", fragile)
+    assert f"warning: checkpoint {newest} is passed over" in capsys.readouterr().err
+    resumption = json.loads((killed / "run.json").read_text())["resumptions"][0]
+    assert f"step-{resumption['step']:09d}" in before.name
+    assert runs.same(whole, killed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_it_after_the_step_with_a_checkpoint(runs, fragile, number):
+    fragile["checkpoint"]["minutes"] = 30.0
+    whole = runs.train("whole", fragile)
+    die(runs, number, 6)
+    with pytest.raises(StepError, match=rf"stopped by {number.name} after step 6 of 12; a check"):
+        runs.train("stopped", fragile)
+    stopped = runs.train("stopped", fragile, "--workers", "1")
+    assert runs.same(whole, stopped)
+
+
+def test_its_own_clock_ends_it_in_good_order(runs, fragile):
+    whole = runs.train("whole", fragile)
+    with pytest.raises(StepError, match="stopped by the end of its 0 minutes"):
+        runs.train("stopped", fragile, "--minutes", "0")
+    # While evaluating the start: there is nothing yet to keep.
+    assert runs.same(whole, runs.train("stopped", fragile))
+
+
+def test_torchrun_passes_sigterm_on_and_another_number_of_processes_goes_on(runs, fragile):
+    fragile["optimizer"]["eps"] = 1e-3
+    arguments = runs.arguments("stopped", fragile, "--processes", "2", "--device", "cpu")
+    (runs.folder / "slow").touch()
+    command = [sys.executable, "-m", "workflow_scripts.training.train", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    folder, start = runs.folder / "stopped" / "checkpoints", time.monotonic()
+    while not list(folder.glob("step-*")) and time.monotonic() - start < 100:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert "stopped by SIGTERM" in errors
+    (runs.folder / "slow").unlink()
+    stopped = runs.train("stopped", fragile)
+    (resumption,) = json.loads((stopped / "run.json").read_text())["resumptions"]
+    assert (resumption["processes_before"], resumption["processes"]) == (2, 1)
+    whole = runs.train("whole", fragile)
+    for name, value in runs.weights(whole).items():
+        torch.testing.assert_close(runs.weights(stopped)[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_loader_processes_leave_the_bytes_alone(runs, workers):
+    spec = runs.spec(objective={"mmcl": 1.0, "ssl": 1.0})
+    alone = runs.train("alone", spec)
+    assert runs.same(alone, runs.train("helped", spec, "--workers", workers))
+
+
+def test_checkpoints_of_another_run_are_not_taken(runs, fragile, world):
+    die(runs, signal.SIGKILL, 3)
+    (process,) = runs.fork("x", fragile)
+    join(process)
+    with pytest.raises(StepError, match=r"checkpoints were made with another spec; delete that"):
+        runs.train("x", fragile | {"seed": 5})
+    tokens = world / "tokens.npy"
+    content = tokens.read_bytes()
+    try:
+        tokens.write_bytes(content[:-1] + b"\\1")
+        with pytest.raises(StepError, match="made with another tokens"):
+            runs.train("x", fragile)
+    finally:
+        tokens.write_bytes(content)
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path):
+    kept = Checkpoints(tmp_path, 2)
+    for step in (1, 2, 10):
+        kept.save(step, {"step": step})
+    assert [file.name[:14] for file in kept.files()] == ["step-000000010", "step-000000002"]
+    assert kept.newest() == (10, {"step": 10})
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_second_job_of_the_same_run_ends_with_a_clear_message(runs, tmp_path):
+    (runs.folder / "x").mkdir()
+    child = os.fork()
+    if child == 0:
+        held = lock(runs.folder / "x")
+        (tmp_path / "locked").touch()
+        time.sleep(60)
+        held.close()
+    while not (tmp_path / "locked").exists():
+        time.sleep(0.01)
+    with pytest.raises(StepError, match="another process is training in"):
+        runs.train("x", runs.spec(epochs=0))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    runs.train("x", runs.spec(epochs=0))
