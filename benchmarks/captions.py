@@ -1,0 +1,93 @@
+"""Captions per second of one process: ours, and the plain way.
+
+    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/captions.py
+
+Plain is: synonyms looked up in NLTK's reader each time, open_clip's tokenizer called on batches.
+Captions are made up of English words, more frequent ones more often, as in real text. Both sides
+start warm. Counted is the time that the processor worked for us, whatever else it had to do.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nltk.data
+import numpy as np
+from nltk.corpus.reader.wordnet import WordNetCorpusReader
+from open_clip import SimpleTokenizer
+
+from workflow_scripts.captions import eda
+from workflow_scripts.captions.synonyms import WordNet
+from workflow_scripts.captions.tokens import Tokenizer
+from workflow_scripts.common.seeds import seed_for
+
+LENGTH = 77
+BATCH = 2000
+
+
+class Reader(WordNetCorpusReader):
+    """NLTK's reader without its map to other languages, which takes it seconds to make."""
+
+    def map_wn(self, version="wordnet"):
+        """Return no map."""
+        return
+
+
+def captions(count: int, words: list[str], seed: int) -> list[str]:
+    """Return captions of 3 to 20 words, with Zipf's distribution of words."""
+    draw = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, len(words) + 1)
+    chosen = draw.choice(words, (count, 20), p=weights / weights.sum())
+    lengths = draw.integers(3, 21, count)
+    return [" ".join(row[:n]).capitalize() for row, n in zip(chosen, lengths, strict=True)]
+
+
+def rate(function: Callable[[list[str]], object], texts: list[str]) -> float:
+    """Return texts per second of the processor's time, in batches."""
+    function(texts[:200])
+    start = time.process_time()
+    for first in range(0, len(texts), BATCH):
+        function(texts[first : first + BATCH])
+    return len(texts) / (time.process_time() - start)
+
+
+def augmenter(synonyms: eda.Synonyms) -> Callable[[list[str]], object]:
+    def run(texts: list[str]) -> list[tuple[str, str]]:
+        return [eda.augment(text, seed_for(0, text), synonyms) for text in texts]
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--captions", type=int, default=10_000)
+    parser.add_argument("--vocabulary", type=int, default=8_000, help="different words")
+    parser.add_argument("--wordnet", type=Path, default=Path("nltk_data"))
+    options = parser.parse_args()
+    folder = options.wordnet.resolve()
+    nltk.data.path.insert(0, str(folder))
+    reader = Reader(str(folder / "corpora/wordnet"), None)
+
+    def looked_up(word: str) -> tuple[str, ...]:
+        names = {name for synset in reader.synsets(word) for name in synset.lemma_names()}
+        return tuple(sorted({" ".join(eda.clean(name)) for name in names} - {word, ""}))
+
+    known = sorted(name for name in reader.all_lemma_names() if name.isascii() and name.isalpha())
+    draw = np.random.default_rng(0)
+    stop_words = sorted(eda.STOP_WORDS)
+    words = stop_words[:20] + list(draw.choice(known, options.vocabulary, replace=False))
+    texts = captions(options.captions, words, seed=0)
+    ours = WordNet(folder / "corpora/wordnet").synonyms
+    open_clip = SimpleTokenizer(context_length=LENGTH)
+    sides = {
+        "augment": (augmenter(ours), augmenter(looked_up)),
+        "tokenize": (Tokenizer(LENGTH), open_clip),
+    }
+    for name, functions in sides.items():
+        fast, plain = (rate(function, texts) for function in functions)
+        print(f"{name:9} ours {fast:9,.0f}/s   plain {plain:9,.0f}/s   ratio {fast / plain:.1f}")
+
+
+if __name__ == "__main__":
+    main()
