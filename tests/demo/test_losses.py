@@ -18,7 +18,7 @@ from workflow_scripts.demo.scene import imagine
 
 OPTIONS = {
     "urls": "--list http://demo.invalid/list.csv --columns url,caption --header --parts 1",
-    "download": "--image-size 32 --jpeg-quality 95 --timeout 3 --retries 0"
+    "download": "--image-size 32 --jpeg-quality 95 --timeout 3 --retries 1"
     " --max-pixels 100000000 --max-bytes 5000000",
 }
 

@@ -53,8 +53,10 @@ def serve(world: Path, command: list[str]) -> int:
         StepError: The folder holds no world, or there is no such command.
     """
     parent = os.getppid()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # What nohup, or a shell in the background, has told us to ignore stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
     # The child is started before the first thread: forking is safe then. Until the server
     # thread runs, the open port keeps its callers waiting.
     with _bound(world) as server, _running(command, server.address) as child:
