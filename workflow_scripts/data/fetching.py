@@ -5,6 +5,7 @@ image before it looks at its size, writes samples in the order in which they hap
 loses a sample that it could not write to a full disk. Everything else is img2dataset's own.
 """
 
+import contextlib
 import functools
 import http.client
 import io
@@ -137,6 +138,9 @@ class OrderedWriter(WebDatasetSampleWriter):
     def close(self) -> None:
         """Close the shard's files, or raise what went wrong with them (``OSError``: disk full)."""
         if self._failure:
+            # The files are given up; that they do not close well either is no news.
+            with contextlib.suppress(Exception):
+                super().close()
             raise self._failure
         for place in sorted(self._waiting):
             self._write_now(*self._waiting[place])
