@@ -3,6 +3,7 @@
 import pandas as pd
 
 from workflow_scripts.demo.summary import main
+from workflow_scripts.results.best import best_table
 from workflow_scripts.results.table import order, write_csv, write_table
 
 
@@ -13,18 +14,15 @@ def test_summary_names_starts_best_models_and_files(tmp_path, capsys):
         ("pre-1", "pretraining", "a", "MMCL", "", 2, 0.62, 0.94),
         ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 0, 0.62, 0.94),
         ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 1, 0.66, 0.04),
+        ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 2, 0.77, 0.08),
+        ("clean-2", "cleaning", "a", "MMCL", "mmcl", 1, 0.78, 0.5),
     ]
     columns = ["run", "kind", "start", "start_label", "defence", "epoch", "top1", "asr_top1"]
-    metrics = order(pd.DataFrame(rows, columns=columns).assign(images=100, asr_images=97))
+    metrics = order(
+        pd.DataFrame(rows, columns=columns).assign(images=100, asr_images=97, learning_rate=0.001)
+    )
     write_table(folder / "metrics", metrics)
-    best = pd.DataFrame(
-        [["a", "cleanclip", 0.05, 0.66, 0.04, "clean-1", 1, 0.001, 1],
-         ["a", "cleanclip", 0.10, 0.77, 0.08, "clean-1", 1, 0.001, 1],
-         ["a", "mmcl", 0.05, None, None, None, None, None, 1]],
-        columns=["start", "defence", "asr_below", "accuracy", "asr", "run", "epoch",
-                 "learning_rate", "models"],
-    )  # fmt: skip
-    write_csv(folder / "best.csv", best)
+    write_csv(folder / "best.csv", best_table(metrics, [0.05, 0.10], tolerance=0.01))
     (folder / "scatter.png").touch()
     main(["--results", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
