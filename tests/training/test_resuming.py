@@ -186,7 +186,7 @@ def test_checkpoints_of_another_run_are_not_taken(runs, fragile, world):
     die(runs, signal.SIGKILL, 3)
     (process,) = runs.fork("x", fragile)
     join(process)
-    with pytest.raises(StepError, match=r"checkpoints were made with another spec; delete that"):
+    with pytest.raises(StepError, match="were made with another spec; delete that folder"):
         runs.train("x", fragile | {"seed": 5})
     tokens = world / "tokens.npy"
     content = tokens.read_bytes()

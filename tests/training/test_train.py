@@ -3,7 +3,17 @@
 import json
 
 import pandas as pd
+import pytest
 import torch
+
+from workflow_scripts.common.errors import StepError
+
+
+def test_asked_for_gpus_it_does_not_crawl_on_the_cpu(runs):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(StepError, match=r"has no GPU \(there are 0\)"):
+        runs.train("a", runs.spec(), "--processes", "1")
 
 
 def test_a_run_leaves_weights_tables_and_its_provenance(runs):
@@ -15,7 +25,7 @@ def test_a_run_leaves_weights_tables_and_its_provenance(runs):
     assert metrics["train_loss"].isna().tolist() == [True, False, False, False]
     assert metrics.filter(regex="top").stack().between(0, 1).all()
     record = json.loads((folder / "run.json").read_text())
-    assert (record["images"], record["asr_images"]) == (20, 16)
+    assert record["evaluation"] == {"images": 20, "asr_images": 16}
     assert record["resumptions"] == []
     assert len(record["inputs"]["manifest"]) == 64
     weights = torch.load(folder / "model.pt", weights_only=True)

@@ -59,6 +59,26 @@ class Checkpoints:
                     return content
         raise StepError(f"the checkpoint of step {step} in {self.folder} cannot be read here")
 
+    def check_origin(self, content: dict[str, Any], identity: str, inputs: dict[str, str]) -> None:
+        """Make sure that a checkpoint was made by the run that wants to go on from it.
+
+        Args:
+            content: The checkpoint.
+            identity: The run spec's digest.
+            inputs: Digests of the input files.
+
+        Raises:
+            StepError: Names what is different.
+        """
+        changed = [role for role, value in content["inputs"].items() if inputs.get(role) != value]
+        if content["identity"] != identity:
+            changed.append("spec")
+        if changed:
+            raise StepError(
+                f"the checkpoints in {self.folder} were made with another {', '.join(changed)}; "
+                "delete that folder to start again"
+            )
+
     def clear(self) -> None:
         """Remove them all: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)

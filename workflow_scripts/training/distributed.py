@@ -100,7 +100,7 @@ def join(device: str, timeout_minutes: float) -> World:
     if device == "cuda" and local >= torch.cuda.device_count():
         raise StepError(
             f"process {local} of this machine has no GPU (there are {torch.cuda.device_count()}); "
-            "start as many processes as there are GPUs"
+            "start as many processes as there are GPUs, or give --device cpu"
         )
     place = torch.device(device, local) if device == "cuda" else torch.device(device)
     if device == "cuda":

@@ -67,9 +67,12 @@ def main(arguments: list[str] | None = None) -> None:
     spec = read_spec(options.spec)
     if options.processes > 1 and "WORLD_SIZE" not in os.environ:
         _start_processes(options.processes, given)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    alone_on_cpu = options.processes == 0 and processes == 1 and options.device == "auto"
-    device = "cpu" if alone_on_cpu else options.device
+    device = options.device
+    if device == "auto" and options.processes:
+        # Asked for GPUs: without them it has to fail at once, not to crawl on the CPU.
+        device = "cuda"
+    elif device == "auto" and "WORLD_SIZE" not in os.environ:
+        device = "cpu"
     with Stop(options.minutes) as stop:
         world = join(device, options.timeout)
         workers, threads = _share(options, world)

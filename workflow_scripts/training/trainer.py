@@ -5,7 +5,6 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -79,7 +78,8 @@ class Trainer:
             optimizer.carry_over(self.optimizer, start, spec.inputs.start_optimizer)
         if spec.compile:
             model.visual.compile()
-            model.transformer.compile(dynamic=True)
+            # Texts are cut to another length in every batch.
+            (model.text if hasattr(model, "text") else model.transformer).compile(dynamic=True)
 
     def _make_data(self) -> None:
         spec, world, inputs = self.spec, self.world, self.spec.inputs
@@ -163,13 +163,10 @@ class Trainer:
         return tracker
 
     def _bar(self) -> tqdm:
+        hide = not self.world.leads
+        done, total = self.progress.step, self.total_steps
         return tqdm(
-            desc=self.spec.run,
-            total=self.total_steps,
-            initial=self.progress.step,
-            unit="step",
-            mininterval=_REFRESH_SECONDS,
-            disable=not self.world.leads,
+            None, self.spec.run, total, initial=done, mininterval=_REFRESH_SECONDS, disable=hide
         )
 
     def _train_epoch(self, epoch: int, within: int) -> None:
@@ -305,7 +302,7 @@ class Trainer:
             return
         content = found[1] if found else self.checkpoints.read(step)
         if self.world.leads:
-            self._check_same(content)
+            self.checkpoints.check_origin(content, self.spec.identity(), self.inputs)
         models.load(self.module.model, content["model"], self.checkpoints.folder)
         self.module.objective.load_state_dict(content["objective"])
         optimizer.restore(self.optimizer, content["optimizer"])
@@ -316,16 +313,6 @@ class Trainer:
         )
         if self.world.leads:
             print(f"going on from the checkpoint of step {step}", file=sys.stderr)
-
-    def _check_same(self, content: dict[str, Any]) -> None:
-        changed = [k for k, v in content["inputs"].items() if self.inputs.get(k) != v]
-        if content["identity"] != self.spec.identity():
-            changed.append("spec")
-        if changed:
-            raise StepError(
-                f"the checkpoints in {self.checkpoints.folder} were made with another "
-                f"{', '.join(changed)}; delete that folder to start again"
-            )
 
     def _evaluate(self, epoch: int) -> None:
         state, spec = self.progress, self.spec
@@ -346,8 +333,7 @@ class Trainer:
             self.spec,
             self.world,
             self.inputs,
-            images=self.scores.images,
-            asr_images=self.scores.asr_images,
+            evaluation={"images": self.scores.images, "asr_images": self.scores.asr_images},
             wall_seconds=state.wall_seconds,
             samples_per_second=state.samples_per_second(self.spec.batch_size),
             resumptions=state.resumptions,

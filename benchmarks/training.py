@@ -1,0 +1,122 @@
+"""How fast a model trains on this device: precision and layout, cut and whole texts, both views.
+
+    python benchmarks/training.py --model RN50 --batch-size 256          on a GPU
+    python benchmarks/training.py --batch-size 64 --steps 5              the demo's size, on a CPU
+
+Random pixels and tokens, no loading: what the device can do. Prints samples/s of each variant
+and its ratio to the first, which is how the published loop ran.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+from torch import nn
+
+from workflow_scripts.training import models
+from workflow_scripts.training.distributed import World, join
+from workflow_scripts.training.objective import LossOfBatch, Objective
+from workflow_scripts.training.optimizer import make_optimizer
+from workflow_scripts.training.pairs import Batch
+from workflow_scripts.training.spec import ModelSpec, OptimizerSpec
+
+DEMO = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+# A caption of CC12M has about 20 words; of 2,048 of them the longest has some 60 tokens.
+TEXT_SHARE = 0.75
+
+
+class AsPublished(LossOfBatch):
+    """The towers on images in PyTorch's own layout."""
+
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the trainer's own does."""
+        x = ((images.float() / 255 - self._mean) / self._std).contiguous()
+        with self._autocast(x.device):
+            return nn.functional.normalize(self.model.encode_image(x).float(), dim=-1)
+
+
+def make_batch(model: nn.Module, size: int, length: int, views: bool, world: World) -> Batch:
+    side = models.image_size(model)
+    images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8)
+    texts = torch.randint(1, 49_000, (size, length))
+    texts[:, -1] = 49_407
+    second = (images, texts) if views else (None, None)
+    return Batch(images, texts, *second).to(world.device)
+
+
+def measure(module: LossOfBatch, batch: Batch, steps: int) -> float:
+    rates = OptimizerSpec(learning_rate=1e-5, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.1)
+    optimizer = make_optimizer(module, rates)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        module(batch, None).backward()
+        optimizer.step()
+
+    def wait() -> None:
+        if module.world.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for _ in range(3):
+        step()
+    wait()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    wait()
+    return steps * len(batch) / (time.perf_counter() - start)
+
+
+def variants(gpu: bool) -> list[tuple[str, dict]]:
+    published = {"fast": False, "bf16": False, "cut": False, "views": False}
+    fast = {**published, "fast": True, "bf16": gpu}
+    precision = "bf16, channels_last" if gpu else "channels_last"
+    return [
+        ("fp32, whole texts (as published)", published),
+        (f"{precision}, whole texts", fast),
+        (f"{precision}, cut texts", {**fast, "cut": True}),
+        ("the same with augmented views (SSL)", {**fast, "cut": True, "views": True}),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="open_clip's name; by default the demo's small model")
+    parser.add_argument("--batch-size", type=int, required=True, help="pairs of a step")
+    parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    world = join(options.device, 1)
+    gpu = world.device.type == "cuda"
+    spec = ModelSpec(name=options.model) if options.model else ModelSpec(name="demo", config=DEMO)
+    device = torch.cuda.get_device_name() if gpu else f"CPU, {options.threads} thread(s)"
+    print(f"{spec.name}, batch of {options.batch_size}, {device}")
+    first = None
+    for name, how in variants(gpu):
+        torch.set_float32_matmul_precision("highest" if how["bf16"] else "high")
+        model = models.create(spec).to(world.device)
+        layout = torch.channels_last if how["fast"] else torch.contiguous_format
+        model.visual.to(memory_format=layout)
+        objective = Objective({"mmcl": 1.0} | ({"ssl": 1.0} if how["views"] else {}), 0)
+        kind = LossOfBatch if how["fast"] else AsPublished
+        module = kind(model, objective, world, how["bf16"]).to(world.device)
+        context = model.context_length
+        length = round(context * TEXT_SHARE) if how["cut"] else context
+        batch = make_batch(model, options.batch_size, length, how["views"], world)
+        speed = measure(module, batch, options.steps)
+        first = first or speed
+        print(f"{name:45} {speed:9.1f} samples/s   x {speed / first:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
