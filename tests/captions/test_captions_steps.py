@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from open_clip import SimpleTokenizer
 
-from workflow_scripts.captions import augment, tokenize
+from workflow_scripts.captions import augment, chunks, tokenize
 from workflow_scripts.captions.eda import clean
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.manifest import write_manifest
+from workflow_scripts.data.workers import worker_pool
 
 ROOT = Path(__file__).parents[2]
 LENGTH = 16
@@ -109,3 +110,8 @@ def test_without_wordnet_one_sentence_says_what_to_do(tmp_path):
     with pytest.raises(StepError, match="make setup"):
         augmented(source, tmp_path / "out", wordnet=tmp_path / "nowhere")
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_killed_process_is_one_sentence():
+    with worker_pool(1) as pool, pytest.raises(StepError, match="lack of memory"):
+        list(chunks.in_order(pool, os._exit, [(1,)], ahead=2))

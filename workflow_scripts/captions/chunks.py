@@ -8,6 +8,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +56,23 @@ def in_order(
 
     Unlike ``pool.map``, it is at most ``ahead`` tasks ahead of who asks for the results:
     millions of captions are not copied at once.
+
+    Raises:
+        StepError: A process of the pool was killed.
     """
     waiting: deque[Future] = deque()
-    for task in tasks:
-        waiting.append(pool.submit(function, *task))
-        if len(waiting) >= ahead:
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, *task))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise StepError(
+            "a process that worked on the captions was ended from outside, most likely for lack of "
+            "memory; give the job more memory or fewer threads"
+        ) from error
 
 
 @contextlib.contextmanager
