@@ -23,7 +23,7 @@ rule url_list:
         serve=lambda w: server(w.source),
         options=lambda w: options(list_options(w.source)),
     shell:
-        "{params.serve} python -m workflow_scripts.data.urls {params.options:q} --output {params.folder}"
+        "exec {params.serve} python -m workflow_scripts.data.urls {params.options:q} --output {params.folder}"
         " > {log} 2>&1"
 
 
@@ -47,7 +47,7 @@ rule download:
         image_size=config["image_size"],
         options=options({k: v for k, v in config["download"].items() if k != "min_size"}),
     shell:
-        "{params.serve} python -m workflow_scripts.data.download --part {input.parts}/{wildcards.part}.parquet"
+        "exec {params.serve} python -m workflow_scripts.data.download --part {input.parts}/{wildcards.part}.parquet"
         " --output {output} --image-size {params.image_size} --processes {threads}"
         " {params.options:q} > {log} 2>&1"
 
