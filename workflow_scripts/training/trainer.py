@@ -147,6 +147,7 @@ class Trainer:
         self._finish()
 
     def _run_epochs(self) -> None:
+        self._shown_at, self._shown_step = time.monotonic(), self.progress.step
         while True:
             epoch, within = divmod(self.progress.step, self.sampler.steps)
             if within == 0 and len(self.progress.metrics) == epoch:
@@ -245,7 +246,7 @@ class Trainer:
         self.tracker.log({"loss": float(loss), "learning_rate": rate}, step)
         self._shown_at, self._shown_step = time.monotonic(), step
 
-    _shown_at, _shown_step, _saved_step = 0.0, 0, -1
+    _saved_step = -1
 
     def _check_loss(self) -> None:
         if not math.isfinite(self._loss_sum.item()):
