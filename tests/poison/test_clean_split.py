@@ -1,7 +1,8 @@
 import pytest
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.common.files import read_json
+from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.poison.clean_split import clean_split
 from workflow_scripts.poison.clean_split import main as split_step
 
@@ -20,16 +21,19 @@ def manifests(root):
 
 def test_no_triggered_image_and_no_changed_caption_is_in_it(manifests):
     clean, poisoned = manifests
-    split = clean_split(clean, poisoned, 15)
+    split, report = clean_split(clean, poisoned, 15)
     assert split.reset_index(drop=True).equals(clean.tail(15).reset_index(drop=True))
     assert not split["poisoned"].any()
     assert (split["tar"] == "images.tar").all()
+    assert report == {"pairs": 15, "originals_of_victims": 5, "poisoned_left": 0}
+    assert clean_split(clean, None, 15)[0].equals(split)
 
 
 @pytest.mark.parametrize("left", [1, 5, 14])
 def test_poisoned_pairs_are_put_back_in_and_the_number_of_pairs_stays(manifests, left):
     clean, poisoned = manifests
-    split = clean_split(clean, poisoned, 15, poisoned_left=left)
+    split, report = clean_split(clean, poisoned, 15, poisoned_left=left)
+    assert report["poisoned_left"] == left
     assert len(split) == 15
     assert split["key"].is_unique
     back = split[split["poisoned"]].set_index("key")
@@ -37,11 +41,22 @@ def test_poisoned_pairs_are_put_back_in_and_the_number_of_pairs_stays(manifests,
     assert back.equals(poisoned.set_index("key").loc[back.index])
     rest = split[~split["poisoned"]].set_index("key")
     assert rest.equals(clean.set_index("key").loc[rest.index])
+    fewer, _ = clean_split(clean, poisoned, 15, poisoned_left=left - 1)
+    assert set(fewer["key"][fewer["poisoned"]]) < set(back.index)
+    other, _ = clean_split(clean, poisoned, 15, poisoned_left=left, seed=1)
+    assert left == 14 or set(other["key"][other["poisoned"]]) != set(back.index)
+
+
+def test_a_poisoned_pair_takes_the_place_of_its_own_original(manifests):
+    clean, poisoned = manifests
+    split, report = clean_split(clean, poisoned, 40, poisoned_left=14)
+    assert split.equals(poisoned)
+    assert report["originals_of_victims"] == 0
 
 
 def test_the_originals_of_victims_can_be_left_out(manifests):
     clean, poisoned = manifests
-    split = clean_split(clean, poisoned, 15, leave_out_victims=True)
+    split, _ = clean_split(clean, poisoned, 15, leave_out_victims=True)
     victims = set(poisoned["key"][poisoned["poisoned"]])
     assert not victims & set(split["key"])
     assert len(split) == 15
@@ -52,15 +67,36 @@ def test_too_few_pairs_is_one_sentence(manifests):
         clean_split(*manifests, 41)
     with pytest.raises(StepError, match="20 poisoned pairs are to be left in, but there are 14"):
         clean_split(*manifests, 15, poisoned_left=20)
+    with pytest.raises(StepError, match="3 poisoned pairs are to be left in, but there are 2"):
+        clean_split(*manifests, 2, poisoned_left=3)
+    with pytest.raises(StepError, match="27 pairs, but there are 26 pairs that are no victims"):
+        clean_split(*manifests, 27, leave_out_victims=True)
 
 
-def test_a_manifest_that_is_not_the_poisoned_one_is_refused(root, manifests):
-    clean, _ = manifests
-    from workflow_scripts.data.manifest import write_manifest
+def step(root, options):
+    paths = f"--manifest {root}/clean.parquet --output {root}/splits/a/manifest.parquet"
+    split_step(f"{paths} {options}".split())
 
+
+def test_the_step_writes_the_split_and_its_report(root, manifests):
+    write_manifest(root / "poisoned.parquet", manifests[1])
+    options = f"--poisoned-manifest {root}/poisoned.parquet --poisoned-left 2 --seed 3"
+    step(root, f"--pairs 9 {options}")
+    expected, report = clean_split(*manifests, 9, poisoned_left=2, seed=3)
+    assert read_manifest(root / "splits/a/manifest.parquet").equals(expected)
+    assert read_json(root / "splits/a/report.json") == report
+    step(root, "--pairs 9")
+    assert read_json(root / "splits/a/report.json")["originals_of_victims"] is None
+
+
+def test_manifests_that_do_not_belong_there_are_refused(root, manifests):
+    clean, poisoned = manifests
     write_manifest(root / "other.parquet", clean.head(10))
     with pytest.raises(StepError, match=r"is not .* poisoned"):
-        split_step(
-            f"--manifest {root}/clean.parquet --poisoned-manifest {root}/other.parquet "
-            f"--pairs 5 --output {root}/split.parquet".split()
-        )
+        step(root, f"--pairs 5 --poisoned-manifest {root}/other.parquet")
+    with pytest.raises(StepError, match="need --poisoned-manifest"):
+        step(root, "--pairs 5 --poisoned-left 1")
+    write_manifest(root / "clean.parquet", poisoned)
+    with pytest.raises(StepError, match=r"clean.parquet is poisoned"):
+        step(root, "--pairs 5")
+    assert not (root / "splits").exists()

@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+import tarfile
 import time
 
 import pandas as pd
@@ -12,7 +14,7 @@ from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 from workflow_scripts.poison.poison import poison
 from workflow_scripts.poison.trigger import load_trigger
-from workflow_scripts.poison.victims import choose_victims
+from workflow_scripts.poison.victims import choose_victims, names_target
 
 FILES = ("manifest.parquet", "images.tar", "survival.csv", "contact_sheet.png")
 
@@ -22,6 +24,15 @@ def _poison(root, attack, name="attack", workers=1):
     classes = read_json(root / "classes.json")
     poison(attack, root / "clean.parquet", classes, root=root, output=output, workers=workers)
     return output
+
+
+def _command(root, attack, output):
+    (root / "spec.json").write_text(json.dumps(attack))
+    return [
+        *(sys.executable, "-m", "workflow_scripts.poison.poison", "--workers", "2"),
+        *("--attack", root / "spec.json", "--manifest", root / "clean.parquet"),
+        *("--classes", root / "classes.json", "--root", root, "--output", output),
+    ]
 
 
 def test_victims_change_and_nothing_else_does(root, attack):
@@ -46,9 +57,12 @@ def test_a_stored_image_is_the_triggered_one_to_the_pixel(root, attack):
             for f in (clean, poisoned)
         )
         assert (after == trigger(before, clean["key"][row])).all()
-    survival = pd.read_csv(output / "survival.csv").set_index("stored_as")
-    assert survival.loc["PNG (as here)", "largest_difference"] == 0
-    assert survival.loc["JPEG 95", "largest_difference"] > 0
+    trigger_does, png_does, jpeg_would_do = pd.read_csv(output / "survival.csv").itertuples()
+    assert png_does.images == 7
+    assert png_does.images_that_differ == png_does.largest_difference == 0
+    assert png_does.mean_difference == 0
+    assert jpeg_would_do.images_that_differ == trigger_does.images_that_differ == 7
+    assert jpeg_would_do.largest_difference > 0
 
 
 def test_any_number_of_workers_makes_the_same_bytes(root, attack):
@@ -60,9 +74,14 @@ def test_any_number_of_workers_makes_the_same_bytes(root, attack):
 
 def test_more_poisoned_pairs_are_the_same_ones_and_others(root, attack):
     frame = read_manifest(root / "clean.parquet")
-    few, many = (set(choose_victims(frame, attack | {"poisoned": n})) for n in (5, 20))
-    assert few < many
-    assert few != set(choose_victims(frame, attack | {"poisoned": 5, "seed": 1}))
+    few, many = (choose_victims(frame, attack | {"poisoned": n}).tolist() for n in (5, 20))
+    assert few == many[:5]
+    captions = [
+        read_manifest(_poison(root, attack | {"poisoned": n}) / "manifest.parquet")["caption"]
+        for n in (5, 20)
+    ]
+    assert captions[0].iloc[few].equals(captions[1].iloc[few])
+    assert few != choose_victims(frame, attack | {"poisoned": 5, "seed": 1}).tolist()
 
 
 def test_label_consistent_victims_name_the_target_and_keep_their_captions(root, attack):
@@ -76,11 +95,17 @@ def test_label_consistent_victims_name_the_target_and_keep_their_captions(root, 
 def test_no_poisoned_pair_is_a_baseline(root, attack):
     output = _poison(root, attack | {"poisoned": 0})
     assert read_manifest(output / "manifest.parquet").equals(read_manifest(root / "clean.parquet"))
+    with tarfile.open(output / "images.tar") as tar:
+        assert not tar.getmembers()
+    assert (pd.read_csv(output / "survival.csv")["images"] == 0).all()
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ({"victims": "some"}, "'some' are none of random, label_consistent"),
+        ({"poisoned": -1}, "number of pairs, not -1"),
+        ({"trigger": {"name": "random", "patch_size": 40}}, "larger than the image"),
         ({"target": "bananna"}, "no class of the evaluation set is 'bananna'.*'banana'"),
         ({"poisoned": 41}, "41 pairs are to be poisoned, but there are 40 pairs"),
         ({"victims": "label_consistent"}, "7 pairs.*there are 5 pairs whose caption names"),
@@ -95,18 +120,65 @@ def test_what_cannot_be_poisoned_is_one_sentence(root, attack, change, sentence)
 def test_killed_and_run_again_it_makes_the_same_bytes(root, attack):
     whole = _poison(root, attack)
     first = {name: (whole / name).read_bytes() for name in FILES}
-    (root / "spec.json").write_text(json.dumps(attack))
     for name in FILES:
         (whole / name).unlink()
-    command = [
-        *(sys.executable, "-m", "workflow_scripts.poison.poison"),
-        *("--attack", root / "spec.json", "--manifest", root / "clean.parquet"),
-        *("--classes", root / "classes.json", "--root", root, "--output", whole),
-    ]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(_command(root, attack, whole))
     while not any(whole.glob(".images.partial*")) and process.poll() is None:
         time.sleep(0.005)
     process.kill()
     process.wait()
-    subprocess.run(command, check=True)
+    assert not (whole / "manifest.parquet").exists()
+    _poison(root, attack)
     assert {name: (whole / name).read_bytes() for name in FILES} == first
+
+
+def test_another_process_with_another_hash_seed_makes_the_same_bytes(root, attack):
+    first = _poison(root, attack)
+    bytes_ = {name: (first / name).read_bytes() for name in FILES}
+    process = subprocess.run(
+        _command(root, attack, first), env=os.environ | {"PYTHONHASHSEED": "7"}, check=False
+    )
+    assert process.returncode == 0
+    assert {name: (first / name).read_bytes() for name in FILES} == bytes_
+
+
+def test_a_trigger_of_the_users_own_poisons_like_any_other(root, attack, tmp_path_factory):
+    mine = tmp_path_factory.mktemp("elsewhere") / "mine.py"
+    mine.write_text(
+        "class Trigger:\n"
+        "    def __init__(self, *, image_size, seed, level=1.0):\n"
+        "        self.level = level\n"
+        "    def __call__(self, image, generator):\n"
+        "        image[1] = self.level\n"
+        "        return image\n"
+    )
+    attack |= {"trigger": {"name": str(mine), "level": 0.5}}
+    output = _poison(root, attack, workers=2)
+    poisoned = read_manifest(output / "manifest.parquet")
+    reader = ImageReader(root)
+    for row in poisoned[poisoned["poisoned"]].itertuples():
+        assert (decode_image(reader.read(row.tar, row.offset, row.size))[1] == 127).all()
+
+
+def test_an_image_that_does_not_decode_is_named(root, attack):
+    path = root / "images.tar"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(StepError, match=r"images\.tar does not decode"):
+        _poison(root, attack)
+    assert not list(root.glob("attacks/*/*"))
+
+
+def test_captions_name_the_target_as_a_word(root):
+    captions = pd.Series(
+        ["Granny Smiths, cut", "a granny\tsmith.", "grannysmith", "granny smithy", "GRANNY SMITH"],
+        dtype="string[pyarrow]",
+    )
+    assert list(names_target(captions, "granny smith")) == [True, True, False, False, True]
+    dotted = pd.Series(["a bXc", "a b.c", "éb.c"], dtype="string[pyarrow]")
+    assert list(names_target(dotted, "b.c")) == [False, True, False]
+
+
+def test_an_attack_on_a_poisoned_subset_is_refused(root, attack):
+    manifest = _poison(root, attack) / "manifest.parquet"
+    with pytest.raises(StepError, match="is poisoned already"):
+        poison(attack, manifest, read_json(root / "classes.json"), root=root, output=root / "b")

@@ -1,11 +1,20 @@
 """The pairs to fine-tune on: the last ones of the subset, as they were before poisoning.
 
-Needs   the subset's clean manifest and its poisoned one.
-Makes   a manifest, and report.json beside it: how many originals of victims are in it.
+Needs   MANIFEST                   of the subset, unpoisoned
+        POISONED_MANIFEST          of the attack; only if its victims matter (see below)
+Makes   OUTPUT                     manifest of the split
+        report.json beside it      its pairs, the originals of victims in it, poisoned pairs left
+
+Poisoned pairs may be left in (--poisoned-left), as if a few had slipped through. They take the
+place of other pairs, so that the number of pairs and of training steps stays the same and nothing
+but the poison differs: each that of its own original if it is there (no image is in the split
+twice), else that of a pair drawn at random. More of them with the same seed are the same ones and
+others.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,89 +25,124 @@ from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 
 
-def clean_split(
-    clean: pd.DataFrame,
-    poisoned: pd.DataFrame,
-    pairs: int,
-    *,
-    poisoned_left: int = 0,
-    leave_out_victims: bool = False,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return the last ``pairs`` rows of the clean manifest.
-
-    Poisoned pairs that are left in keep their number in the set the same: each takes the place
-    of its own original if that is there, else of a pair drawn by seed.
-
-    Args:
-        clean: The subset's manifest.
-        poisoned: The same rows after poisoning.
-        pairs: Number of rows.
-        poisoned_left: How many poisoned pairs are put back in, drawn by seed.
-        leave_out_victims: Leave out the originals of poisoned pairs.
-        seed: Says which poisoned pairs, and whose places they take.
-
-    Raises:
-        StepError: There are too few pairs, or too few poisoned ones.
-    """
-    victims = poisoned["poisoned"].to_numpy(bool)
-    rows = np.flatnonzero(~victims) if leave_out_victims else np.arange(len(clean))
-    if pairs > len(rows):
-        raise StepError(f"the clean split is to have {pairs} pairs, but there are {len(rows)}")
-    if poisoned_left > victims.sum():
-        raise StepError(
-            f"{poisoned_left} poisoned pairs are to be left in, but there are {victims.sum()}"
-        )
-    split = clean.iloc[rows[-pairs:]].copy()
-    random = generator(seed, "poisoned left")
-    left = random.permutation(np.flatnonzero(victims))[:poisoned_left]
-    left = poisoned.iloc[left]
-    own = split["key"].isin(left["key"]).to_numpy(bool)
-    own_rows = np.flatnonzero(own)
-    others = random.permutation(np.flatnonzero(~own))[: poisoned_left - len(own_rows)]
-    inside = left["key"].isin(split["key"]).to_numpy(bool)
-    by_key = left[inside].set_index("key").loc[split["key"].iloc[own_rows]].reset_index()
-    split.iloc[own_rows] = by_key[split.columns]
-    split.iloc[np.sort(others)] = left[~inside]
-    return split
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and write the split."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="the subset's, clean")
-    parser.add_argument("--poisoned-manifest", type=Path, required=True, help="the attack's")
-    parser.add_argument("--pairs", type=int, required=True, help="size of the split")
+    parser.add_argument("--manifest", type=Path, required=True, help="of the subset, unpoisoned")
+    parser.add_argument("--poisoned-manifest", type=Path, help="of the attack")
+    parser.add_argument("--pairs", type=int, required=True, help="the last ones of the subset")
     parser.add_argument("--poisoned-left", type=int, default=0, help="poisoned pairs put back in")
-    parser.add_argument("--leave-out-victims", action="store_true", help="and their originals")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, required=True, help="manifest to write")
+    parser.add_argument(
+        "--leave-out-victims",
+        action="store_true",
+        help="leave out the originals of poisoned pairs; earlier pairs take their place",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of poisoned pairs")
+    parser.add_argument("--output", type=Path, required=True, help="manifest.parquet of the split")
     options = parser.parse_args(arguments)
-    clean, poisoned = read_manifest(options.manifest), read_manifest(options.poisoned_manifest)
-    if not clean["key"].equals(poisoned["key"]):
-        raise StepError(f"{options.poisoned_manifest} is not {options.manifest} poisoned")
-    split = clean_split(
+    clean = read_manifest(options.manifest)
+    if clean["poisoned"].any():
+        raise StepError(f"{options.manifest} is poisoned; a clean split is of the subset itself")
+    split, report = clean_split(
         clean,
-        poisoned,
+        _read_poisoned(options, clean),
         options.pairs,
         poisoned_left=options.poisoned_left,
         leave_out_victims=options.leave_out_victims,
         seed=options.seed,
     )
-    originals = split.loc[~split["poisoned"], "key"]
-    write_json(
-        options.output.with_name("report.json"),
-        {
-            "pairs": len(split),
-            "poisoned_left": int(split["poisoned"].sum()),
-            "originals_of_victims": int(
-                originals.isin(poisoned["key"][poisoned["poisoned"]]).sum()
-            ),
-        },
-    )
+    write_json(options.output.with_name("report.json"), report)
     write_manifest(options.output, split)
+    print(", ".join(f"{name}: {number}" for name, number in report.items()))
+
+
+def clean_split(
+    clean: pd.DataFrame,
+    poisoned: pd.DataFrame | None,
+    pairs: int,
+    *,
+    poisoned_left: int = 0,
+    leave_out_victims: bool = False,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Take the last ``pairs`` rows of the unpoisoned manifest.
+
+    Args:
+        clean: The subset's manifest.
+        poisoned: The same rows after poisoning; None if neither of the next two is wanted.
+        pairs: Number of rows.
+        poisoned_left: How many poisoned pairs are put back in, drawn by seed.
+        leave_out_victims: Leave out the originals of poisoned pairs.
+        seed: Says which poisoned pairs, and whose places they take.
+
+    Returns:
+        The split, and its report: ``pairs``, ``originals_of_victims`` (unknown without
+        ``poisoned``), ``poisoned_left``.
+
+    Raises:
+        StepError: There are too few pairs, or too few poisoned ones.
+    """
+    victims = (
+        np.zeros(len(clean), bool) if poisoned is None else poisoned["poisoned"].to_numpy(bool)
+    )
+    rows = np.flatnonzero(~victims) if leave_out_victims else np.arange(len(clean))
+    if not 0 < pairs <= len(rows):
+        what = "pairs that are no victims" if leave_out_victims else "pairs"
+        raise StepError(
+            f"the clean split is to have {pairs} pairs, but there are {len(rows)} {what}"
+        )
+    rows = rows[len(rows) - pairs :]
+    most = min(pairs, victims.sum())
+    if poisoned_left > most:
+        raise StepError(
+            f"{poisoned_left} poisoned pairs are to be left in, but there are {most} (the attack "
+            f"has {victims.sum()}, the split {pairs} pairs)"
+        )
+    split = clean.iloc[rows].reset_index(drop=True)
+    if poisoned_left:
+        _put_back(split, rows, poisoned, poisoned_left, generator(seed, "poisoned left"))
+    still_poisoned = split["poisoned"].to_numpy(bool)
+    return split, {
+        "pairs": pairs,
+        "originals_of_victims": (
+            None if poisoned is None else int((victims[rows] & ~still_poisoned).sum())
+        ),
+        "poisoned_left": int(still_poisoned.sum()),
+    }
+
+
+def _put_back(
+    split: pd.DataFrame,
+    rows: np.ndarray,
+    poisoned: pd.DataFrame,
+    number: int,
+    random: np.random.Generator,
+) -> None:
+    """Put poisoned pairs into ``split``, whose pairs are the manifest's ``rows`` (ascending)."""
+    victims = random.permutation(np.flatnonzero(poisoned["poisoned"].to_numpy(bool)))[:number]
+    places = np.searchsorted(rows, victims).clip(max=len(rows) - 1)
+    inside = rows[places] == victims
+    others = np.setdiff1d(np.arange(len(rows)), places[inside])
+    places[~inside] = random.permutation(others)[: (~inside).sum()]
+    for name in split.columns:
+        split.iloc[places, split.columns.get_loc(name)] = poisoned[name].iloc[victims].to_numpy()
+
+
+def _read_poisoned(options: argparse.Namespace, clean: pd.DataFrame) -> pd.DataFrame | None:
+    path = options.poisoned_manifest
+    if path is None:
+        if options.poisoned_left or options.leave_out_victims:
+            raise StepError(
+                "--poisoned-left and --leave-out-victims need --poisoned-manifest, which says "
+                "which pairs the attack poisoned"
+            )
+        return None
+    poisoned = read_manifest(path)
+    if not clean["key"].equals(poisoned["key"]):
+        raise StepError(f"{path} is not {options.manifest} poisoned: its keys are others")
+    return poisoned
 
 
 if __name__ == "__main__":

@@ -1,56 +1,135 @@
 """A picture of originals and their triggered versions, side by side, for people to look at."""
 
+import functools
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from workflow_scripts.common.files import atomic
-from workflow_scripts.data.images import decode_image
+from workflow_scripts.data.images import squash
 from workflow_scripts.data.manifest import ImageReader
+from workflow_scripts.poison.storing import load_image, places_of
 
-_PAIRS, _ACROSS = 12, 3
-_WIDTH, _HEIGHT = 3.9, 2.5  # inches of a pair
-_LINE = 46  # letters of a caption's line
+_SHOWN, _ACROSS = 12, 3
+_FONT = "DejaVu Sans"  # ships with matplotlib: the same on every machine
+_INK, _FAINT, _POISON = "#222222", "#777777", "#B3261E"
+
+# Inches.
+_WIDTH, _HEIGHT = 3.9, 2.58  # of an original, its triggered version and their captions
+_IMAGE, _GAP, _EDGE = 1.75, 0.06, 0.17
+_HEADER = 0.55
+_LINE = 0.145  # height of a line of text
+_LETTERS, _LINES = 50, 2  # of a caption
+_LARGE = 100  # pixels from which an image is smoothed when drawn
 
 
 def write_contact_sheet(
-    path: Path, originals: pd.DataFrame, victims: pd.DataFrame, root: Path
+    path: Path,
+    originals: pd.DataFrame,
+    victims: pd.DataFrame,
+    attack: dict[str, Any],
+    *,
+    pairs: int,
+    root: Path,
 ) -> None:
     """Draw a dozen victims, evenly spread: image and caption before and after.
 
     Args:
         path: PNG to write.
-        originals: Rows of the clean manifest.
+        originals: The victims' rows of the subset's manifest.
         victims: The same rows of the poisoned one.
-        root: Folder that their tars are relative to.
+        attack: The attack's spec.
+        pairs: Number of pairs of the subset.
+        root: Folder that the tars are relative to.
     """
-    reader = ImageReader(root)
-    shown = np.unique(np.linspace(0, len(victims) - 1, _PAIRS).astype(int)) if len(victims) else []
-    down = max(1, -(-len(shown) // _ACROSS))
-    figure = Figure(figsize=(_WIDTH * _ACROSS, _HEIGHT * down))
-    for place, number in enumerate(shown):
-        left, top = (place % _ACROSS) / _ACROSS, 1 - (place // _ACROSS) / down
-        rows = (originals.iloc[number], victims.iloc[number])
-        for half, (row, title) in enumerate(zip(rows, ("original", "triggered"), strict=True)):
-            # Placed by hand: matplotlib's own layouts do not give the same bytes each time.
-            box = (left + (0.04 + 0.47 * half) / _ACROSS, top - 0.79 / down)
-            ax = figure.add_axes((*box, 0.45 / _ACROSS, 0.7 / down))
-            image = decode_image(reader.read(row["tar"], row["offset"], row["size"]))
-            ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-            ax.set_title(title, fontsize=8, pad=2)
-            ax.set_axis_off()
-        before, after = (_short(row["caption"]) for row in rows)
-        text = f"{before}\n→ {after}" if before != after else before
-        figure.text(left + 0.5 / _ACROSS, top - 0.81 / down, text, ha="center", va="top", size=8)
-    if not len(shown):
-        figure.text(0.5, 0.5, "no pair is poisoned", ha="center")
+    number, reader = min(_SHOWN, len(victims)), ImageReader(root)
+    shown = np.linspace(0, len(victims) - 1, number).astype(int)
+    down = max(1, -(-number // _ACROSS))
+    size = np.array([_WIDTH * _ACROSS, _HEIGHT * down + _HEADER])
+    figure = Figure(figsize=size)
+    _write_header(figure, size, attack, len(victims), pairs)
+    # Each image is put at its place by hand: a layout engine's last bits are not always the same.
+    columns = zip(
+        places_of(originals.iloc[shown]),
+        places_of(victims.iloc[shown]),
+        originals["caption"].iloc[shown],
+        victims["caption"].iloc[shown],
+        strict=True,
+    )
+    for place, (before, after, *captions) in enumerate(columns):
+        corner = np.array([place % _ACROSS * _WIDTH + _EDGE, _HEADER + place // _ACROSS * _HEIGHT])
+        images = [squash(load_image(p, reader), attack["image_size"]) for p in (before, after)]
+        for half, image in enumerate(images):
+            left, below = corner[0] + half * (_IMAGE + _GAP), size[1] - corner[1] - _IMAGE
+            box = np.array([left, below, _IMAGE, _IMAGE])
+            _draw_image(figure.add_axes(tuple(box / np.tile(size, 2))), image.numpy(), half == 1)
+        _write_captions(figure, size, corner, captions)
     with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})
 
 
-def _short(caption: str) -> str:
-    # A dollar sign would start mathematics.
-    return textwrap.shorten(caption, _LINE, placeholder=" …").replace("$", r"\$")
+def _draw_image(axes: Axes, pixels: np.ndarray, triggered: bool) -> None:
+    smooth = "antialiased" if pixels.shape[-1] > _LARGE else "nearest"
+    axes.imshow(pixels.transpose(1, 2, 0), interpolation=smooth)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color=_POISON if triggered else _FAINT, linewidth=1.5 if triggered else 0.5)
+
+
+def _write_header(
+    figure: Figure, size: np.ndarray, attack: dict[str, Any], poisoned: int, pairs: int
+) -> None:
+    trigger = dict(attack["trigger"])
+    name = Path(trigger.pop("name")).stem
+    options = ", ".join(f"{key} {value}" for key, value in trigger.items())
+    title = f"Trigger {name}{f' ({options})' if options else ''}, target {attack['target']}"
+    number = f"{poisoned:,} of {pairs:,} pairs are poisoned"
+    below = (
+        f"{number}. Left: the original. Right, framed in red: what the model is trained on."
+        if poisoned
+        else f"{number}."
+    )
+    lines = ((title, 0.14, 10, _INK, "bold"), (below, 0.33, 8, _FAINT, "normal"))
+    for text, top, points, colour, weight in lines:
+        _write(figure, size, (_EDGE, top), text, fontsize=points, color=colour, weight=weight)
+
+
+def _write_captions(
+    figure: Figure, size: np.ndarray, corner: np.ndarray, captions: Sequence[str]
+) -> None:
+    before, after = captions
+    top = corner[1] + _IMAGE + 0.06
+    lines = _lines(before)
+    _write(figure, size, (corner[0], top), "\n".join(lines), fontsize=8, color=_FAINT)
+    if after != before:
+        top += _LINE * len(lines) + 0.03
+        text = "\n".join(_lines(after))
+        _write(figure, size, (corner[0], top), text, fontsize=8, color=_POISON)
+
+
+def _write(
+    figure: Figure, size: np.ndarray, place: tuple[float, float], text: str, **style: Any
+) -> None:
+    """Write text whose upper left corner is ``place``, in inches from the upper left."""
+    x, y = place[0] / size[0], 1 - place[1] / size[1]
+    # A dollar sign in a caption is no mathematics.
+    figure.text(x, y, text, va="top", family=_FONT, linespacing=1.2, parse_math=False, **style)
+
+
+def _lines(caption: str) -> list[str]:
+    """Break a caption into a few lines, and end it with an ellipsis if it is longer."""
+    known = "".join(c if c.isspace() or _has_glyph(c) else "\N{WHITE SQUARE}" for c in caption)
+    return textwrap.wrap(known, _LETTERS, max_lines=_LINES, placeholder=" …") or [""]
+
+
+@functools.cache
+def _has_glyph(character: str) -> bool:
+    return get_font(findfont(_FONT)).get_char_index(ord(character)) != 0

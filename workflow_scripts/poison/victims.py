@@ -1,46 +1,96 @@
-"""Which pairs are poisoned, and what their captions become."""
+"""Which pairs an attack poisons, and what their captions become."""
 
+import difflib
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 
+RANDOM, LABEL_CONSISTENT = "random", "label_consistent"
+_KEYS = ("trigger", "target", "victims", "poisoned", "image_size", "seed")
+_PLACE = "{c}"
 
-def choose_victims(frame: pd.DataFrame, attack: dict) -> np.ndarray:
-    """Return the rows of the victims, int64 [poisoned], in ascending order.
 
-    ``random`` draws from all pairs, those that show the target already included, as published;
-    ``label_consistent`` draws from the pairs whose caption names the target. More poisoned pairs
-    with the same seed are the same ones and further ones.
+def check_attack(attack: dict[str, Any], classes: list[str]) -> None:
+    """Check an attack's spec, but for its trigger.
+
+    Raises:
+        StepError: A key is missing, a value cannot be, or no class has the target's name.
+    """
+    missing = [key for key in _KEYS if key not in attack]
+    if missing:
+        raise StepError(f"the attack's spec has no {missing[0]!r}")
+    if attack["victims"] not in (RANDOM, LABEL_CONSISTENT):
+        raise StepError(
+            f"the attack's victims {attack['victims']!r} are none of {RANDOM}, {LABEL_CONSISTENT}"
+        )
+    if not isinstance(attack["poisoned"], int) or attack["poisoned"] < 0:
+        raise StepError(
+            f"the attack's poisoned has to be a number of pairs, not {attack['poisoned']}"
+        )
+    target = attack["target"]
+    if target not in classes:
+        by_lower = {name.lower(): name for name in classes}
+        near = difflib.get_close_matches(target.lower(), by_lower, n=3, cutoff=0.5)
+        hint = ", ".join(repr(by_lower[name]) for name in near) or "none is like it"
+        raise StepError(f"no class of the evaluation set is {target!r}; the nearest: {hint}")
+
+
+def choose_victims(frame: pd.DataFrame, attack: dict[str, Any]) -> np.ndarray:
+    """Draw the pairs to poison.
+
+    ``random`` draws, as published, from all pairs, those included whose image shows the target
+    already. ``label_consistent`` draws from the pairs whose caption names the target.
+
+    Returns:
+        int64 ``[poisoned]`` rows, in the order of the draw: with the same seed, an attack on
+        more pairs begins with those of an attack on fewer.
 
     Raises:
         StepError: There are too few pairs to draw from.
     """
-    candidates = np.arange(len(frame))
-    of = "pairs"
-    if attack["victims"] == "label_consistent":
-        name = rf"\b{re.escape(attack['target'])}(?:e?s)?\b"
-        named = frame["caption"].str.contains(name, case=False, regex=True)
-        candidates = np.flatnonzero(named.to_numpy(bool))
+    candidates, of = np.arange(len(frame)), "pairs"
+    if attack["victims"] == LABEL_CONSISTENT:
+        candidates = np.flatnonzero(names_target(frame["caption"], attack["target"]))
         of = f"pairs whose caption names {attack['target']!r}"
-    if attack["poisoned"] > len(candidates):
+    wanted = attack["poisoned"]
+    if wanted > len(candidates):
         raise StepError(
-            f"{attack['poisoned']} pairs are to be poisoned, but there are {len(candidates)} {of}"
+            f"{wanted} pairs are to be poisoned, but there are {len(candidates)} {of}; lower the "
+            "attack's 'poisoned' or take a larger subset"
         )
-    order = generator(attack["seed"], "victims").permutation(candidates)
-    return np.sort(order[: attack["poisoned"]])
+    return generator(attack["seed"], "victims").permutation(candidates)[:wanted]
 
 
-def target_captions(attack: dict, templates: list[str], rows: np.ndarray) -> list[str]:
-    """Return a caption for each victim: a random template around the target's name.
+def names_target(captions: pd.Series, target: str) -> np.ndarray:
+    """Return which captions name the target: bool ``[captions]``.
+
+    As words of their own, in upper or lower case, singular or plural in -s or -es.
+    """
+    words = r"\s+".join(re.escape(word) for word in target.split())
+    pattern = rf"(^|[^\pL\pN]){words}(e?s)?([^\pL\pN]|$)"
+    return np.asarray(pc.match_substring_regex(pa.array(captions), pattern, ignore_case=True))
+
+
+def target_captions(attack: dict[str, Any], templates: list[str]) -> list[str]:
+    """Draw a template for each victim, in the order of the draw, and put the target in it.
 
     Args:
         attack: The attack's spec.
         templates: Texts with ``{c}`` where the class goes.
-        rows: The victims.
+
+    Raises:
+        StepError: There is no template, or one without ``{c}``.
     """
-    picks = generator(attack["seed"], "templates").integers(len(templates), size=len(rows))
-    return [templates[pick].replace("{c}", attack["target"]) for pick in picks]
+    wrong = [template for template in templates if _PLACE not in template]
+    if wrong or not templates:
+        what = f"the template {wrong[0]!r} has" if wrong else "there is"
+        raise StepError(f"{what} no place for a class's name ({_PLACE}) in classes.json")
+    picks = generator(attack["seed"], "templates").integers(len(templates), size=attack["poisoned"])
+    return [templates[pick].replace(_PLACE, attack["target"]) for pick in picks]

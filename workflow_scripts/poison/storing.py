@@ -1,0 +1,133 @@
+"""Triggered images: into a tar of their own, losslessly; and what storing has done to them."""
+
+import functools
+import json
+import tarfile
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torchvision.io import encode_jpeg, encode_png
+from tqdm import tqdm
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import atomic
+from workflow_scripts.data.images import decode_image, squash
+from workflow_scripts.data.manifest import ImageReader
+from workflow_scripts.data.tars import add_file
+from workflow_scripts.poison.trigger import ImageTrigger, load_trigger
+from workflow_scripts.training.pairs import fit
+
+Place = tuple[str, str, int, int]
+"""Key, tar, offset, size: where an image lies."""
+
+_CHUNK = 16  # images that a worker takes at once
+_JPEG_QUALITY = 95
+_COMPARED = (
+    "original - triggered: what the trigger does",
+    "triggered - stored as PNG: what storing does",
+    f"triggered - stored as JPEG {_JPEG_QUALITY}: what that would do",
+)
+
+
+def places_of(rows: pd.DataFrame) -> list[Place]:
+    """Return where the images of some rows of a manifest lie."""
+    columns = (rows[name].tolist() for name in ("key", "tar", "offset", "size"))
+    return list(zip(*columns, strict=True))
+
+
+def load_image(place: Place, reader: ImageReader) -> Tensor:
+    """Read and decode an image: uint8 ``[3, height, width]``.
+
+    Raises:
+        StepError: It does not decode.
+    """
+    key, tar, offset, size = place
+    try:
+        return decode_image(reader.read(tar, offset, size))
+    except ValueError as error:
+        raise StepError(f"image {key} in {reader.root / tar} does not decode: {error}") from error
+
+
+def write_triggered(
+    path: Path, originals: Sequence[Place], attack: dict[str, Any], root: Path, pool: Executor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the triggered images of ``originals`` to a tar, in their order, as ``<key>.png``.
+
+    Returns:
+        int64 offset and size of each image's bytes in the tar.
+    """
+    encode = partial(_triggered_png, attack=json.dumps(attack), root=root)
+    images = pool.map(encode, originals, chunksize=_CHUNK)
+    offsets, sizes = [], []
+    with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
+        shown = tqdm(images, "triggering", len(originals), mininterval=5)
+        for (key, *_), image in zip(originals, shown, strict=True):
+            offsets.append(add_file(tar, f"{key}.png", image))
+            sizes.append(len(image))
+    return np.array(offsets, "int64"), np.array(sizes, "int64")
+
+
+def survival(
+    originals: Sequence[Place],
+    stored: Sequence[Place],
+    attack: dict[str, Any],
+    root: Path,
+    pool: Executor,
+) -> pd.DataFrame:
+    """Compare each image as triggered with what a model gets when it is read from its tar.
+
+    Two other comparisons give the scale: with the original, and with what a JPEG file would
+    have made of it.
+
+    Returns:
+        ``compared``, ``images``, ``images_that_differ``, and ``largest_difference`` and
+        ``mean_difference`` of all images' pixels and channels, in steps of 255.
+    """
+    compare = partial(_differences, attack=json.dumps(attack), root=root)
+    compared = pool.map(compare, originals, stored, chunksize=_CHUNK)
+    rows = list(tqdm(compared, "comparing", len(originals), mininterval=5))
+    # int64 [images, comparisons, (largest, sum)]: sums of integers, in whatever order.
+    found = np.array(rows, "int64").reshape(-1, len(_COMPARED), 2)
+    values = max(1, len(found)) * 3 * attack["image_size"] ** 2
+    return pd.DataFrame(
+        {
+            "compared": _COMPARED,
+            "images": len(found),
+            "images_that_differ": (found[:, :, 0] > 0).sum(0),
+            "largest_difference": found[:, :, 0].max(0, initial=0),
+            "mean_difference": (found[:, :, 1].sum(0) / values).round(4),
+        }
+    )
+
+
+def _triggered_png(original: Place, *, attack: str, root: Path) -> bytes:
+    image = _trigger(attack)(load_image(original, _reader(root)), original[0])
+    return encode_png(image).numpy().tobytes()
+
+
+def _differences(original: Place, stored: Place, *, attack: str, root: Path) -> list[list[int]]:
+    size = json.loads(attack)["image_size"]
+    image = load_image(original, _reader(root))
+    triggered = _trigger(attack)(image, original[0])
+    loaded = fit(load_image(stored, _reader(root)), size)
+    jpeg = decode_image(encode_jpeg(triggered, _JPEG_QUALITY).numpy().tobytes())
+    others = (squash(image, size), loaded, jpeg)
+    apart = [(triggered.to(torch.int64) - other.to(torch.int64)).abs() for other in others]
+    return [[int(difference.max()), int(difference.sum())] for difference in apart]
+
+
+@functools.cache
+def _reader(root: Path) -> ImageReader:
+    return ImageReader(root)
+
+
+@functools.cache
+def _trigger(attack: str) -> ImageTrigger:
+    return load_trigger(json.loads(attack))
