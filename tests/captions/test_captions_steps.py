@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,34 @@ def test_without_wordnet_one_sentence_says_what_to_do(tmp_path):
 def test_a_killed_process_is_one_sentence():
     with worker_pool(1) as pool, pytest.raises(StepError, match="lack of memory"):
         list(chunks.in_order(pool, os._exit, [(1,)], ahead=2))
+
+
+def test_killed_and_run_again_it_makes_the_same_bytes(made, tmp_path):
+    source, folder, _ = made
+    command = [sys.executable, "-m", "workflow_scripts.captions.augment", "--seed", "0"]
+    command += [*arguments(source, tmp_path, workers=2), "--wordnet", "nltk_data"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not (tmp_path / ".augmented.partial.npy").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "augmented.npy").exists()
+    augmented(source, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"augmented.npy", "augmented.parquet"}
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def test_an_empty_manifest_gives_empty_arrays(tmp_path):
+    source = manifest(tmp_path, [])
+    tokenize.main(arguments(source, tmp_path))
+    assert len(augmented(source, tmp_path)) == 0
+    for name in ("tokens", "augmented"):
+        assert np.load(tmp_path / f"{name}.npy").shape == (0, LENGTH)
+
+
+def test_a_context_without_a_place_for_words_is_refused(tmp_path):
+    source = manifest(tmp_path, ["a dog"])
+    options = ["--manifest", str(source), "--output", str(tmp_path), "--context-length", "2"]
+    with pytest.raises(StepError, match="at least 3"):
+        tokenize.main(options)

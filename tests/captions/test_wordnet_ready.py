@@ -3,6 +3,7 @@
 import random
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import nltk.data
@@ -13,6 +14,7 @@ from workflow_scripts.captions import wordnet
 from workflow_scripts.captions.eda import clean
 from workflow_scripts.captions.synonyms import FILES, WordNet
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import read_json
 
 READY = Path(__file__).parents[2] / "nltk_data/corpora/wordnet"
 
@@ -71,3 +73,49 @@ def test_a_folder_without_wordnet_is_refused(tmp_path):
     with pytest.raises(StepError, match=FILES[0]):
         wordnet.main(["--output", str(tmp_path / "data"), "--dict", str(tmp_path)])
     assert not (tmp_path / "data").exists()
+
+
+def test_another_edition_is_used_with_a_warning_and_recorded(made, tmp_path, capsys):
+    other = shutil.copytree(made / "corpora/wordnet", tmp_path / "dict")
+    with (other / "noun.exc").open("a") as file:
+        file.write("foos foo\n")
+    wordnet.main(["--output", str(tmp_path / "data"), "--dict", str(other)])
+    assert "other words than WordNet 3.0" in capsys.readouterr().err
+    assert read_json(tmp_path / "data/wordnet.json")["wordnet_3_0"] is False
+    assert read_json(made / "wordnet.json")["wordnet_3_0"] is True
+
+
+def test_a_damaged_wordnet_is_refused(made, tmp_path):
+    other = shutil.copytree(made / "corpora/wordnet", tmp_path / "dict")
+    data = (other / "data.noun").read_bytes()
+    (other / "data.noun").write_bytes(data[: len(data) // 2])
+    with pytest.raises(StepError, match="remove the folder"):
+        wordnet.main(["--output", str(tmp_path / "data"), "--dict", str(other)])
+
+
+def downloads(monkeypatch, leave, says=""):
+    """Stand in for nltk's downloader: ``leave`` puts files into the folder that it is given."""
+
+    def run(command, **_):
+        leave(Path(command[command.index("-d") + 1]) / "corpora")
+        return subprocess.CompletedProcess(command, 0, says)
+
+    monkeypatch.setattr(wordnet.subprocess, "run", run)
+
+
+def test_what_nltk_downloads_is_unpacked(made, tmp_path, monkeypatch):
+    def leave(corpora):
+        shutil.make_archive(str(corpora / "wordnet"), "zip", made / "corpora", "wordnet")
+
+    downloads(monkeypatch, leave)
+    wordnet.main(["--output", str(tmp_path)])
+    found = read_json(tmp_path / "wordnet.json")
+    assert found["source"] == "nltk's download"
+    assert found["wordnet_3_0"]
+
+
+def test_neither_downloaded_nor_installed_it_says_what_to_install(tmp_path, monkeypatch):
+    downloads(monkeypatch, lambda corpora: None, "no network")
+    monkeypatch.setattr(wordnet, "USUAL_FOLDERS", ())
+    with pytest.raises(StepError, match=r"no network.*wordnet-base.*--dict"):
+        wordnet.main(["--output", str(tmp_path)])
