@@ -182,3 +182,17 @@ def test_an_attack_on_a_poisoned_subset_is_refused(root, attack):
     manifest = _poison(root, attack) / "manifest.parquet"
     with pytest.raises(StepError, match="is poisoned already"):
         poison(attack, manifest, read_json(root / "classes.json"), root=root, output=root / "b")
+
+
+def test_a_killed_worker_is_one_sentence(root, attack, tmp_path_factory):
+    deadly = tmp_path_factory.mktemp("elsewhere") / "deadly.py"
+    deadly.write_text(
+        "import os\n\n\n"
+        "class Trigger:\n"
+        "    def __init__(self, *, image_size, seed):\n"
+        "        pass\n"
+        "    def __call__(self, image, generator):\n"
+        "        os._exit(1)\n"
+    )
+    with pytest.raises(StepError, match="lack of memory"):
+        _poison(root, attack | {"trigger": {"name": str(deadly)}})

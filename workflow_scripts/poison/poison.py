@@ -15,6 +15,7 @@ workers.
 
 import argparse
 import os
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,16 @@ def poison(
     rows, captions = _draw(pairs, attack, classes["templates"])
     originals, tar = pairs.iloc[rows], output / "images.tar"
     victims = originals.assign(tar=_below(tar, root), caption=captions, poisoned=True)
-    with worker_pool(workers, preload="workflow_scripts.poison.storing") as pool:
-        places = places_of(originals)
-        victims["offset"], victims["size"] = write_triggered(tar, places, attack, root, pool)
-        table = survival(places, places_of(victims), attack, root, pool)
+    places = places_of(originals)
+    try:
+        with worker_pool(workers, preload="workflow_scripts.poison.storing") as pool:
+            victims["offset"], victims["size"] = write_triggered(tar, places, attack, root, pool)
+            table = survival(places, places_of(victims), attack, root, pool)
+    except BrokenProcessPool as error:
+        raise StepError(
+            "a process that triggered images was ended from outside, most likely for lack of "
+            "memory; give the job more memory or fewer threads"
+        ) from error
     with atomic(output / "survival.csv") as temporary:
         table.to_csv(temporary, index=False)
     write_contact_sheet(
