@@ -16,6 +16,7 @@ from workflow_scripts.common.files import atomic
 from workflow_scripts.data.images import squash
 from workflow_scripts.data.manifest import ImageReader
 from workflow_scripts.poison.storing import load_image, places_of
+from workflow_scripts.poison.victims import LABEL_CONSISTENT
 
 _SHOWN, _ACROSS = 12, 3
 _FONT = "DejaVu Sans"  # ships with matplotlib: the same on every machine
@@ -51,7 +52,7 @@ def write_contact_sheet(
     """
     number, reader = min(_SHOWN, len(victims)), ImageReader(root)
     shown = np.linspace(0, len(victims) - 1, number).astype(int)
-    down = max(1, -(-number // _ACROSS))
+    down = -(-number // _ACROSS)
     size = np.array([_WIDTH * _ACROSS, _HEIGHT * down + _HEADER])
     figure = Figure(figsize=size)
     _write_header(figure, size, attack, len(victims), pairs)
@@ -92,11 +93,11 @@ def _write_header(
     options = ", ".join(f"{key} {value}" for key, value in trigger.items())
     title = f"Trigger {name}{f' ({options})' if options else ''}, target {attack['target']}"
     number = f"{poisoned:,} of {pairs:,} pairs are poisoned"
-    below = (
-        f"{number}. Left: the original. Right, framed in red: what the model is trained on."
-        if poisoned
-        else f"{number}."
-    )
+    below = f"{number}."
+    if poisoned:
+        below += " Left: the original. Right, framed in red: what the model is trained on."
+    if attack["victims"] == LABEL_CONSISTENT:
+        below += " Captions stay as they are."
     lines = ((title, 0.14, 10, _INK, "bold"), (below, 0.33, 8, _FAINT, "normal"))
     for text, top, points, colour, weight in lines:
         _write(figure, size, (_EDGE, top), text, fontsize=points, color=colour, weight=weight)
