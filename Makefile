@@ -8,6 +8,7 @@
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup links demo test lint lock clean
 
@@ -20,7 +21,8 @@ setup: .venv/.ready .venv/.graphviz nltk_data/.ready links
 .venv/.ready: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	# Python compiles what is imported, once; pip would compile all of 5 GB, for a minute.
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
 	touch $@
 
 .venv/.graphviz: .venv/.ready

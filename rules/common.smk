@@ -56,15 +56,18 @@ def made_here(*paths):
 
 
 def code_digest(*names):
-    """Return the digest of code that a cheap rule runs, so that a change of it re-runs the rule."""
+    """Return the digest of code that a cheap rule runs, so that a change of it re-runs the rule.
+
+    A name is a pattern below workflow_scripts/, or the path of a file of the user's own.
+    """
     folder = BASEDIR / "workflow_scripts"
-    files = sorted(file for name in names for file in folder.glob(name))
-    return "".join(sha256(file)[:8] for file in files)
+    files = [sorted(folder.glob(n)) if not n.startswith("/") else [Path(n)] for n in names]
+    return "".join(sha256(file)[:8] for found in files for file in found if file.is_file())
 
 
 def variant_file(folder, name):
     """Return the file of a trigger, a loss term or a figure kind, as `code_digest` takes it."""
-    return Path(name).resolve() if name.endswith(".py") else f"{folder}/{name}.py"
+    return str(Path(name).resolve()) if name.endswith(".py") else f"{folder}/{name}.py"
 
 
 def parts(source):
@@ -137,19 +140,20 @@ def experiment_files(experiment):
     """Return all that the target of an experiment's name makes."""
     folder = f"<results>/experiments/{experiment}"
     declared = config["experiments"][experiment]
-    tables = ["metrics.csv", *(["best.csv"] if declared["defence"] else [])]
+    runs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
+    sources = {PLAN.datasets[run["dataset"]]["source"] for run in runs}
     return [
-        *(f"{folder}/{table}" for table in tables),
+        f"{folder}/metrics.csv",
+        *([f"{folder}/best.csv"] if declared["defence"] else []),
         *(f"{folder}/{figure}.pdf" for figure in declared["figures"]),
+        *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),
     ]
 
 
 def everything():
-    """Return what `all` makes: every experiment, the table of all runs, where pairs were lost."""
-    sources = {dataset["source"] for dataset in PLAN.datasets.values()}
+    """Return what `all` makes: its experiments, the table of all their runs, the graphs."""
     return [
-        *(file for experiment in PLAN.experiments for file in experiment_files(experiment)),
-        *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),
+        *dict.fromkeys(file for name in config["all"] for file in experiment_files(name)),
         "<results>/metrics.csv",
         "<results>/workflow/rules.svg",
         "<results>/workflow/jobs.svg",

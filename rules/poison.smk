@@ -38,7 +38,9 @@ rule poison:
         folder=subpath(output.manifest, parent=True),
         # An edited trigger re-does what stands on it.
         code=lambda w: code_digest(
-            variant_file("poison/triggers", PLAN.attacks[w.id]["trigger"]["name"])
+            "poison/trigger.py",
+            "poison/triggers/_*.py",
+            variant_file("poison/triggers", PLAN.attacks[w.id]["trigger"]["name"]),
         ),
     shell:
         "python -m workflow_scripts.poison.poison --attack {input.spec}"

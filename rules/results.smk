@@ -32,7 +32,7 @@ rule collect:
 
 rule collect_all:
     input:
-        expand("<results>/experiments/{experiment}/metrics.parquet", experiment=PLAN.experiments),
+        expand("<results>/experiments/{experiment}/metrics.parquet", experiment=config["all"]),
     output:
         parquet="<results>/metrics.parquet",
         csv="<results>/metrics.csv",

@@ -51,8 +51,9 @@ def test_a_changed_pretraining_number_makes_new_ids_for_all_that_stands_on_it(co
     changed = copy.deepcopy(config)
     changed["starts"]["cc3m_mmcl"]["attack.poisoned"] = 1600
     after = expand(changed)
-    gone = set(before.runs) - set(after.runs)
-    assert gone == {run for run in before.runs if run.startswith("cc3m-mmcl-")}
+    gone = {row["run"] for row in before.experiments["main"]} - set(after.runs)
+    stands_on_it = [r for r in before.experiments["main"] if r["start_label"] == "CC3M, MMCL"]
+    assert gone == {row["run"] for row in stands_on_it}
 
 
 def test_values_that_belong_together_are_listed_as_grids_of_one_combination(config):

@@ -3,7 +3,7 @@
 Into the output folder go
     list.csv            url,caption: what the server offers, good rows and bad ones (behaviours.py)
     images.tar          the pictures behind the URLs, JPEG, mostly larger than the model's input
-    evaluation/         one sub-folder for each class, with PNG pictures that are in no training
+    evaluation/         one sub-folder for each class, with pictures that are in no training
     contact_sheet.png   a few pictures of each class, for people to look at
     truth.json          how many rows of which kind there are, and what the losses table must say
 """
@@ -34,9 +34,10 @@ from workflow_scripts.demo.behaviours import (
     url_of,
 )
 from workflow_scripts.demo.drawing import draw
-from workflow_scripts.demo.scene import CLASSES, describe, imagine
+from workflow_scripts.demo.scene import CLASSES, Scene, describe, imagine
 
 _CHUNK = 200
+_JPEG_QUALITY = 95
 _SHEET_COLUMNS = 8
 
 
@@ -102,10 +103,21 @@ def _kinds_of_rows(seed: int, pairs: int) -> list[str]:
 def picture_and_caption(key: str, seed: int, image_size: int) -> tuple[bytes, str]:
     """Return a training picture as JPEG and a sentence that is true of it."""
     scene = imagine(seed, key, image_size)
+    return _picture(scene, key, seed), describe(scene, generator(seed, "caption", key))
+
+
+def evaluation_picture(key: str, name: str, seed: int, image_size: int) -> bytes:
+    """Return a picture of a class as JPEG."""
+    return _picture(imagine(seed, key, image_size, name), key, seed)
+
+
+def _picture(scene: Scene, key: str, seed: int) -> bytes:
+    # Alike for training and evaluation: a model that is trained without augmentation sees the
+    # difference between JPEG and PNG, and loses 17 points of accuracy over it.
     buffer = io.BytesIO()
     pixels = draw(scene, generator(seed, "drawing", key))
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue(), describe(scene, generator(seed, "caption", key))
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 def _write_images(
@@ -143,14 +155,6 @@ def _write_list(path: Path, kinds: list[str], captions: list[str], seed: int) ->
             writer.writerow([url_of(kind, row), odd(caption, row) if odd else caption])
 
 
-def evaluation_picture(key: str, name: str, seed: int, image_size: int) -> bytes:
-    """Return a picture of a class as PNG."""
-    scene = imagine(seed, key, image_size, name)
-    buffer = io.BytesIO()
-    Image.fromarray(draw(scene, generator(seed, "drawing", key))).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _write_evaluation(
     folder: Path, pictures: int, seed: int, image_size: int, pool: ProcessPoolExecutor
 ) -> None:
@@ -158,7 +162,7 @@ def _write_evaluation(
     numbers = [divmod(i, len(CLASSES)) for i in range(pictures)]
     names = [CLASSES[label] for _, label in numbers]
     paths = [
-        Path("evaluation", name.replace(" ", "_"), f"{number:05d}.png")
+        Path("evaluation", name.replace(" ", "_"), f"{number:05d}.jpg")
         for (number, _), name in zip(numbers, names, strict=True)
     ]
     render = partial(evaluation_picture, seed=seed, image_size=image_size)

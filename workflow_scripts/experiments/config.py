@@ -56,6 +56,8 @@ def _check_names(config: dict[str, Any]) -> None:
     _known("evaluation", config["evaluation"], config["evaluations"])
     for name, dataset in config["datasets"].items():
         _known(f"datasets.{name}.source", dataset["source"], config["sources"])
+    for name in config["all"]:
+        _known("all", name, config["experiments"])
     for name, experiment in config["experiments"].items():
         for start in experiment["start"]:
             _known(f"experiments.{name}.start", start, config["starts"])
