@@ -49,7 +49,7 @@ def test_a_changed_number_makes_new_ids_for_its_own_runs_only(config):
 def test_a_changed_pretraining_number_makes_new_ids_for_all_that_stands_on_it(config):
     before = expand(config)
     changed = copy.deepcopy(config)
-    changed["starts"]["cc3m_mmcl"]["attack.poisoned"] = 1600
+    changed["starts"]["cc3m_mmcl"]["batch_size"] = 4096
     after = expand(changed)
     gone = {row["run"] for row in before.experiments["main"]} - set(after.runs)
     stands_on_it = [r for r in before.experiments["main"] if r["start_label"] == "CC3M, MMCL"]
