@@ -45,7 +45,7 @@ demo: setup
 	@python -m workflow_scripts.demo.summary --results results/demo
 
 test: setup lint
-	pytest
+	pytest --numprocesses 2
 
 lint: .venv/.ready
 	ruff check

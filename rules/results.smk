@@ -120,7 +120,7 @@ rule graph:
     output:
         report(
             "<results>/workflow/{graph}.svg",
-            category="Workflow",
+            category="Graphs",
             caption="report/graph.rst",
             labels={"shows": "graph of {graph}"},
         ),

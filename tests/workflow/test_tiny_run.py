@@ -170,3 +170,56 @@ def test_what_a_user_got_wrong_is_one_sentence_in_the_log(finished, config, sent
     logs = (finished.folder / RESULTS / "logs").rglob("*.log")
     errors = [line for log in logs for line in log.read_text().splitlines() if "error: " in line]
     assert any(sentence in error for error in errors), errors
+
+
+def test_ones_own_trigger_loss_experiment_and_figure_are_a_file_each_and_the_config(finished):
+    own = {
+        "my_trigger.py": """
+from dataclasses import dataclass
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    image_size: int
+    seed: int
+    level: float = 0.5
+
+    def __call__(self, image, generator):
+        return image * 0 + self.level
+""",
+        "my_term.py": """
+from workflow_scripts.training.losses._term import LossTerm
+
+class Loss(LossTerm):
+    def forward(self, features):
+        return (1 - (features.images * features.texts).sum(1)).mean()
+""",
+        "my_figure.py": """
+from matplotlib.figure import Figure
+
+def draw(metrics, *, title):
+    figure = Figure()
+    figure.suptitle(f"{title}: {len(metrics)} epochs")
+    return figure
+""",
+    }
+    for name, text in own.items():
+        (finished.folder / name).write_text(text)
+    config = {
+        "starts": {"mine": {"label": "grey", "attack.trigger": {"name": "my_trigger.py"}}},
+        "defences": {"mine": {"label": "mine", "objective": {"mmcl": 1.0, "my_term.py": 0.5}}},
+        "experiments": {
+            "my_experiment": {
+                "start": ["mine"],
+                "defence": ["mine"],
+                "vary": {"epochs": [1, 2]},
+                "figures": {"mine": {"kind": "my_figure.py", "title": "Mine"}},
+            }
+        },
+    }
+    done = finished.snakemake("my_experiment", config=config)
+    assert done.returncode == 0, done.stdout
+    folder = finished.folder / RESULTS / "experiments/my_experiment"
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    assert set(metrics["defence"].dropna()) - {""} == {"mine"}
+    assert sorted(metrics.loc[metrics["kind"] == "cleaning", "epochs"].unique()) == [1, 2]
+    assert (folder / "mine.pdf").stat().st_size > 0
