@@ -50,7 +50,7 @@ test: setup lint
 lint: .venv/.ready
 	ruff check
 	ruff format --check
-	snakefmt --check --quiet Snakefile rules
+	snakefmt --check Snakefile rules
 	snakemake --lint
 
 lock:
