@@ -31,7 +31,8 @@ class Workflow:
     def dry_run(self, *targets: str, config: dict | None = None) -> dict[str, int]:
         """Return how many jobs of each rule a run of these targets would start."""
         targets = targets or ("all",)
-        return job_counts(self.snakemake("-n", *targets, config=config))
+        counts = job_counts(self.snakemake("-n", *targets, config=config))
+        return {name: n for name, n in counts.items() if name not in targets}
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
