@@ -5,6 +5,10 @@ import tomllib
 from pathlib import Path
 
 import yaml
+from snakemake.utils import update_config
+
+from workflow_scripts.experiments.config import check_config
+from workflow_scripts.experiments.expand import expand
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +55,17 @@ def test_every_make_target_of_the_readme_exists():
     assert {"demo", "test", "setup"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_every_config_example_of_the_readme_is_valid_over_the_papers_config():
+    readme = (ROOT / "README.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", readme, re.S)
+    assert len(examples) >= 3
+    for example in examples:
+        config = yaml.safe_load((ROOT / "config.yaml").read_text())
+        update_config(config, yaml.safe_load(example))
+        check_config(config)
+        assert expand(config).runs
 
 
 def test_every_rule_stage_has_its_folder_of_steps():
