@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.losses._term import Epoch, Features
+from workflow_scripts.training.losses.deep_clustering import Loss
+
+DIM, GROUPS, EACH = 8, 3, 50
+
+
+@pytest.fixture
+def images():
+    """Unit-norm embeddings in three groups, one after another."""
+    torch.manual_seed(0)
+    middles = torch.eye(GROUPS, DIM).repeat_interleave(EACH, 0)
+    return F.normalize(middles + 0.05 * torch.randn(GROUPS * EACH, DIM), dim=1)
+
+
+def _features(images):
+    scale = torch.tensor(1.0)
+    return Features(images, images, None, None, scale, torch.arange(len(images)))
+
+
+def _prepared(images, forgotten=None):
+    torch.manual_seed(1)
+    term = Loss(embed_dim=DIM, clusters=GROUPS, iterations=20)
+    forget = forgotten.extend if forgotten is not None else (lambda parameters: None)
+    term.before_epoch(Epoch(0, 2**62 + 3, lambda: images, forget))
+    return term
+
+
+def test_clusters_are_the_groups_and_centroids_are_of_unit_norm(images):
+    term = _prepared(images)
+    found = (images @ term.centroids.T).argmax(1).view(GROUPS, EACH)
+    assert (found == found[:, :1]).all()
+    assert len(found[:, 0].unique()) == GROUPS
+    torch.testing.assert_close(term.centroids.norm(dim=1), torch.ones(GROUPS))
+
+
+def test_the_loss_is_cross_entropy_with_the_nearest_centroid(images):
+    term = _prepared(images)
+    labels = torch.cdist(images, term.centroids).argmin(1)
+    expected = -F.log_softmax(term.head(images), 1)[torch.arange(len(images)), labels].mean()
+    torch.testing.assert_close(term(_features(images)), expected)
+
+
+def test_the_head_is_new_at_each_epoch_and_learns_with_the_images(images):
+    forgotten = []
+    term = _prepared(images, forgotten)
+    assert set(map(id, forgotten)) == set(map(id, term.head.parameters()))
+    images = images.clone().requires_grad_()
+    term(_features(images)).backward()
+    assert images.grad.abs().sum() > 0
+    assert term.head.weight.grad.abs().sum() > 0
+
+
+def test_fewer_images_than_clusters_is_one_sentence(images):
+    with pytest.raises(StepError, match="2 images cannot be put into 3 clusters"):
+        _prepared(images[:2])

@@ -1,0 +1,61 @@
+"""Deep clustering: predict to which cluster of the training images an image belongs.
+
+Source: Caron et al., 2018. Before each epoch the image embeddings are clustered anew by spherical
+k-means, and a fresh linear head over the image embedding learns to name the cluster, which is the
+centroid nearest to the image's present embedding.
+"""
+
+import faiss
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.losses._term import Epoch, Features, LossTerm
+
+_FAISS_SEEDS = 2**31  # its seeds are 32-bit integers
+
+
+class Loss(LossTerm):
+    """CE(head(I), nearest centroid of I).
+
+    Args:
+        embed_dim: Length of an embedding.
+        clusters: k, the number of centroids.
+        iterations: Of k-means.
+    """
+
+    def __init__(self, embed_dim: int, clusters: int, iterations: int):
+        super().__init__(embed_dim)
+        self.clusters, self.iterations = clusters, iterations
+        self.head = nn.Linear(embed_dim, clusters)
+        self.register_buffer("centroids", torch.zeros(clusters, embed_dim))
+
+    def before_epoch(self, epoch: Epoch) -> None:
+        """Cluster all training images and begin with a new head; alike on every process.
+
+        Raises:
+            StepError: There are fewer images than clusters.
+        """
+        embedded = epoch.embed_images().float().cpu().numpy()
+        if len(embedded) < self.clusters:
+            raise StepError(
+                f"{len(embedded)} images cannot be put into {self.clusters} clusters; lower the "
+                "option clusters of deep_clustering, or give it more pairs"
+            )
+        kmeans = faiss.Kmeans(
+            self.embed_dim,
+            self.clusters,
+            niter=self.iterations,
+            spherical=True,
+            seed=epoch.seed % _FAISS_SEEDS,
+        )
+        kmeans.train(embedded)
+        self.centroids.copy_(torch.from_numpy(kmeans.centroids))
+        self.head.reset_parameters()
+        epoch.forget(list(self.head.parameters()))
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the loss of a global batch."""
+        labels = (features.images.detach() @ self.centroids.T).argmax(1)
+        return F.cross_entropy(self.head(features.images), labels)
