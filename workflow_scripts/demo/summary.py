@@ -49,7 +49,7 @@ def findings(metrics: pd.DataFrame, best: pd.DataFrame, asr_below: float) -> str
         best: Its table of best models (``results/best.py``).
         asr_below: The threshold on the ASR, a fraction, that is looked at.
     """
-    line = "{:<28} {:>8} {:>8}  {}".format
+    line = "{:<40} {:>8} {:>8}  {}".format
     lines = [line("", "accuracy", "ASR", f"(best model with ASR below {asr_below:.0%})")]
     chosen = best[(best["asr_below"] - asr_below).abs() < 1e-9]
     for start in start_models(metrics).itertuples():
