@@ -22,7 +22,11 @@ EXPERIMENTS = {
 def rendered(name, experiment="main", graph="rules", **figure):
     EXPERIMENTS[experiment]["figures"]["teaser"] = figure
     wildcards = SimpleNamespace(experiment=experiment, figure="teaser", graph=graph)
-    config = {"experiments": EXPERIMENTS, "pretraining": {"attack": {"target": "banana"}}}
+    config = {
+        "all": list(EXPERIMENTS),
+        "experiments": EXPERIMENTS,
+        "pretraining": {"attack": {"target": "banana"}},
+    }
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     text = environment.from_string((FOLDER / name).read_text()).render(
         snakemake=SimpleNamespace(config=config, wildcards=wildcards)
