@@ -1,5 +1,6 @@
 """Errors that a person can act on: one sentence on stderr and a non-zero exit, no traceback."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -19,5 +20,7 @@ def run_step(main: Callable[[], None]) -> None:
     except StepError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            sys.exit("error: the disk is full; make room and start the same command again")
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")
