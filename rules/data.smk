@@ -37,6 +37,8 @@ rule download:
         "<logs>/download/{source}/{part}.log",
     benchmark:
         "<benchmarks>/download/{source}/{part}.jsonl"
+    # The network fails at times, and once the process did, when all was written, on its way out.
+    retries: 2
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["download"]
