@@ -88,6 +88,7 @@ def _find(folder: Path) -> str:
         return "nltk's download"
     for usual in map(Path, USUAL_FOLDERS):
         if _is_there(usual):
+            print(f"WordNet could not be downloaded ({trouble}); {usual} is taken instead")
             _copy(usual, folder)
             return str(usual)
     raise StepError(
@@ -133,18 +134,18 @@ def _download(folder: Path) -> str:
             _unpack(Path(temporary, "corpora"), folder)
         except subprocess.TimeoutExpired:
             return f"nothing after {_TIMEOUT:.0f} seconds"
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, StepError) as error:
             return " ".join(str(error).split()) or type(error).__name__
     return ""
 
 
 def _unpack(corpora: Path, folder: Path) -> None:
-    if _is_there(corpora / "wordnet"):
-        _copy(corpora / "wordnet", folder)
-        return
-    with zipfile.ZipFile(corpora / "wordnet.zip") as package, atomic_folder(folder) as temporary:
-        for name in (*FILES, *_NLTK_FILES):
-            (temporary / name).write_bytes(package.read(f"wordnet/{name}"))
+    if not _is_there(corpora / "wordnet"):
+        with zipfile.ZipFile(corpora / "wordnet.zip") as package:
+            for name in (*FILES, *_NLTK_FILES):
+                if f"wordnet/{name}" in package.namelist():
+                    package.extract(f"wordnet/{name}", corpora)
+    _copy(corpora / "wordnet", folder)
 
 
 def _copy(source: Path, folder: Path) -> None:
