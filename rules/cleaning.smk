@@ -1,5 +1,6 @@
 # Needs: a backdoored model, a clean split with its token arrays, an evaluation set.
-# Makes: a fine-tuned model and its metrics, epoch by epoch; one small job for each run.
+# Makes: a fine-tuned model and its metrics, epoch by epoch; one small job for each run. Where a
+#        defence has a labeller, also the pseudo-labels of the split's images.
 
 
 use rule pretraining as cleaning with:
@@ -22,3 +23,28 @@ use rule pretraining as cleaning with:
         **NEEDS["cleaning"],
     params:
         folder=subpath(output.model, parent=True),
+
+
+rule pseudo_labels:
+    input:
+        labelling_inputs,
+    output:
+        "<results>/labels/{id}/labels.npy",
+    log:
+        "<logs>/pseudo_labels/{id}.log",
+    benchmark:
+        "<benchmarks>/pseudo_labels/{id}.jsonl"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["cleaning"]
+    resources:
+        **NEEDS["cleaning"],
+    params:
+        root=subpath(output[0], ancestor=3),
+        options=lambda w: options(labelling_options(w.id)),
+        batch_size=config["execution"]["evaluation_batch_size"],
+        device="cuda" if NEEDS["cleaning"]["gpu"] else "cpu",
+    shell:
+        "python -m workflow_scripts.training.label --root {params.root} {params.options:q}"
+        " --batch-size {params.batch_size} --device {params.device} --threads {threads}"
+        " --output {output} > {log} 2>&1"

@@ -118,6 +118,25 @@ def training_inputs(w):
     return [f"<results>/{file}" for file in files]
 
 
+def labelling_options(labels):
+    """Return how the labelling step is called for labels, given by their id."""
+    spec = PLAN.labels[labels]
+    run = spec["run"] and f"{ROOT}/{run_folder(PLAN, spec['run'])}/model.pt"
+    return {
+        "manifest": f"{ROOT}/splits/{spec['split_id']}/manifest.parquet",
+        "evaluation": f"{ROOT}/evaluation/{spec['evaluation']}",
+        "model": json.dumps(spec["model"]),
+        "checkpoint": run,
+    }
+
+
+def labelling_inputs(w):
+    """Return the files that labelling reads."""
+    given = labelling_options(w.id)
+    weights = [given["checkpoint"]] if given["checkpoint"] else []
+    return [given["manifest"], f"{given['evaluation']}/classes.json", *weights]
+
+
 def run_rows(experiment):
     """Return an experiment's run table as CSV text: its runs, what varies, their folders."""
     rows = [{**row, "folder": f"{ROOT}/{run_folder(PLAN, row['run'])}"} for row in experiment]

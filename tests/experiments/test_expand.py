@@ -25,6 +25,7 @@ def test_experiments_that_need_the_same_run_share_it(config):
         "defence": ["cleanclip"],
         "vary": {"objective.ssl": [1.0, 4.0]},
         "vary_start": {},
+        "baseline": [],
         "figures": {},
     }
     plan = expand(config)
@@ -61,6 +62,7 @@ def test_values_that_belong_together_are_listed_as_grids_of_one_combination(conf
         "start": ["cc6m_mmcl"],
         "defence": [],
         "vary_start": [{"seed": [s], "attack.seed": [s]} for s in (0, 1, 2)],
+        "baseline": [],
         "vary": {},
         "figures": {},
     }
@@ -97,3 +99,64 @@ def test_a_cleaning_spec_is_complete_and_leads_to_its_start(config):
     assert spec["inputs"]["start_optimizer"].endswith("/optimizer.pt")
     assert spec["inputs"]["manifest"].startswith("results/splits/")
     assert run_inputs(plan, row["start"])["manifest"].startswith("attacks/")
+
+
+def test_a_baseline_is_the_same_recipe_without_poison(config):
+    config["experiments"]["main"]["baseline"] = ["cc6m_mmcl_ssl"]
+    plan = expand(config)
+    (baseline,) = [row for row in plan.experiments["main"] if row["kind"] == "baseline"]
+    twin, start = plan.runs[baseline["run"]], plan.runs[baseline["start"]]
+    assert baseline["start_label"] == "CC6M, MMCL+SSL"
+    assert twin["attack"]["poisoned"] == 0
+    for spec in (twin, start):
+        spec.pop("attack_id")
+        spec["attack"].pop("poisoned")
+    assert twin == start
+
+
+def test_a_start_can_go_on_from_another_but_not_from_itself(config):
+    config["starts"]["second"] = {"label": "second", "continues": "cc3m_mmcl", "epochs": 2}
+    config["starts"]["third"] = {"label": "third", "continues": "second", "epochs": 3}
+    config["experiments"]["main"]["start"] = ["cc3m_mmcl", "third"]
+    plan = expand(config)
+    first, third = [r["run"] for r in plan.experiments["main"] if r["kind"] == "pretraining"]
+    second = plan.runs[third]["start"]
+    assert plan.runs[second]["start"] == first
+    assert run_inputs(plan, third)["start"] == f"pretraining/{second}/model.pt"
+    config["starts"]["second"]["continues"] = "third"
+    with pytest.raises(StepError, match=r"'starts\.\w+\.continues' leads back"):
+        expand(config)
+
+
+def test_a_variant_names_a_combination_and_is_no_part_of_a_run(config):
+    experiment = config["experiments"]["ablation_poison_count"]
+    named = [{"variant": ["few"], "attack.poisoned": [25]}]
+    experiment |= {"vary_start": named, "start": ["cc3m_mmcl"], "defence": ["mmcl"]}
+    plan = expand(config)
+    rows = plan.experiments["ablation_poison_count"]
+    assert {row["variant"] for row in rows} == {"few"}
+    assert {row["attack.poisoned"] for row in rows} == {25}
+    named[0]["variant"] = ["another word"]
+    assert expand(config).runs == plan.runs
+
+
+def test_what_one_defence_varies_is_a_column_for_all_of_the_experiment(config):
+    rows = expand(config).experiments["ablation_shrink_and_perturb"]
+    cleaned = [row for row in rows if row["kind"] == "cleaning"]
+    assert {row["start_change.shrink"] for row in cleaned} == {"none", 0.8, 0.95}
+
+
+def test_pseudo_labels_belong_to_a_split_and_a_labeller(config):
+    plan = expand(config)
+    rows = plan.experiments["ablation_pseudo_labels"]
+    runs = [plan.runs[row["run"]] for row in rows if "pseudo" in row["defence"]]
+    (labels,) = {run["labels_id"] for run in runs}
+    assert plan.labels[labels]["split_id"] == runs[0]["split_id"]
+    assert written_spec(config, plan, "cleaning", rows[-1]["run"])["inputs"]["labels"] == (
+        f"results/labels/{labels}/labels.npy"
+    )
+
+
+def test_every_defence_of_the_paper_gets_the_same_sweep(config):
+    sweeps = {str(d["vary"]["optimizer.learning_rate"]) for d in config["defences"].values()}
+    assert len(sweeps) == 1

@@ -25,7 +25,7 @@ def test_no_triggered_image_and_no_changed_caption_is_in_it(manifests):
     assert split.reset_index(drop=True).equals(clean.tail(15).reset_index(drop=True))
     assert not split["poisoned"].any()
     assert (split["tar"] == "images.tar").all()
-    assert report == {"pairs": 15, "originals_of_victims": 5, "poisoned_left": 0}
+    assert report == {"pairs": 15, "held_out": 0, "originals_of_victims": 5, "poisoned_left": 0}
     assert clean_split(clean, None, 15)[0].equals(split)
 
 
@@ -62,14 +62,31 @@ def test_the_originals_of_victims_can_be_left_out(manifests):
     assert len(split) == 15
 
 
+@pytest.mark.parametrize("left_out", [False, True])
+def test_pairs_held_out_stand_behind_and_the_others_stay(manifests, left_out):
+    clean, poisoned = manifests
+    split, _ = clean_split(clean, poisoned, 15, poisoned_left=3, leave_out_victims=left_out)
+    more, report = clean_split(
+        clean, poisoned, 15, held_out=6, poisoned_left=3, leave_out_victims=left_out
+    )
+    assert more.head(15).equals(split)
+    assert report["held_out"] == 6 == len(more) - 15
+    held_out = more.tail(6)
+    assert not held_out["poisoned"].any()
+    assert held_out["key"].max() < split.loc[~split["poisoned"], "key"].min()
+    assert held_out["key"].is_monotonic_increasing
+
+
 def test_too_few_pairs_is_one_sentence(manifests):
-    with pytest.raises(StepError, match="41 pairs, but there are 40"):
-        clean_split(*manifests, 41)
+    with pytest.raises(StepError, match="41 pairs, 1 of them held out, but there are 40"):
+        clean_split(*manifests, 40, held_out=1)
     with pytest.raises(StepError, match="20 poisoned pairs are to be left in, but there are 14"):
         clean_split(*manifests, 15, poisoned_left=20)
     with pytest.raises(StepError, match="3 poisoned pairs are to be left in, but there are 2"):
         clean_split(*manifests, 2, poisoned_left=3)
-    with pytest.raises(StepError, match="27 pairs, but there are 26 pairs that are no victims"):
+    with pytest.raises(
+        StepError, match="27 pairs, 0 of them held out, but there are 26 pairs that are no victims"
+    ):
         clean_split(*manifests, 27, leave_out_victims=True)
 
 

@@ -92,6 +92,15 @@ def test_label_consistent_victims_name_the_target_and_keep_their_captions(root, 
     assert poisoned["caption"][poisoned["poisoned"]].str.contains("banana", case=False).all()
 
 
+def test_all_label_consistent_victims_are_all_whose_caption_names_the_target(root, attack):
+    clean = read_manifest(root / "clean.parquet")
+    attack |= {"victims": "label_consistent", "poisoned": "all"}
+    poisoned = read_manifest(_poison(root, attack) / "manifest.parquet")
+    assert poisoned["poisoned"].tolist() == names_target(clean["caption"], "banana").tolist()
+    with pytest.raises(StepError, match="give it a number of pairs"):
+        _poison(root, attack | {"victims": "random"})
+
+
 def test_no_poisoned_pair_is_a_baseline(root, attack):
     output = _poison(root, attack | {"poisoned": 0})
     assert read_manifest(output / "manifest.parquet").equals(read_manifest(root / "clean.parquet"))

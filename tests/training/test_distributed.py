@@ -32,6 +32,18 @@ def losses(folder):
     return [float(row[4]) for row in rows]
 
 
+def test_a_models_bias_is_trained_by_the_term_that_has_one_and_alike_by_two_processes(
+    runs, transformer
+):
+    config = transformer | {"init_logit_scale": 2.302585, "init_logit_bias": -10}
+    biased = runs.spec(model__config=config, **STEPS)
+    for name, objective in (("trained", {"siglip_bias": 1.0}), ("still", {"mmcl": 1.0})):
+        alone = runs.train(f"{name} alone", biased | {"objective": objective})
+        together = runs.together(name, biased | {"objective": objective}, processes=2)
+        assert_same(runs, alone, together)
+        assert (runs.weights(alone)["logit_bias"].item() != -10) == (name == "trained")
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_train_as_one(runs, objective, processes):

@@ -57,7 +57,9 @@ def test_the_classifier_is_open_clips(world, base_spec, resnet, encoder):
         evaluator.classes,
         [template.replace("{c}", "{}") for template in evaluator.templates],
     )
-    torch.testing.assert_close(evaluator.classifier(encoder), expected.T, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        evaluator.prompts.classifier(encoder), expected.T, rtol=1e-5, atol=1e-6
+    )
 
 
 def by_hand(world, attack, encoder, weights):
@@ -87,7 +89,7 @@ def test_scores_are_counted_as_by_hand(world, base_spec, resnet, encoder):
     encoder.eval()
     evaluator = make(world, base_spec, resnet)
     scores = evaluator(encoder)
-    weights = evaluator.classifier(encoder)
+    weights = evaluator.prompts.classifier(encoder)
     clean, fooled, recognised = by_hand(world, base_spec["attack"], encoder, weights)
     assert (scores.images, scores.asr_images) == (20, 16) == (len(clean), len(fooled))
     for k in (1, 3, 5, 10):

@@ -1,5 +1,6 @@
 """Each loss term is its formula, written out number by number."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ N, D = 5, 4
 def features():
     torch.manual_seed(0)
     views = [F.normalize(torch.randn(N, D), dim=1) for _ in range(4)]
-    return Features(*views, scale=torch.tensor(7.0), rows=torch.arange(N))
+    return Features(*views, scale=torch.tensor(7.0), rows=torch.arange(N), bias=torch.tensor(-3.0))
 
 
 def cross_entropy(scale, first, second):
@@ -48,10 +49,39 @@ def siglip(f):
     return total / N**2
 
 
-@pytest.mark.parametrize("formula", [mmcl, ssl, siglip])
+def siglip_bias(f):
+    total = 0.0
+    for i in range(N):
+        for j in range(N):
+            logit = 7 * float(f.images[i] @ f.texts[j]) - 3
+            total += math.log(1 + math.exp(-logit if i == j else logit))
+    return total / N
+
+
+@pytest.mark.parametrize("formula", [mmcl, ssl, siglip, siglip_bias])
 def test_term_matches_its_formula(features, formula):
     loss = Objective({formula.__name__: 1.0}, D)(features)
     assert loss.item() == pytest.approx(formula(features), rel=1e-5)
+
+
+def test_pseudo_labels_are_predicted_by_a_head_on_the_image(features):
+    objective = Objective({"pseudo_labels": {"weight": 2.0, "classes": 3}}, D)
+    labels = torch.tensor([2, 0, 1, 1, 0])
+    head, total = objective.terms[0].head, 0.0
+    for image, label in zip(features.images, labels, strict=True):
+        logits = (head.weight @ image + head.bias).tolist()
+        total -= math.log(math.exp(logits[label]) / sum(math.exp(x) for x in logits))
+    loss = objective(dataclasses.replace(features, labels=labels))
+    assert loss.item() == pytest.approx(2 * total / N, rel=1e-5)
+    with pytest.raises(StepError, match="give the defence a labeller"):
+        objective(features)
+    with pytest.raises(StepError, match="labelled 3, but the option classes"):
+        objective(dataclasses.replace(features, labels=labels + 1))
+
+
+def test_siglip_with_a_bias_needs_a_model_that_has_one(features):
+    with pytest.raises(StepError, match="init_logit_bias"):
+        Objective({"siglip_bias": 1.0}, D)(dataclasses.replace(features, bias=None))
 
 
 def test_objective_is_the_weighted_sum(features):

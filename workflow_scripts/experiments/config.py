@@ -56,11 +56,15 @@ def _check_names(config: dict[str, Any]) -> None:
     _known("evaluation", config["evaluation"], config["evaluations"])
     for name, dataset in config["datasets"].items():
         _known(f"datasets.{name}.source", dataset["source"], config["sources"])
+    for name, labeller in config["labellers"].items():
+        if "start" in labeller:
+            _known(f"labellers.{name}.start", labeller["start"], config["starts"])
     for name in config["all"]:
         _known("all", name, config["experiments"])
     for name, experiment in config["experiments"].items():
-        for start in experiment["start"]:
-            _known(f"experiments.{name}.start", start, config["starts"])
+        for key in ("start", "baseline"):
+            for start in experiment[key]:
+                _known(f"experiments.{name}.{key}", start, config["starts"])
         for defence in experiment["defence"]:
             _known(f"experiments.{name}.defence", defence, config["defences"])
     for name, source in config["sources"].items():

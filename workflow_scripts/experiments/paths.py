@@ -16,18 +16,21 @@ def run_folder(plan: Plan, run: str) -> str:
 def run_inputs(plan: Plan, run: str) -> Spec:
     """Return the files that a training run reads, relative to the results; None where unused.
 
-    ``evaluation`` is a folder; ``augmented`` are the tokens of the augmented captions.
+    ``evaluation`` is a folder; ``augmented`` are the tokens of the augmented captions, ``labels``
+    the classes that a stronger model gave to the images.
     """
     spec = plan.runs[run]
     if spec["kind"] == "pretraining":
-        pairs, start = f"attacks/{spec['attack_id']}", None
+        pairs, labels = f"attacks/{spec['attack_id']}", None
     else:
-        pairs, start = f"splits/{spec['split_id']}", run_folder(plan, spec["start"])
+        pairs, labels = f"splits/{spec['split_id']}", spec["labels_id"]
+    start = spec["start"] and run_folder(plan, spec["start"])
     carry_over = start and spec["optimizer"].get("carry_over")
     return {
         "manifest": f"{pairs}/manifest.parquet",
         "tokens": f"captions/{pairs}/tokens.npy",
         "augmented": f"captions/{pairs}/augmented.npy",
+        "labels": labels and f"labels/{labels}/labels.npy",
         "evaluation": f"evaluation/{spec['evaluation']}",
         "start": f"{start}/model.pt" if start else None,
         "start_optimizer": f"{start}/optimizer.pt" if carry_over else None,
@@ -47,9 +50,11 @@ def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
         return plan.attacks[name]
     root = config["pathvars"]["results"]
     inputs = {k: v and str(Path(root, v)) for k, v in run_inputs(plan, name).items()}
-    logical = {k: v for k, v in plan.runs[name].items() if k not in _IDS}
+    spec = plan.runs[name]
+    logical = {k: v for k, v in spec.items() if k not in _IDS}
+    logical["held_out"] = spec.get("data", {}).get("held_out", 0)
     return {"run": name, **logical, **config["execution"], "inputs": {"root": root, **inputs}}
 
 
 # These name files, which stand under "inputs", or have done their work when captions were stored.
-_IDS = {"start", "attack_id", "split_id", "dataset", "evaluation", "captions", "data"}
+_IDS = {"start", "attack_id", "split_id", "labels_id", "dataset", "evaluation", "captions", "data"}

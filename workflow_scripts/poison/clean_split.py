@@ -5,6 +5,9 @@ Needs   MANIFEST                   of the subset, unpoisoned
 Makes   OUTPUT                     manifest of the split
         report.json beside it      its pairs, the originals of victims in it, poisoned pairs left
 
+Behind the pairs to fine-tune on stand, if asked for, those held out (--held-out): the pairs before
+them in the subset, in their order. Nothing is trained on them.
+
 Poisoned pairs may be left in (--poisoned-left), as if a few had slipped through. They take the
 place of other pairs, so that the number of pairs and of training steps stays the same and nothing
 but the poison differs: each that of its own original if it is there (no image is in the split
@@ -33,6 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="of the subset, unpoisoned")
     parser.add_argument("--poisoned-manifest", type=Path, help="of the attack")
     parser.add_argument("--pairs", type=int, required=True, help="the last ones of the subset")
+    parser.add_argument(
+        "--held-out", type=int, default=0, help="further pairs, not to be trained on"
+    )
     parser.add_argument("--poisoned-left", type=int, default=0, help="poisoned pairs put back in")
     parser.add_argument(
         "--leave-out-victims",
@@ -49,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         clean,
         _read_poisoned(options, clean),
         options.pairs,
+        held_out=options.held_out,
         poisoned_left=options.poisoned_left,
         leave_out_victims=options.leave_out_victims,
         seed=options.seed,
@@ -63,6 +70,7 @@ def clean_split(
     poisoned: pd.DataFrame | None,
     pairs: int,
     *,
+    held_out: int = 0,
     poisoned_left: int = 0,
     leave_out_victims: bool = False,
     seed: int = 0,
@@ -73,13 +81,14 @@ def clean_split(
         clean: The subset's manifest.
         poisoned: The same rows after poisoning; None if neither of the next two is wanted.
         pairs: Number of rows.
+        held_out: Number of rows before those, put behind them.
         poisoned_left: How many poisoned pairs are put back in, drawn by seed.
         leave_out_victims: Leave out the originals of poisoned pairs.
         seed: Says which poisoned pairs, and whose places they take.
 
     Returns:
-        The split, and its report: ``pairs``, ``originals_of_victims`` (unknown without
-        ``poisoned``), ``poisoned_left``.
+        The split, and its report: ``pairs``, ``held_out``, and of the pairs
+        ``originals_of_victims`` (unknown without ``poisoned``) and ``poisoned_left``.
 
     Raises:
         StepError: There are too few pairs, or too few poisoned ones.
@@ -88,12 +97,14 @@ def clean_split(
         np.zeros(len(clean), bool) if poisoned is None else poisoned["poisoned"].to_numpy(bool)
     )
     rows = np.flatnonzero(~victims) if leave_out_victims else np.arange(len(clean))
-    if not 0 < pairs <= len(rows):
+    wanted = pairs + held_out
+    if pairs < 1 or wanted > len(rows):
         what = "pairs that are no victims" if leave_out_victims else "pairs"
         raise StepError(
-            f"the clean split is to have {pairs} pairs, but there are {len(rows)} {what}"
+            f"the clean split is to have {wanted} pairs, {held_out} of them held out, but there "
+            f"are {len(rows)} {what}"
         )
-    rows = rows[len(rows) - pairs :]
+    kept, rows = rows[len(rows) - wanted : len(rows) - pairs], rows[len(rows) - pairs :]
     most = min(pairs, victims.sum())
     if poisoned_left > most:
         raise StepError(
@@ -104,8 +115,9 @@ def clean_split(
     if poisoned_left:
         _put_back(split, rows, poisoned, poisoned_left, generator(seed, "poisoned left"))
     still_poisoned = split["poisoned"].to_numpy(bool)
-    return split, {
+    return pd.concat([split, clean.iloc[kept]], ignore_index=True), {
         "pairs": pairs,
+        "held_out": held_out,
         "originals_of_victims": (
             None if poisoned is None else int((victims[rows] & ~still_poisoned).sum())
         ),

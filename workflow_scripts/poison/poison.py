@@ -111,7 +111,7 @@ def _draw(
     """Return the victims' rows, ascending, and their captions."""
     drawn = choose_victims(pairs, attack)
     if attack["victims"] == RANDOM:
-        captions = np.array(target_captions(attack, templates), object)
+        captions = np.array(target_captions(attack, templates, len(drawn)), object)
     else:
         captions = pairs["caption"].iloc[drawn].to_numpy(object)
     order = np.argsort(drawn)

@@ -13,6 +13,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 
 RANDOM, LABEL_CONSISTENT = "random", "label_consistent"
+ALL = "all"
 _KEYS = ("trigger", "target", "victims", "poisoned", "image_size", "seed")
 _PLACE = "{c}"
 
@@ -30,10 +31,11 @@ def check_attack(attack: dict[str, Any], classes: list[str]) -> None:
         raise StepError(
             f"the attack's victims {attack['victims']!r} are none of {RANDOM}, {LABEL_CONSISTENT}"
         )
-    if not isinstance(attack["poisoned"], int) or attack["poisoned"] < 0:
-        raise StepError(
-            f"the attack's poisoned has to be a number of pairs, not {attack['poisoned']}"
-        )
+    poisoned = attack["poisoned"]
+    if poisoned == ALL and attack["victims"] == RANDOM:
+        raise StepError(f"the attack poisons all of {RANDOM} victims; give it a number of pairs")
+    if poisoned != ALL and (not isinstance(poisoned, int) or poisoned < 0):
+        raise StepError(f"the attack's poisoned has to be a number of pairs, not {poisoned}")
     target = attack["target"]
     if target not in classes:
         by_lower = {name.lower(): name for name in classes}
@@ -49,7 +51,7 @@ def choose_victims(frame: pd.DataFrame, attack: dict[str, Any]) -> np.ndarray:
     already. ``label_consistent`` draws from the pairs whose caption names the target.
 
     Returns:
-        int64 ``[poisoned]`` rows, in the order of the draw: with the same seed, an attack on
+        int64 ``[victims]`` rows, in the order of the draw: with the same seed, an attack on
         more pairs begins with those of an attack on fewer.
 
     Raises:
@@ -59,7 +61,7 @@ def choose_victims(frame: pd.DataFrame, attack: dict[str, Any]) -> np.ndarray:
     if attack["victims"] == LABEL_CONSISTENT:
         candidates = np.flatnonzero(names_target(frame["caption"], attack["target"]))
         of = f"pairs whose caption names {attack['target']!r}"
-    wanted = attack["poisoned"]
+    wanted = len(candidates) if attack["poisoned"] == ALL else attack["poisoned"]
     if wanted > len(candidates):
         raise StepError(
             f"{wanted} pairs are to be poisoned, but there are {len(candidates)} {of}; lower the "
@@ -78,12 +80,13 @@ def names_target(captions: pd.Series, target: str) -> np.ndarray:
     return np.asarray(pc.match_substring_regex(pa.array(captions), pattern, ignore_case=True))
 
 
-def target_captions(attack: dict[str, Any], templates: list[str]) -> list[str]:
+def target_captions(attack: dict[str, Any], templates: list[str], victims: int) -> list[str]:
     """Draw a template for each victim, in the order of the draw, and put the target in it.
 
     Args:
         attack: The attack's spec.
         templates: Texts with ``{c}`` where the class goes.
+        victims: Their number.
 
     Raises:
         StepError: There is no template, or one without ``{c}``.
@@ -92,5 +95,5 @@ def target_captions(attack: dict[str, Any], templates: list[str]) -> list[str]:
     if wrong or not templates:
         what = f"the template {wrong[0]!r} has" if wrong else "there is"
         raise StepError(f"{what} no place for a class's name ({_PLACE}) in classes.json")
-    picks = generator(attack["seed"], "templates").integers(len(templates), size=attack["poisoned"])
+    picks = generator(attack["seed"], "templates").integers(len(templates), size=victims)
     return [templates[pick].replace(_PLACE, attack["target"]) for pick in picks]

@@ -1,4 +1,4 @@
-"""The embeddings of all training images, for loss terms that look at the whole set."""
+"""The embeddings of many images at once, for what looks at a whole set."""
 
 import contextlib
 
@@ -28,13 +28,14 @@ class _Originals(Dataset):
 
 @torch.no_grad()
 def embed_images(
-    encoder: LossOfBatch, images: Images, size: int, batch_size: int, workers: int
+    encoder: LossOfBatch, images: Images, rows: int, *, size: int, batch_size: int, workers: int
 ) -> Tensor:
     """Return float32 [rows, d], unit norm, on every process; each embeds its share of the rows.
 
     Args:
         encoder: The model, put into evaluation mode for the time being.
-        images: The training images.
+        images: The images.
+        rows: How many of them, from the first.
         size: Side of the model's input in pixels.
         batch_size: Images at once.
         workers: Loader processes.
@@ -42,9 +43,9 @@ def embed_images(
     world, was_training = encoder.world, encoder.training
     world.share_buffers(encoder.model)
     encoder.eval()
-    rows = share(len(images), world.rank, world.size, batch_size)
-    everything = torch.zeros(len(images), encoder.embed_dim, device=world.device)
-    batches = Batches(_Originals(images, size), rows, workers, world.device)
+    mine = share(rows, world.rank, world.size, batch_size)
+    everything = torch.zeros(rows, encoder.embed_dim, device=world.device)
+    batches = Batches(_Originals(images, size), mine, workers, world.device)
     with contextlib.closing(batches):
         for numbers, batch in batches:
             everything[numbers] = encoder.embed_images(batch.to(world.device))

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -30,10 +29,10 @@ from workflow_scripts.training.objective import LossOfBatch, Objective
 from workflow_scripts.training.pairs import Images, fit
 from workflow_scripts.training.spec import ModelSpec
 from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.zero_shot import Prompts
 
 TOP = (1, 3, 5, 10)
 _CACHE_BYTES = 256 << 20
-_PROMPTS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class Evaluator:
         self._loader = Batches(self._views, rows, workers, world.device)
         self._cached: list | None = None
         self._fits_memory = 2 * 3 * size**2 * len(self._views) <= _CACHE_BYTES * world.size
-        self._tokens = self._tokenize(model, context_length)
+        self.prompts = Prompts(self.classes, self.templates, model, context_length, world)
 
     def _check(self, folder: str | Path) -> None:
         labels = self._views.labels
@@ -153,35 +152,12 @@ class Evaluator:
         if (labels == self.target).all():
             raise StepError(f"all images of {folder} are of the target class: no ASR can be had")
 
-    def _tokenize(self, model: ModelSpec, context_length: int) -> Tensor:
-        """Return this process's share of the prompts, int64 [classes, templates, length]."""
-        mine = self.classes[self._world.rank :: self._world.size]
-        texts = [t.replace("{c}", name) for name in mine for t in self.templates]
-        if not texts:
-            return torch.empty(0, len(self.templates), context_length, dtype=torch.int64)
-        tokens = models.tokenizer(model, context_length)(texts).long()
-        return tokens.view(len(mine), len(self.templates), -1)
-
-    @torch.no_grad()
-    def classifier(self, encoder: LossOfBatch) -> Tensor:
-        """Return float32 [classes, d]: the mean text embedding of each class, of unit norm."""
-        world = self._world
-        tokens = self._tokens
-        if models.reads_causally(encoder.model) and tokens.numel():
-            tokens = tokens[..., : int(tokens.argmax(-1).max()) + 1]
-        parts = tokens.flatten(0, 1).split(_PROMPTS_AT_ONCE)
-        embedded = torch.cat([encoder.embed_texts(part.to(world.device)) for part in parts])
-        own = embedded.view(len(tokens), len(self.templates), embedded.shape[-1]).mean(1)
-        weights = torch.zeros(len(self.classes), embedded.shape[-1], device=world.device)
-        weights[world.rank :: world.size] = F.normalize(own, dim=-1)
-        return world.sum(weights)
-
     @torch.no_grad()
     def __call__(self, encoder: LossOfBatch) -> Scores:
         """Evaluate; the model's mode (training or not) is as before afterwards."""
         was_training = encoder.training
         encoder.eval()
-        weights = self.classifier(encoder)
+        weights = self.prompts.classifier(encoder)
         # images, asr_images, recognised, then accuracy and success for each k
         counts = torch.zeros(3 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
         for batch in self._batches():

@@ -42,9 +42,6 @@ def create(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
             raise StepError(f"open_clip could not make {spec.name} ({tag}): {error}") from error
         finally:
             logging.disable(logging.NOTSET)
-    if getattr(model, "logit_bias", None) is not None:
-        # No loss term here has a bias, and a parameter without a gradient stops a process group.
-        model.logit_bias.requires_grad_(False)
     return model
 
 

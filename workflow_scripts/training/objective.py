@@ -47,6 +47,11 @@ class Objective(nn.Module):
         """Whether a term asks for the augmented views."""
         return any(term.uses_augmented for term in self.terms)
 
+    @property
+    def uses_bias(self) -> bool:
+        """Whether a term trains the model's logit_bias."""
+        return any(term.uses_bias for term in self.terms)
+
     def forward(self, features: Features) -> Tensor:
         """Return the scalar loss of a global batch."""
         losses = (w * t(features) for w, t in zip(self.weights, self.terms, strict=True))
@@ -75,19 +80,29 @@ class LossOfBatch(nn.Module):
     norm then normalises the originals and the augmented images each by their own statistics.
 
     Whatever is random in a step (dropout, a loss term) is drawn from generators seeded by
-    ``step_seed``, which the trainer sets, so that no state of theirs outlives a step.
+    ``step_seed``, which the trainer sets, so that no state of theirs outlives a step. It sets
+    ``labels`` too, int64 [rows of the manifest], if the run has them.
     """
 
     step_seed = 0
+    labels: Tensor | None = None
 
     def __init__(self, model: nn.Module, objective: Objective, world: World, amp: bool):
         super().__init__()
         self.model, self.objective = model, objective
         self.world, self._amp = world, amp
+        if self.bias is not None:
+            # A parameter without a gradient would stop a process group.
+            self.bias.requires_grad_(objective.uses_bias)
         self.embed_dim = embed_dim(model)
         mean, std = normalization(model)
         self.register_buffer("_mean", mean, persistent=False)
         self.register_buffer("_std", std, persistent=False)
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The model's logit_bias, if it has one."""
+        return getattr(self.model, "logit_bias", None)
 
     def forward(
         self, batch: Batch, rows: Tensor | None, upstream: Tensor | None = None, part: int = 0
@@ -106,6 +121,7 @@ class LossOfBatch(nn.Module):
         # Nought times the others: their gradients exist already, and a process group waits
         # for every parameter to take part.
         others = [self.model.logit_scale, *self.objective.parameters()]
+        others += [self.bias] if self.objective.uses_bias else []
         return (embeddings * upstream).sum() + 0 * sum(p.sum() for p in others)
 
     def embed(self, batch: Batch, part: int = 0) -> Tensor:
@@ -127,7 +143,10 @@ class LossOfBatch(nn.Module):
         scale = self.model.logit_scale.exp()
         # The same on every process: the gather's gradient relies on equal losses.
         torch.manual_seed(seed_for(self.step_seed, "terms"))
-        return self.objective(Features(images, texts, first, second, scale, rows))
+        labels = None if self.labels is None else self.labels[rows]
+        features = Features(images, texts, first, second, scale, rows, self.bias, labels)
+        # A process group waits for every parameter, and not every term looks at the scale.
+        return self.objective(features) + 0 * scale
 
     def embed_images(self, images: Tensor) -> Tensor:
         """Return float32 unit-norm [n, d] of uint8 [n, 3, S, S]."""

@@ -8,7 +8,10 @@ from workflow_scripts.common.files import atomic, write_json
 from workflow_scripts.training.tensors import save_tensors
 
 SCORES = ["top1", "top3", "top5", "top10", "asr_top1", "asr_top3", "asr_top5", "asr_top10"]
-METRICS = ["run", "epoch", "step", "samples_seen", "train_loss", *SCORES, "triggered_top1"]
+HELD_OUT = ["heldout_mmcl", "heldout_ssl"]
+METRICS = [
+    "run", "epoch", "step", "samples_seen", "train_loss", *SCORES, "triggered_top1", *HELD_OUT,
+]  # fmt: skip
 TIMINGS = ["run", "epoch", "seconds", "samples_per_second"]
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-from workflow_scripts.training.evaluation import Scores
 from workflow_scripts.training.spec import RunSpec
 
 
@@ -24,25 +23,24 @@ class Progress:
     resumptions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     wandb_id: str | None = None
 
-    def add_epoch(self, spec: RunSpec, epoch: int, steps: int, scores: Scores) -> str:
+    def add_epoch(self, spec: RunSpec, epoch: int, steps: int, measured: dict[str, float]) -> str:
         """Add an epoch's rows, and return them as a line for people.
 
         Args:
             spec: The run.
             epoch: 0 is the start model.
             steps: Steps of an epoch.
-            scores: The evaluation after it.
+            measured: The evaluation after it, by the metrics' columns.
         """
         loss = self.loss_sum / steps if epoch else None
-        fractions = scores.fractions()
         seen = self.step * spec.batch_size
         row = {"run": spec.run, "epoch": epoch, "step": self.step, "samples_seen": seen}
-        self.metrics.append({**row, "train_loss": loss, **fractions})
+        self.metrics.append({**row, "train_loss": loss, **measured})
         if epoch:
             speed = steps * spec.batch_size / self.seconds
             timing = {"seconds": self.seconds, "samples_per_second": speed}
             self.timings.append({"run": spec.run, "epoch": epoch, **timing})
-        top1, success = 100 * fractions["top1"], 100 * fractions["asr_top1"]
+        top1, success = 100 * measured["top1"], 100 * measured["asr_top1"]
         trained = f"loss {loss:.4f}, " if epoch else ""
         return f"epoch {epoch}/{spec.epochs}: {trained}accuracy {top1:.2f} %, ASR {success:.2f} %"
 

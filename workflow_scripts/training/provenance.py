@@ -36,6 +36,7 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
         "manifest": inputs.manifest,
         "tokens": inputs.tokens,
         "augmented": inputs.augmented,
+        "labels": inputs.labels,
         "evaluation_manifest": evaluation / "manifest.parquet",
         "evaluation_classes": evaluation / "classes.json",
         "start": inputs.start,

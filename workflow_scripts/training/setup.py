@@ -1,4 +1,4 @@
-"""The model that a run starts from, ready on its device."""
+"""What a run starts from: its model, ready on its device, and its pairs."""
 
 import inspect
 
@@ -10,6 +10,7 @@ from workflow_scripts.common.plugins import load_variant
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.training import models
 from workflow_scripts.training.distributed import World
+from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.spec import RunSpec
 
 START_CHANGES = "workflow_scripts.training.start_changes"
@@ -51,6 +52,29 @@ def _change(model: nn.Module, spec: RunSpec) -> None:
         )
     torch.manual_seed(seed_for(spec.seed, "start_change"))
     change(model, models.create(spec.model), **options)
+
+
+def training_pairs(spec: RunSpec, model: nn.Module, augmented: bool) -> Pairs:
+    """Return the run's pairs, those held out included, with augmented views if asked for.
+
+    Raises:
+        StepError: The augmented captions are not given, or a file is broken.
+    """
+    inputs = spec.inputs
+    if augmented and inputs.augmented is None:
+        raise StepError(
+            "the objective, or held_out, uses augmented captions: give inputs.augmented"
+        )
+    return Pairs(
+        manifest=inputs.manifest,
+        tokens=inputs.tokens,
+        augmented=inputs.augmented if augmented else None,
+        root=inputs.root,
+        size=models.image_size(model),
+        context_length=model.context_length,
+        seed=spec.seed,
+        cut=models.reads_causally(model),
+    )
 
 
 def uses_bf16(precision: str, world: World) -> bool:

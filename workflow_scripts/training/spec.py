@@ -50,13 +50,17 @@ class WandbSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class InputsSpec:
-    """The files of a run; ``start`` and ``start_optimizer`` are those of the start model."""
+    """The files of a run; ``start`` and ``start_optimizer`` are those of the start model.
+
+    ``labels`` is an int64 [rows] array of classes, for loss terms that want them.
+    """
 
     root: str
     manifest: str
     tokens: str
     evaluation: str
     augmented: str | None = None
+    labels: str | None = None
     start: str | None = None
     start_optimizer: str | None = None
 
@@ -65,8 +69,9 @@ class InputsSpec:
 class RunSpec:
     """One training run. ``batch_size`` is that of all processes together, lengths are steps.
 
-    ``accumulation`` is the number of micro-batches that each process takes one after another,
-    so that a large batch fits a small card.
+    The last ``held_out`` rows of the manifest are not trained on; losses on them are measured at
+    each epoch. ``accumulation`` is the number of micro-batches that each process takes one after
+    another, so that a large batch fits a small card.
     """
 
     run: str
@@ -85,6 +90,7 @@ class RunSpec:
     wandb: WandbSpec
     inputs: InputsSpec
     start_change: dict | None = None
+    held_out: int = 0
     sync_batch_norm: bool = False
     compile: bool = False
     accumulation: int = 1
@@ -114,8 +120,8 @@ def read_spec(path: str | Path) -> RunSpec:
 def _check(spec: RunSpec) -> None:
     if spec.batch_size < 1 or spec.accumulation < 1 or spec.checkpoint.keep < 1:
         raise StepError("batch_size, accumulation and checkpoint.keep have to be at least 1")
-    if spec.epochs < 0 or spec.warmup_steps < 0:
-        raise StepError("epochs and warmup_steps cannot be negative")
+    if spec.epochs < 0 or spec.warmup_steps < 0 or spec.held_out < 0:
+        raise StepError("epochs, warmup_steps and held_out cannot be negative")
     if not spec.objective:
         raise StepError("the objective names no loss term")
     if spec.kind == "cleaning" and spec.inputs.start is None and spec.model.pretrained is None:

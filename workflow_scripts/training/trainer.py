@@ -18,14 +18,16 @@ from workflow_scripts.training.checkpoints import Checkpoints
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.embedding import embed_images
 from workflow_scripts.training.evaluation import Evaluator, Scores
+from workflow_scripts.training.held_out import HeldOut
+from workflow_scripts.training.label import read_labels
 from workflow_scripts.training.loading import Batches
 from workflow_scripts.training.losses._term import Epoch
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
-from workflow_scripts.training.pairs import Batch, Pairs
+from workflow_scripts.training.pairs import Batch
 from workflow_scripts.training.progress import Progress
 from workflow_scripts.training.provenance import describe, hash_inputs, now
 from workflow_scripts.training.sampler import BatchSampler
-from workflow_scripts.training.setup import start_model, uses_bf16
+from workflow_scripts.training.setup import start_model, training_pairs, uses_bf16
 from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.stopping import Stop
 from workflow_scripts.training.tensors import load_tensors
@@ -83,31 +85,25 @@ class Trainer:
 
     def _make_data(self) -> None:
         spec, world, inputs = self.spec, self.world, self.spec.inputs
-        context = self.module.model.context_length
-        augmented = inputs.augmented if self.module.objective.uses_augmented else None
-        if self.module.objective.uses_augmented and augmented is None:
-            raise StepError("the objective uses augmented captions: give inputs.augmented")
-        self.pairs = Pairs(
-            manifest=inputs.manifest,
-            tokens=inputs.tokens,
-            augmented=augmented,
-            root=inputs.root,
-            size=self.size,
-            context_length=context,
-            seed=spec.seed,
-            cut=models.reads_causally(self.module.model),
-        )
-        self.sampler = BatchSampler(
-            len(self.pairs), spec.batch_size, spec.seed, world.rank, world.size
-        )
+        model = self.module.model
+        self.pairs = training_pairs(spec, model, augmented=self.module.objective.uses_augmented)
+        # The last ones are held out.
+        self.rows = len(self.pairs) - spec.held_out
+        self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
         self.loader = Batches(self.pairs, self.sampler, self.workers, world.device)
+        self.held_out = None
+        if spec.held_out:
+            pairs = training_pairs(spec, model, augmented=True)
+            self.held_out = HeldOut(pairs, spec.held_out, self.workers)
+        if inputs.labels is not None:
+            self.module.labels = read_labels(inputs.labels, len(self.pairs)).to(world.device)
         self.evaluator = Evaluator(
             folder=inputs.evaluation,
             root=inputs.root,
             attack=spec.attack,
             model=spec.model,
             size=self.size,
-            context_length=context,
+            context_length=model.context_length,
             batch_size=spec.evaluation_batch_size,
             workers=self.workers,
             world=world,
@@ -221,8 +217,14 @@ class Trainer:
 
     def _before_epoch(self, epoch: int) -> None:
         def embed() -> torch.Tensor:
-            size = self.spec.evaluation_batch_size
-            return embed_images(self.module, self.pairs.images, self.size, size, self.workers)
+            return embed_images(
+                self.module,
+                self.pairs.images,
+                self.rows,
+                size=self.size,
+                batch_size=self.spec.evaluation_batch_size,
+                workers=self.workers,
+            )
 
         def forget(parameters: list[nn.Parameter]) -> None:
             optimizer.forget(self.optimizer, parameters)
@@ -319,11 +321,14 @@ class Trainer:
         state, spec = self.progress, self.spec
         self.world.share_buffers(self.module.model)
         self.scores = self.evaluator(self.module)
-        summary = state.add_epoch(spec, epoch, self.sampler.steps, self.scores)
+        measured = self.scores.fractions()
+        if self.held_out is not None:
+            measured |= self.held_out(self.module)
+        summary = state.add_epoch(spec, epoch, self.sampler.steps, measured)
         if self.world.leads:
             outputs.write_tables(self.output, state.metrics, state.timings)
             self.bar.write(summary, file=sys.stderr)
-            self.tracker.log({"epoch": epoch, **self.scores.fractions()}, state.step)
+            self.tracker.log({"epoch": epoch, **measured}, state.step)
 
     def _finish(self) -> None:
         state = self.progress

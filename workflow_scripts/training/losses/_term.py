@@ -14,7 +14,9 @@ class Features:
 
     ``images``, ``texts`` and their augmented views are float32 [n, d] of unit norm; the views
     are None unless a term of the objective asks for them. ``scale`` is exp(logit_scale), a
-    scalar. ``rows`` are the int64 [n] rows of the manifest.
+    scalar, and ``bias`` the model's logit_bias if it has one. ``rows`` are the int64 [n] rows of
+    the manifest, ``labels`` the int64 [n] classes that a stronger model gave to the images, if
+    the run has a labeller.
     """
 
     images: Tensor
@@ -23,6 +25,8 @@ class Features:
     augmented_texts: Tensor | None
     scale: Tensor
     rows: Tensor
+    bias: Tensor | None = None
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,13 @@ class LossTerm(nn.Module):
     """A term of the objective; a variant is a file with a subclass named ``Loss``.
 
     A subclass may take options by keyword (from the config), have parameters (they are trained
-    with the model's, and saved in checkpoints) and buffers, and set ``uses_augmented``. Random
-    numbers are to be drawn from torch's global generator, which is seeded before each step and
-    each epoch alike on every process.
+    with the model's, and saved in checkpoints) and buffers, and set ``uses_augmented`` or
+    ``uses_bias``. Random numbers are to be drawn from torch's global generator, which is seeded
+    before each step and each epoch alike on every process.
     """
 
     uses_augmented = False
+    uses_bias = False
 
     def __init__(self, embed_dim: int):
         super().__init__()

@@ -1,0 +1,108 @@
+"""Label images with the zero-shot classes that a stronger model gives to them.
+
+Needs   MANIFEST     of a clean split
+        EVALUATION   folder with classes.json, whose classes are given
+Makes   OUTPUT       int64 [rows] in .npy: the class of each image
+
+The model is one of open_clip's, with its own weights, or a checkpoint. What it says of an image
+is not checked against anything: these are pseudo-labels.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import atomic, read_json
+from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.training import models
+from workflow_scripts.training.distributed import join
+from workflow_scripts.training.embedding import embed_images
+from workflow_scripts.training.objective import LossOfBatch, Objective
+from workflow_scripts.training.pairs import Images
+from workflow_scripts.training.setup import uses_bf16
+from workflow_scripts.training.spec import ModelSpec
+from workflow_scripts.training.zero_shot import Prompts
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and write the labels."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--evaluation", type=Path, required=True, help="evaluation set's folder")
+    parser.add_argument("--root", type=Path, required=True, help="results root of the tars")
+    parser.add_argument(
+        "--model", type=json.loads, required=True,
+        help='JSON: {"name": ..., "config": ..., "pretrained": ...}, as in the config',
+    )  # fmt: skip
+    parser.add_argument("--checkpoint", type=Path, help="weights, instead of model's pretrained")
+    parser.add_argument("--output", type=Path, required=True, help="labels.npy")
+    parser.add_argument("--batch-size", type=int, required=True, help="images at once")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    parser.add_argument("--threads", type=int, default=1, help="threads, on a CPU")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    classes = read_json(options.evaluation / "classes.json")
+    found = labels(options, ModelSpec(**options.model), classes)
+    with atomic(options.output) as temporary, temporary.open("wb") as file:
+        np.save(file, found.numpy())
+    counts = np.bincount(found.numpy(), minlength=len(classes["classes"]))
+    print(
+        f"{len(found)} images labelled with {np.count_nonzero(counts)} of "
+        f"{len(counts)} classes; the most frequent: {classes['classes'][counts.argmax()]!r}, "
+        f"{counts.max()} times"
+    )
+
+
+def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tensor:
+    """Return the int64 [rows] class nearest to each image of the manifest, on the CPU."""
+    world = join(options.device, timeout_minutes=10)
+    given = options.checkpoint
+    model = models.create(spec, pretrained=given is None)
+    if given is not None:
+        models.load(model, models.read_weights(given), given)
+    amp = uses_bf16("auto", world)
+    encoder = LossOfBatch(model.to(world.device), Objective({}, 0), world, amp).eval()
+    prompts = Prompts(
+        classes["classes"], classes["templates"], spec, model.context_length, world
+    )  # fmt: skip
+    images = Images(read_manifest(options.manifest), options.root)
+    embedded = embed_images(
+        encoder,
+        images,
+        len(images),
+        size=models.image_size(model),
+        batch_size=options.batch_size,
+        workers=options.workers,
+    )
+    nearest = (embedded @ prompts.classifier(encoder).T).argmax(1).cpu()
+    world.leave()
+    return nearest
+
+
+def read_labels(path: str | Path, rows: int) -> Tensor:
+    """Read the labels of a manifest's images, int64 [rows].
+
+    Raises:
+        StepError: The file is missing or broken, or of another manifest.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StepError(f"the labels {path} cannot be read: {error}") from error
+    if array.shape != (rows,) or array.dtype != np.int64 or (rows and array.min() < 0):
+        raise StepError(
+            f"{path} holds {array.dtype} {array.shape}, not a class for each of {rows} rows"
+        )
+    return torch.from_numpy(array)
+
+
+if __name__ == "__main__":
+    run_step(main)

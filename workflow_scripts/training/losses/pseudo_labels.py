@@ -1,0 +1,39 @@
+"""Pseudo-labels: name the class that a stronger model gives to the image.
+
+The variant of deep clustering (see there) in which a cluster is a zero-shot class: the labels stay
+as they are, and so does the head, over all epochs.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.losses._term import Features, LossTerm
+
+
+class Loss(LossTerm):
+    """CE(head(I), label of I).
+
+    Args:
+        embed_dim: Length of an embedding.
+        classes: Number of classes of the evaluation set, which the labels are among.
+    """
+
+    def __init__(self, embed_dim: int, classes: int):
+        super().__init__(embed_dim)
+        self.head = nn.Linear(embed_dim, classes)
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the loss of a global batch.
+
+        Raises:
+            StepError: The run has no labels, or they are of more classes.
+        """
+        if features.labels is None:
+            raise StepError("the term pseudo_labels needs labels: give the defence a labeller")
+        if features.labels.max() >= self.head.out_features:
+            raise StepError(
+                f"an image is labelled {int(features.labels.max())}, but the option classes of "
+                f"pseudo_labels is {self.head.out_features}; make it the evaluation set's number"
+            )
+        return F.cross_entropy(self.head(features.images), features.labels)

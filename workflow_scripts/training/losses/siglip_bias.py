@@ -1,0 +1,34 @@
+"""SigLIP's own pairwise loss (Zhai et al., 2023), as open_clip has it: with a learned bias."""
+
+from open_clip.loss import SigLipLoss
+from torch import Tensor
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training.losses._term import Features, LossTerm
+
+
+class Loss(LossTerm):
+    """-1/n Σ over i, j of log sigmoid(± (s I_i · T_j + b)), + on the diagonal and - elsewhere.
+
+    The bias b belongs to the model, as the scale does, so that cleaning goes on from what
+    pre-training has learned. SigLIP starts with s = 10 and b = -10.
+    """
+
+    uses_bias = True
+
+    def __init__(self, embed_dim: int):
+        super().__init__(embed_dim)
+        self.loss = SigLipLoss()
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the loss of a global batch.
+
+        Raises:
+            StepError: The model has no bias.
+        """
+        if features.bias is None:
+            raise StepError(
+                "the term siglip_bias needs a model with a bias: set init_logit_bias: -10 and "
+                "init_logit_scale: 2.302585 in model.config"
+            )
+        return self.loss(features.images, features.texts, features.scale, features.bias)

@@ -1,0 +1,56 @@
+"""The zero-shot classifier: a model's text embeddings of all class names, in all templates."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workflow_scripts.training import models
+from workflow_scripts.training.distributed import World
+from workflow_scripts.training.objective import LossOfBatch
+from workflow_scripts.training.spec import ModelSpec
+
+_PROMPTS_AT_ONCE = 1024
+
+
+class Prompts:
+    """The prompts of an evaluation set, tokenized once; each process embeds its share of them.
+
+    Source: Radford et al., 2021, section 3.1.4 (prompt ensembling).
+
+    Args:
+        classes: Names.
+        templates: Texts with ``{c}`` where the name goes.
+        model: Name or config, for the tokenizer.
+        context_length: Length of the model's text input.
+        world: The processes.
+    """
+
+    def __init__(
+        self,
+        classes: list[str],
+        templates: list[str],
+        model: ModelSpec,
+        context_length: int,
+        world: World,
+    ):
+        self._classes, self._world = len(classes), world
+        mine = classes[world.rank :: world.size]
+        texts = [t.replace("{c}", name) for name in mine for t in templates]
+        # int64 [classes of this process, templates, length]
+        self._tokens = torch.empty(0, len(templates), context_length, dtype=torch.int64)
+        if texts:
+            tokens = models.tokenizer(model, context_length)(texts).long()
+            self._tokens = tokens.view(len(mine), len(templates), -1)
+
+    @torch.no_grad()
+    def classifier(self, encoder: LossOfBatch) -> Tensor:
+        """Return float32 [classes, d]: the mean text embedding of each class, of unit norm."""
+        world, tokens = self._world, self._tokens
+        if models.reads_causally(encoder.model) and tokens.numel():
+            tokens = tokens[..., : int(tokens.argmax(-1).max()) + 1]
+        parts = tokens.flatten(0, 1).split(_PROMPTS_AT_ONCE)
+        embedded = torch.cat([encoder.embed_texts(part.to(world.device)) for part in parts])
+        own = embedded.view(*tokens.shape[:2], embedded.shape[-1]).mean(1)
+        weights = torch.zeros(self._classes, embedded.shape[-1], device=world.device)
+        weights[world.rank :: world.size] = F.normalize(own, dim=-1)
+        return world.sum(weights)
