@@ -16,12 +16,13 @@ def digests(*names):
 
 
 def test_rows_and_contents_are_counted_apart():
-    counts = duplicates.count_duplicates(digests(*"aabbbcxyz"), digests(*"bbcde"))
+    counts = duplicates.count_duplicates(digests(*"aabbbcxyz"), digests(*"bbbcde"))
     assert counts == {
         "pairs": 9,
-        "evaluation_images": 5,
+        "evaluation_images": 6,
         "pairs_in_evaluation": 4,
         "contents_in_evaluation": 2,
+        "evaluation_images_in_pairs": 4,
         "repeated_pairs": 3,
     }
 

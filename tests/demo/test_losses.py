@@ -63,6 +63,7 @@ def test_evaluation_pictures_among_the_pairs_are_as_many_as_were_planted(world, 
         "evaluation_images": 80,
         "pairs_in_evaluation": planted,
         "contents_in_evaluation": planted,
+        "evaluation_images_in_pairs": planted,
         "repeated_pairs": 0,
     }
 

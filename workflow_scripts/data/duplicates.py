@@ -45,7 +45,8 @@ def count_duplicates(pairs: pd.Series, evaluation: pd.Series) -> dict[str, int]:
     Returns:
         ``pairs`` and ``evaluation_images``: how many there are. ``pairs_in_evaluation``: pairs
         whose image is an evaluation image too; ``contents_in_evaluation``: different images among
-        these. ``repeated_pairs``: pairs whose image is that of an earlier pair.
+        these; ``evaluation_images_in_pairs``: evaluation images that a pair has too.
+        ``repeated_pairs``: pairs whose image is that of an earlier pair.
     """
     shared = pairs[pairs.isin(evaluation.array)]
     return {
@@ -53,6 +54,7 @@ def count_duplicates(pairs: pd.Series, evaluation: pd.Series) -> dict[str, int]:
         "evaluation_images": len(evaluation),
         "pairs_in_evaluation": len(shared),
         "contents_in_evaluation": int(shared.nunique()),
+        "evaluation_images_in_pairs": int(evaluation.isin(shared.array).sum()),
         "repeated_pairs": len(pairs) - int(pairs.nunique()),
     }
 
