@@ -155,6 +155,13 @@ def run_files(experiment):
     return [f"<results>/{folder}/{name}" for folder in folders for name in names]
 
 
+def cleaned_on(experiment):
+    """Return each start model of an experiment with each clean split used on it, and its dataset."""
+    runs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
+    cleaned = [run for run in runs if run["kind"] == "cleaning"]
+    return list(dict.fromkeys((r["start"], r["split_id"], r["dataset"]) for r in cleaned))
+
+
 def experiment_files(experiment):
     """Return all that the target of an experiment's name makes."""
     folder = f"<results>/experiments/{experiment}"
@@ -163,7 +170,7 @@ def experiment_files(experiment):
     sources = {PLAN.datasets[run["dataset"]]["source"] for run in runs}
     return [
         f"{folder}/metrics.csv",
-        *([f"{folder}/best.csv"] if declared["defence"] else []),
+        *([f"{folder}/best.csv", f"{folder}/leaks.csv"] if declared["defence"] else []),
         *(f"{folder}/{figure}.pdf" for figure in declared["figures"]),
         *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),
     ]

@@ -1,5 +1,6 @@
 # Needs: URL lists and labelled images, as `sources` and `evaluations` of the config declare them.
-# Makes: image shards and one manifest of usable pairs for each source, subsets, evaluation sets.
+# Makes: image shards and one manifest of usable pairs for each source, subsets, evaluation sets,
+#        and how many images stand in both.
 
 
 rule url_list:
@@ -124,6 +125,26 @@ rule subset:
     shell:
         "python -m workflow_scripts.data.subset --manifest {input} --pairs {params.pairs}"
         " --output {output} > {log} 2>&1"
+
+
+rule duplicates:
+    input:
+        manifest="<results>/datasets/{id}/manifest.parquet",
+        evaluation=f"<results>/evaluation/{config['evaluation']}/manifest.parquet",
+    output:
+        "<results>/datasets/{id}/duplicates.json",
+    log:
+        "<logs>/duplicates/{id}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        code=code_digest("data/duplicates.py"),
+    shell:
+        "python -m workflow_scripts.data.duplicates --manifest {input.manifest}"
+        " --evaluation {input.evaluation} --output {output} > {log} 2>&1"
 
 
 rule evaluation_set:

@@ -1,5 +1,5 @@
 # Needs: the metrics of each run of an experiment.
-# Makes: its tidy table, its "best accuracy" table and its figures; the workflow's own graphs.
+# Makes: its tidy table, its tables of leaks and of best models and its figures; the workflow's own graphs.
 for experiment in PLAN.experiments:
 
     rule:
@@ -50,6 +50,33 @@ rule collect_all:
         " --output {output.parquet} > {log} 2>&1"
 
 
+rule leaks:
+    input:
+        reports=lambda w: [
+            f"<results>/splits/{split}/report.json" for _, split, _ in cleaned_on(w.experiment)
+        ],
+        duplicates=lambda w: [
+            f"<results>/datasets/{dataset}/duplicates.json"
+            for _, _, dataset in cleaned_on(w.experiment)
+        ],
+    output:
+        "<results>/experiments/{experiment}/leaks.csv",
+    log:
+        "<logs>/leaks/{experiment}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        starts=lambda w: [start for start, _, _ in cleaned_on(w.experiment)],
+        code=code_digest("results/leaks_table.py", "results/table.py"),
+    shell:
+        "python -m workflow_scripts.results.leaks_table --starts {params.starts}"
+        " --reports {input.reports} --duplicates {input.duplicates} --output {output}"
+        " > {log} 2>&1"
+
+
 rule best:
     input:
         "<results>/experiments/{experiment}/metrics.parquet",
@@ -93,7 +120,7 @@ rule figure:
     log:
         "<logs>/figure/{experiment}/{figure}.log",
     wildcard_constraints:
-        figure="(?!runs|metrics|best)[a-z][a-z0-9_]*",
+        figure="(?!runs|metrics|best|leaks)[a-z][a-z0-9_]*",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["small"]

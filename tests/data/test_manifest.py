@@ -13,6 +13,8 @@ from workflow_scripts.data.manifest import (
     EVALUATION_SCHEMA,
     SCHEMA,
     ImageReader,
+    digest_column,
+    read_digests,
     read_manifest,
     write_manifest,
 )
@@ -44,6 +46,21 @@ def test_an_evaluation_manifest_has_labels(tmp_path):
     write_manifest(tmp_path / "m.parquet", pairs(label=[0, 1, 1]))
     assert pq.read_schema(tmp_path / "m.parquet").equals(EVALUATION_SCHEMA)
     assert read_manifest(tmp_path / "m.parquet")["label"].tolist() == [0, 1, 1]
+
+
+def test_digests_come_back_and_are_read_only_on_demand(tmp_path):
+    digests = [bytes(32), bytes(range(32)), b"\xff" * 32]
+    frame = pairs().assign(sha256=digest_column(b"".join(digests)))
+    write_manifest(tmp_path / "m.parquet", frame.iloc[1:])
+    assert read_digests(tmp_path / "m.parquet").tolist() == digests[1:]
+    assert read_manifest(tmp_path / "m.parquet").equals(read_manifest_of(pairs()[1:], tmp_path))
+    with pytest.raises(StepError, match="no digests"):
+        read_digests(tmp_path / "without.parquet")
+
+
+def read_manifest_of(frame, folder):
+    write_manifest(folder / "without.parquet", frame)
+    return read_manifest(folder / "without.parquet")
 
 
 @pytest.mark.parametrize(

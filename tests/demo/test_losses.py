@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from workflow_scripts.common.files import read_json
-from workflow_scripts.data import merge, usable
+from workflow_scripts.data import duplicates, evaluation, merge, usable
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 from workflow_scripts.demo.scene import imagine
 
@@ -49,6 +49,23 @@ def test_losses_are_those_of_the_truth(world, root):
     losses = pd.read_csv(root / "sources/demo/losses.csv").set_index("reason")["rows"]
     assert losses.to_dict() == truth["losses"] | {"usable": truth["usable"]}
     assert losses.sum() == truth["rows"]
+
+
+def test_evaluation_pictures_among_the_pairs_are_as_many_as_were_planted(world, root):
+    folder = root / "evaluation/demo"
+    evaluation.main([f"--folder={world}/evaluation", f"--root={root}", f"--output={folder}"])
+    manifest, output = root / "sources/demo/manifest.parquet", root / "duplicates.json"
+    duplicates.main([f"--manifest={manifest}", f"--evaluation={folder}/manifest.parquet",
+                     f"--output={output}"])  # fmt: skip
+    planted = read_json(world / "truth.json")["pairs_in_evaluation"]
+    assert read_json(output) == {
+        "pairs": 300,
+        "evaluation_images": 80,
+        "pairs_in_evaluation": planted,
+        "contents_in_evaluation": planted,
+        "evaluation_images_in_pairs": planted,
+        "repeated_pairs": 0,
+    }
 
 
 def test_each_pair_is_the_picture_and_the_caption_of_its_row(world, root):

@@ -56,6 +56,21 @@ def test_evaluation_has_one_folder_for_each_class(world):
     assert {len(list(folder.iterdir())) for folder in folders} == {2, 3}
 
 
+def test_as_many_evaluation_pictures_as_the_truth_says_stand_behind_a_url(world):
+    behind = {}
+    with tarfile.open(world / "images.tar") as tar:
+        for member in tar:
+            behind[tar.extractfile(member).read()] = member.name
+    pictures = (world / "evaluation").rglob("*.jpg")
+    leaked = [path for path in pictures if path.read_bytes() in behind]
+    assert len(leaked) == read_json(world / "truth.json")["pairs_in_evaluation"] == 12
+    urls = {row["url"] for row in rows_of(world)}
+    for path in leaked:
+        name = behind[path.read_bytes()]
+        assert f"http://demo.invalid/good/{name}" in urls
+        assert imagine(0, name.removesuffix(".jpg"), 32).name.replace(" ", "_") == path.parent.name
+
+
 def test_truth_adds_up_to_the_rows_of_the_list(world):
     truth = read_json(world / "truth.json")
     assert truth["rows"] == len(rows_of(world)) == sum(truth["rows_by_behaviour"].values())

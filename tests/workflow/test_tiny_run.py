@@ -43,6 +43,16 @@ def test_every_run_and_epoch_is_in_the_tidy_table(finished):
     assert (first["asr_top1"].to_numpy() == start[first["start"]].to_numpy()).all()
 
 
+def test_leaks_are_counted_and_are_those_that_were_planted(finished):
+    truth = json.loads((finished.folder / RESULTS / "world/truth.json").read_text())
+    leaks = pd.read_csv(finished.folder / f"{MAIN}/leaks.csv")
+    metrics = pd.read_parquet(finished.folder / f"{MAIN}/metrics.parquet")
+    assert sorted(leaks["start"]) == sorted(metrics["start"].unique())
+    assert leaks["duplicates"].tolist() == [truth["pairs_in_evaluation"]] * 2
+    assert leaks["pairs"].tolist() == [96, 96]
+    assert leaks["originals_of_victims"].between(1, 24).all()
+
+
 def test_figures_tables_graphs_and_provenance_are_there(finished):
     folder = finished.folder / RESULTS
     for name in ("scatter.png", "scatter.pdf", "scatter.csv", "best.csv", "best.html"):

@@ -4,11 +4,12 @@ Needs   --imagenet-archive ILSVRC2012_img_val.tar and --devkit ILSVRC2012_devkit
         or --folder with one sub-folder of images for each class: its name, with _ for a blank, is
         the class's, unless a file classes.json in it (or --classes) maps it to another
 Makes   OUTPUT/images.tar          the images as they are
-        OUTPUT/manifest.parquet    a row for each, with its label
+        OUTPUT/manifest.parquet    a row for each, with its label and its file's SHA-256
         OUTPUT/classes.json        "classes" in the order of the labels, and "templates"
 """
 
 import argparse
+import hashlib
 import os
 import re
 import tarfile
@@ -23,7 +24,7 @@ from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, write_json
 from workflow_scripts.data.imagenet import CLASSES, read_devkit, read_validation
 from workflow_scripts.data.images import decode_image
-from workflow_scripts.data.manifest import write_manifest
+from workflow_scripts.data.manifest import digest_column, write_manifest
 from workflow_scripts.data.tars import add_file
 
 _PLACE = "{c}"
@@ -157,7 +158,7 @@ def _folder_images(folder: Path, folders: list[Path]) -> Iterator[tuple[str, int
 
 def _write_tar(path: Path, images: Images, skipped: Counter) -> pd.DataFrame:
     """Write images that decode, each as it is; return their rows of the manifest, without tar."""
-    rows = []
+    rows, digests = [], []
     with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
         for key, label, data in images:
             try:
@@ -167,10 +168,11 @@ def _write_tar(path: Path, images: Images, skipped: Counter) -> pd.DataFrame:
                 skipped["not an image, or broken, or too large"] += 1
                 continue
             rows.append((key, add_file(tar, key, data), len(data), label))
+            digests.append(hashlib.sha256(data).digest())
         if not rows:
             raise StepError("there is not one image that decodes")
     frame = pd.DataFrame(rows, columns=["key", "offset", "size", "label"])
-    return frame.assign(caption="", poisoned=False)
+    return frame.assign(caption="", poisoned=False, sha256=digest_column(b"".join(digests)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 Columns: ``key`` unique; ``tar`` relative to the results root, ``offset`` and ``size`` of the
 encoded image in it, in bytes; ``caption``; ``poisoned``; evaluation sets also have ``label``, the
 index of the class. The order of rows means something: "the first N pairs" are the first N rows.
+
+Where images are as they came (sources, datasets, evaluation sets) there is a column more,
+``sha256``: the 32-byte digest of the image's file, as it was downloaded or given. What stands in
+the tar may be that image resized. Only who asks for the digests reads them.
 """
 
 import functools
@@ -13,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.extensions import ExtensionArray
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
@@ -29,6 +34,8 @@ SCHEMA = pa.schema(
 )
 EVALUATION_SCHEMA = SCHEMA.append(pa.field("label", pa.int64(), nullable=False))
 
+_DIGEST = pa.field("sha256", pa.binary(32), nullable=False)
+
 # Arrow's own memory for text: six million captions as Python strings would need some GB more.
 _TEXT = {pa.string(): pd.StringDtype("pyarrow"), pa.large_string(): pd.StringDtype("pyarrow")}
 _OPEN_TARS = 4096
@@ -43,32 +50,57 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     Raises:
         StepError: There is no such file, it is no manifest, or a row points out of the root.
     """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise StepError(f"there is no manifest {path}; make it first") from error
-    except pa.ArrowInvalid as error:
-        raise StepError(f"{path} is not a Parquet file ({error}); make it again") from error
-    expected = _schema_for(table.column_names)
-    there = {field.name: field.type for field in table.schema}
+    there = _columns_of(path)
+    expected = _schema_for(there)
     for field in expected:
         if there.get(field.name) != field.type:
             found = there.get(field.name, "absent")
             raise StepError(
                 f"{path} is no manifest: column {field.name!r} is {found}, not {field.type}"
             )
+    table = pq.read_table(path, columns=expected.names)
     frame = table.select(expected.names).to_pandas(types_mapper=_TEXT.get)
     _check_rows(path, frame)
     return frame
 
 
+def read_digests(path: str | Path) -> pd.Series:
+    """Read the SHA-256 digests of the files behind a manifest's rows, in the order of its rows.
+
+    Returns:
+        ``sha256``, of Arrow's type ``fixed_size_binary[32]``.
+
+    Raises:
+        StepError: There is no such file, or it has no digests.
+    """
+    if _columns_of(path).get(_DIGEST.name) != _DIGEST.type:
+        raise StepError(
+            f"{path} has no digests of its images' files (column {_DIGEST.name!r}); delete it, and "
+            "what it was made of, to make it again"
+        )
+    column = pq.read_table(path, columns=[_DIGEST.name])[_DIGEST.name]
+    return pd.Series(pd.array(column, dtype=pd.ArrowDtype(_DIGEST.type)), name=_DIGEST.name)
+
+
+def digest_column(digests: bytes) -> ExtensionArray:
+    """Return a manifest's column ``sha256``, from digests of 32 bytes one after another."""
+    rows = len(digests) // _DIGEST.type.byte_width
+    buffers = [None, pa.py_buffer(digests)]
+    array = pa.FixedSizeBinaryArray.from_buffers(_DIGEST.type, rows, buffers)
+    return pd.array(array, dtype=pd.ArrowDtype(_DIGEST.type))
+
+
 def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
     """Write a manifest, whole or not at all; with a column ``label`` it is an evaluation set's.
+
+    A column ``sha256`` (from :func:`read_digests` or :func:`digest_column`) is written too.
 
     Raises:
         StepError: A key stands twice, a value is missing, or a row points out of the root.
     """
     schema = _schema_for(frame.columns)
+    if _DIGEST.name in frame.columns:
+        schema = schema.append(_DIGEST)
     try:
         table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
@@ -84,6 +116,15 @@ def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
         )
     with atomic(path) as temporary:
         pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+
+
+def _columns_of(path: str | Path) -> dict[str, pa.DataType]:
+    try:
+        return {field.name: field.type for field in pq.read_schema(path)}
+    except FileNotFoundError as error:
+        raise StepError(f"there is no manifest {path}; make it first") from error
+    except pa.ArrowInvalid as error:
+        raise StepError(f"{path} is not a Parquet file ({error}); make it again") from error
 
 
 def _schema_for(columns) -> pa.Schema:

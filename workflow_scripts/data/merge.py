@@ -13,7 +13,7 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
-from workflow_scripts.data.manifest import read_manifest, write_manifest
+from workflow_scripts.data.manifest import read_digests, read_manifest, write_manifest
 from workflow_scripts.data.reasons import REASONS
 
 _FIT = "usable"
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     urls = _read(source / "urls.json")
     parts = [source / "pairs" / f"{part:05d}.parquet" for part in range(urls["parts"])]
     reports = [_read(part.with_suffix(".json")) for part in parts]
-    pairs = pd.concat([read_manifest(part) for part in parts], ignore_index=True)
+    pairs = pd.concat([_read_pairs(part) for part in parts], ignore_index=True)
     losses = Counter(urls["dropped"])
     for report in reports:
         losses.update(report["lost"])
@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise StepError(f"not one row of {urls['list']} is a usable pair; lost: {dict(losses)}")
     write_manifest(source / "manifest.parquet", pairs)
     _write_losses(source / "losses.csv", losses, len(pairs))
+
+
+def _read_pairs(path: Path) -> pd.DataFrame:
+    return read_manifest(path).assign(sha256=read_digests(path))
 
 
 def _read(path: Path) -> dict:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.data.manifest import read_manifest, write_manifest
+from workflow_scripts.data.manifest import read_digests, read_manifest, write_manifest
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pairs", required=True, help='how many, or "all"')
     parser.add_argument("--output", type=Path, required=True, help="manifest of the dataset")
     options = parser.parse_args(arguments)
-    pairs = read_manifest(options.manifest)
+    pairs = read_manifest(options.manifest).assign(sha256=read_digests(options.manifest))
     wanted = _number(options.pairs, len(pairs))
     if wanted > len(pairs):
         raise StepError(

@@ -26,11 +26,11 @@ from tqdm import tqdm
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import write_json
 from workflow_scripts.data import reasons
-from workflow_scripts.data.manifest import ImageReader, write_manifest
+from workflow_scripts.data.manifest import ImageReader, digest_column, write_manifest
 from workflow_scripts.data.workers import worker_pool
 
 _FIT = "usable"
-_NOTHING = pd.DataFrame(columns=["row", "tar", "offset", "size", "reason"]).astype(
+_NOTHING = pd.DataFrame(columns=["row", "tar", "offset", "size", "sha256", "reason"]).astype(
     {"row": "int64", "offset": "int64", "size": "int64"}
 )
 
@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         found = _scan_all(scan, tars, pool)
     pairs = _join(part, found, options)
     usable = pairs[pairs["reason"] == _FIT]
+    usable = usable.assign(sha256=digest_column(bytes.fromhex("".join(usable["sha256"]))))
     write_manifest(options.output, usable)
     counts = pairs["reason"].value_counts()
     report = {
@@ -89,7 +90,8 @@ def scan_tar(path: Path, *, root: Path, folder: str, min_size: int) -> pd.DataFr
 
     Returns:
         A row for each of the tar's rows of the list: ``row``, ``tar`` (relative to the root),
-        ``offset``, ``size``, and the ``reason`` it is lost for, or ``"usable"``.
+        ``offset``, ``size``, the ``sha256`` (hexadecimal) of the file that its server sent, and
+        the ``reason`` it is lost for, or ``"usable"``.
 
     Raises:
         StepError: The tar is broken, or lacks images that were downloaded.
@@ -107,7 +109,7 @@ def scan_tar(path: Path, *, root: Path, folder: str, min_size: int) -> pd.DataFr
     broken = _broken(candidates, ImageReader(root))
     rows.loc[candidates.index[broken], "reason"] = reasons.BROKEN
     rows[["offset", "size"]] = rows[["offset", "size"]].fillna(-1).astype("int64")
-    return rows[["row", "tar", "offset", "size", "reason"]]
+    return rows[["row", "tar", "offset", "size", "sha256", "reason"]]
 
 
 def _remedy(path: Path) -> str:
@@ -116,7 +118,7 @@ def _remedy(path: Path) -> str:
 
 def _downloaded(path: Path) -> pd.DataFrame:
     """Read what img2dataset reports about a tar's rows; its messages begin with the reason."""
-    columns = ["row", "status", "error_message", "original_width", "original_height"]
+    columns = ["row", "status", "error_message", "original_width", "original_height", "sha256"]
     try:
         rows = pd.read_parquet(path.with_suffix(".parquet"), columns=columns)
     except (FileNotFoundError, pa.ArrowInvalid) as error:

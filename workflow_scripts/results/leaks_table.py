@@ -1,0 +1,62 @@
+"""Say what an experiment's data sets share that they should not: a row for each start and split.
+
+Needs   REPORTS       report.json of clean splits (poison/clean_split.py)
+        DUPLICATES    duplicates.json of the datasets that they are of (data/duplicates.py)
+Makes   OUTPUT        CSV: start, pairs, originals_of_victims, poisoned_left, duplicates
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import read_json
+from workflow_scripts.results.table import write_csv
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--starts", nargs="+", required=True, help="run ids of start models")
+    parser.add_argument(
+        "--reports", nargs="+", type=Path, required=True, help="of each start's clean split"
+    )
+    parser.add_argument(
+        "--duplicates", nargs="+", type=Path, required=True, help="of each start's dataset"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="CSV file")
+    options = parser.parse_args(arguments)
+    if not len(options.starts) == len(options.reports) == len(options.duplicates):
+        raise StepError("give as many --starts as --reports and --duplicates, in the same order")
+    reports = [_read(path) for path in options.reports]
+    table = leaks_table(options.starts, reports, [_read(path) for path in options.duplicates])
+    write_csv(options.output, table)
+    print(table.to_string(index=False))
+
+
+def leaks_table(starts: list[str], reports: list[dict], duplicates: list[dict]) -> pd.DataFrame:
+    """Return a row for each start model and clean split; the lists are of one length.
+
+    Returns:
+        ``start`` (a run id); ``pairs`` of the split, the ``originals_of_victims`` and the
+        ``poisoned_left`` among them; ``duplicates``: evaluation images that are pre-training
+        images too, byte for byte.
+    """
+    counts = ["pairs", "originals_of_victims", "poisoned_left"]
+    table = pd.DataFrame(reports)[counts].astype("Int64")
+    table.insert(0, "start", starts)
+    return table.assign(duplicates=[count["evaluation_images_in_pairs"] for count in duplicates])
+
+
+def _read(path: Path) -> dict:
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise StepError(f"there is no {path}; make it first") from error
+
+
+if __name__ == "__main__":
+    run_step(main)
