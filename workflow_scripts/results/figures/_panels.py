@@ -17,7 +17,8 @@ from workflow_scripts.results.text import column_text
 MOST_PANELS = 40
 _LETTERS_PER_INCH = 17  # of a legend; of a title in bold a few less
 _BETWEEN = "; "
-_BEFORE = {"start_label": "Start: ", "defence": "Cleaned by "}
+_BEFORE = {"start_label": "Start: ", "defence": "Cleaned by ", "variant": ""}
+_ACROSS = 4  # panels that a line of the text's width holds
 
 
 Facets = tuple[str | None, str | None, Mapping[str, str] | None]
@@ -45,12 +46,15 @@ def panel_names(
     if row is None:
         wrap = {1: 1, 2: 2, 4: 2}.get(len(across), 3)
         return [across[n : n + wrap] for n in range(0, len(across), wrap)]
+    pieces = -(-len(across) // _ACROSS)
+    wrap = -(-len(across) // pieces)
     return [
         [
             (_BETWEEN.join((right, down)), rows.intersection(below, sort=False))
-            for right, rows in across
+            for right, rows in across[n : n + wrap]
         ]
         for down, below in _facet(table, row, labels, bare=False)
+        for n in range(0, len(across), wrap)
     ]
 
 
@@ -103,16 +107,18 @@ class Panels:
         self.figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
         grid = self.figure.subplots(lines, across, sharex=True, sharey=share_y, squeeze=False)
         self.panels: list[Panel] = []
-        for number, (axes_line, line) in enumerate(zip(grid, names, strict=True)):
+        above: list[str] = []
+        for axes_line, line in zip(grid, names, strict=True):
+            titles = [name.partition(_BETWEEN)[0] for name, _ in line]
             for axes, named in zip(axes_line, [*line, *[None] * (across - len(line))], strict=True):
                 if named is None:
                     axes.set_axis_off()
                     continue
                 title, _, down = named[0].partition(_BETWEEN)
-                first, last = number == 0, axes is axes_line[-1]
-                # With rows, what a whole column or a whole line shares is said once.
-                title = title if first or row is None else ""
-                self.panels.append(Panel(axes, *named, title, down if last else ""))
+                # What a whole column or a whole line shares is said once.
+                title = "" if titles == above else title
+                self.panels.append(Panel(axes, *named, title, down if named is line[-1] else ""))
+            above = titles
         self._lowest = list(grid[-1])
         for line, axes in enumerate(grid[:-1]):
             # A panel with nothing below it in the last, shorter line shows its own scale.
