@@ -136,6 +136,17 @@ def run_files(experiment):
     return [f"<results>/{folder}/{name}" for folder in folders for name in names]
 
 
+def runs_behind(experiment):
+    """Return how many runs of each kind an experiment has, in words for its figures' captions."""
+    kinds = [row["kind"] for row in PLAN.experiments[experiment]]
+    return ", ".join(f"{kinds.count(kind)} {kind} runs" for kind in dict.fromkeys(kinds))
+
+
+def figure_of(w):
+    """Return the declaration of an experiment's figure."""
+    return config["experiments"][w.experiment]["figures"][w.figure]
+
+
 def experiment_files(experiment):
     """Return all that the target of an experiment's name makes."""
     folder = f"<results>/experiments/{experiment}"

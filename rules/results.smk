@@ -79,7 +79,8 @@ rule best:
 
 rule figure:
     input:
-        "<results>/experiments/{experiment}/metrics.parquet",
+        lambda w: figure_of(w).get("under", []),
+        metrics="<results>/experiments/{experiment}/metrics.parquet",
     output:
         png=report(
             "<results>/experiments/{experiment}/{figure}.png",
@@ -100,17 +101,15 @@ rule figure:
     resources:
         **NEEDS["small"],
     params:
-        spec=lambda w: json.dumps(config["experiments"][w.experiment]["figures"][w.figure]),
+        spec=lambda w: json.dumps(figure_of(w)),
+        runs=lambda w: runs_behind(w.experiment),
         code=lambda w: code_digest(
             "results/*.py",
             "results/figures/_*.py",
-            variant_file(
-                "results/figures",
-                config["experiments"][w.experiment]["figures"][w.figure]["kind"],
-            ),
+            variant_file("results/figures", figure_of(w)["kind"]),
         ),
     shell:
-        "python -m workflow_scripts.results.figure --metrics {input} --spec {params.spec:q}"
+        "python -m workflow_scripts.results.figure --metrics {input.metrics} --spec {params.spec:q}"
         " --output {output.png} {output.pdf} > {log} 2>&1"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import collect
-from workflow_scripts.results.table import read_table, varied_columns
+from workflow_scripts.results.table import read_table, varied_columns, write_table
 
 
 def collected(runs):
@@ -80,6 +80,24 @@ def test_held_out_losses_are_kept_and_may_be_missing(experiment):
     assert table["heldout_ssl"].count() == 5
     assert table["heldout_mmcl"].dtype == "float64"
     assert "heldout_ssl" not in varied_columns(table)
+
+
+def test_a_column_may_hold_numbers_in_one_experiment_and_words_in_another(experiment, tmp_path):
+    tables = {}
+    for name, poisoned in (("counts", [25, 50]), ("triggers", [1500, "all"])):
+        runs = pd.read_csv(experiment).iloc[[0, 10] if name == "counts" else [1, 11]]
+        path = tmp_path / "experiments" / name / "runs.csv"
+        path.parent.mkdir()
+        runs.assign(**{"attack.poisoned": poisoned}).to_csv(path, index=False)
+        tables[name] = collected(path)
+    assert tables["counts"]["attack.poisoned"].dtype.kind == "i"
+    write_table(tmp_path / "all", collect.combine(tables))
+    assert set(read_table(tmp_path / "all.parquet")["attack.poisoned"]) == {
+        "25",
+        "50",
+        "1500",
+        "all",
+    }
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "timings.csv", "run.json"])

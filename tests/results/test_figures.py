@@ -170,7 +170,7 @@ def test_by_value_shows_the_pick_at_each_value_and_a_cross_for_none(metrics):
         picks.tolist(), nan_ok=True
     )
     assert picks.isna().any()
-    assert "No such model" in [t.get_text() for t in made.legends[0].get_texts()]
+    assert "No such model" in legend(made)
 
 
 def test_a_figure_drawn_again_in_another_process_is_the_same_bytes(metrics, tmp_path):
@@ -272,7 +272,7 @@ def test_a_baseline_is_a_line_of_its_own_in_dynamics(metrics, baseline):
         assert lines["baseline asr"].get_color() == lines["baseline accuracy"].get_color()
         assert lines["baseline asr"].get_color() != lines["asr"].get_color()
     assert (made.numbers["kind"] == "baseline").sum() == 18
-    assert "Not poisoned" in legend(made)
+    assert "Attack success rate, not poisoned" in legend(made)
 
 
 def test_by_value_draws_baselines_and_held_out_choices(metrics, baseline):
@@ -289,7 +289,7 @@ def test_by_value_draws_baselines_and_held_out_choices(metrics, baseline):
 
 
 def legend(made):
-    return [text.get_text() for text in made.legends[0].get_texts()]
+    return [text.get_text() for block in made.legends for text in block.get_texts()]
 
 
 def test_one_model_without_poison_is_drawn_once_in_a_panel(metrics, baseline):

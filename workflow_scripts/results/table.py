@@ -32,6 +32,9 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.reindex(columns=[*RUN_COLUMNS, *varied, *_MEASURED]).reset_index(drop=True)
     for column in _TEXT:
         frame[column] = frame[column].fillna("").astype("string")
+    for column in varied:
+        if frame[column].dropna().map(type).nunique() > 1:  # "all" beside numbers
+            frame[column] = frame[column].map(str, na_action="ignore")
     whole = ("epoch", "step", "samples_seen", *COUNT_COLUMNS)
     for column in whole:
         frame[column] = pd.to_numeric(frame[column]).astype("Int64")

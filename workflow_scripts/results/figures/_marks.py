@@ -42,8 +42,8 @@ def references(axes: Axes, rows: pd.DataFrame) -> None:
     start, baseline = (rows[rows["role"] == role] for role in ("start", "baseline"))
     bars(axes, baseline[baseline["interval_drawn"]], style.INK)
     axes.scatter(
-        100 * baseline["asr"], 100 * baseline["accuracy"], s=100, marker="*", facecolors="white",
-        edgecolors="black", linewidths=0.9, zorder=6, gid="baseline",
+        100 * baseline["asr"], 100 * baseline["accuracy"], s=55, marker="*", facecolors="white",
+        edgecolors="black", linewidths=0.8, zorder=6, gid="baseline",
     )  # fmt: skip
     for accuracy in start["accuracy"]:
         axes.axhline(100 * accuracy, color=style.START, linewidth=0.6, linestyle=":", zorder=1)
@@ -70,7 +70,7 @@ def fit_y(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], share: bool) -> N
         table = pd.concat(tables)
         shown = table[table["interval_drawn"]]
         ends = pd.concat([table["accuracy"], shown["accuracy_low"], shown["accuracy_high"]])
-        low, high = 100 * ends.min(), 100 * ends.max()
+        low, high = 100 * ends.clip(0, 1).min(), 100 * ends.clip(0, 1).max()
         pad = max(0.5, 0.07 * (high - low))
         for one in group:
             one.set_ylim(low - pad, high + pad)
@@ -86,14 +86,14 @@ def handle(name: str, look: style.Look) -> Line2D:
 
 def reference_handles(roles: Iterable[str]) -> list[Line2D]:
     """Return the legend's keys of the start model and of the baseline, where they are drawn."""
-    looks = {"start": ("Start model", style.START, 0.6), "baseline": (BASELINE, "white", 0.9)}
+    looks = {"start": ("Start model", style.START, 10), "baseline": (BASELINE, "white", 7.5)}
     there = set(roles)
     return [
         Line2D(
-            [], [], linestyle="none", marker="*", markersize=10, markerfacecolor=face,
-            markeredgecolor="black", markeredgewidth=edge, label=label,
+            [], [], linestyle="none", marker="*", markersize=size, markerfacecolor=face,
+            markeredgecolor="black", markeredgewidth=0.7, label=label,
         )
-        for role, (label, face, edge) in looks.items() if role in there
+        for role, (label, face, size) in looks.items() if role in there
     ]  # fmt: skip
 
 
@@ -108,6 +108,6 @@ def ring_handle(text: str) -> Line2D:
 def under_handle(label: str) -> Line2D:
     """Return the legend's key of the points laid under."""
     return Line2D(
-        [], [], linestyle="none", marker="o", markersize=3, markerfacecolor="#BDBDBD",
+        [], [], linestyle="none", marker="o", markersize=3, markerfacecolor=style.UNDER,
         markeredgewidth=0, label=label,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from workflow_scripts.results.intervals import student, wilson
 from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
 from workflow_scripts.results.style import Look, looks
 from workflow_scripts.results.table import varied_columns
-from workflow_scripts.results.text import NOT_SET, number_text, value_text
+from workflow_scripts.results.text import number_text, value_text
 
 RANGES = 6
 """Numbers with more values than can be told apart are shown as so many ranges."""
@@ -117,10 +117,11 @@ def levels(
     if numeric and len(distinct) > most:
         for part in np.array_split(np.array(distinct), RANGES):
             texts |= dict.fromkeys(part, f"{number_text(part[0])} – {number_text(part[-1])}")
-    row_texts = values.map(texts).astype("object").where(values.notna(), NOT_SET)
+    not_set = value_text(None, labels)
+    row_texts = values.map(texts).astype("object").where(values.notna(), not_set)
     ordered = list(dict.fromkeys(texts[value] for value in distinct))
     if values.isna().any():
-        ordered.append(NOT_SET)
+        ordered.append(not_set)
     if order:
         first = [value_text(value, labels) for value in order]
         ordered.sort(key=lambda text: first.index(text) if text in first else len(first))

@@ -20,7 +20,7 @@ from workflow_scripts.results.figures._points import (
     points,
     references,
 )
-from workflow_scripts.results.selection import cleaned_models
+from workflow_scripts.results.selection import HONEST_RULES, cleaned_models
 from workflow_scripts.results.text import column_text, threshold_text, value_text
 
 SHARES = {"accuracy": "Zero-shot accuracy (%)", "asr": "Attack success rate (%)"}
@@ -28,7 +28,7 @@ NUMBERS = (
     "panel", "series", "rule", "value", "percent", "low_percent", "high_percent", "run", "epoch",
     "chosen",
 )  # fmt: skip
-_LINES = ("-", "--", "-.", (0, (1, 1)))
+_LINES = dict(zip(HONEST_RULES, ("--", "-.", (0, (1, 1))), strict=True)) | {"best_below": "-"}
 _LOG = 20  # the factor from which on an axis is logarithmic
 _MOST_TICKS = 9
 _BASELINE = style.Look(style.FAINT, "*", ":", False)
@@ -97,7 +97,7 @@ def draw(
         lines = chosen.groupby(["series", "rule"], sort=False)
         for place, ((name, rule), rows) in enumerate(lines):
             look = looks.get(name) or _REFERENCES[rule]
-            line = look.line if rule in _REFERENCES else _LINES[rules.index(rule) % len(_LINES)]
+            line = _LINES.get(rule, look.line)
             _line(panel.axes, rows, scale, look, line, place=place)
         scale.ticks(panel.axes)
         panels.heading(panel)
@@ -105,7 +105,7 @@ def draw(
     _fit(panels, drawn, share_y)
     panels.axis_texts(column_text(value, labels), SHARES[y])
     keys = [marks.handle(name, look) for name, look in looks.items()]
-    others = [_rule_key(rule, rules, asr_below) for rule in rules if rule != "start"]
+    others = [_rule_key(rule, asr_below) for rule in rules if rule != "start"]
     others += marks.reference_handles(numbers["rule"])
     if numbers["percent"].isna().any():
         others.append(_none_key())
@@ -154,6 +154,8 @@ def _line(
     axes: Axes, rows: pd.DataFrame, scale: _Scale, look: style.Look, line: str, *, place: int
 ) -> None:
     star = look in _REFERENCES.values()
+    size = (9 if look.filled else 7) if star else 5
+    edge, zorder = ("black", 2) if star else (look.colour, 3)
     if scale.numeric:
         rows = rows.sort_values("value")
     x, y = np.array(scale.places(rows["value"])), rows["percent"].to_numpy(float)
@@ -164,8 +166,8 @@ def _line(
         x, y, yerr=half, color=look.colour, linewidth=1.0,
         linestyle=line,
         elinewidth=0.7, capsize=2, capthick=0.7, marker=look.marker,
-        markersize=9 if star else 5, markerfacecolor="white" if look is _BASELINE else look.face,
-        markeredgecolor="black" if star else look.colour, markeredgewidth=0.8, zorder=3,
+        markersize=size, markerfacecolor="white" if look is _BASELINE else look.face,
+        markeredgecolor=edge, markeredgewidth=0.8, zorder=zorder,
     )  # fmt: skip
     for n in np.flatnonzero(there):
         found, _, asked = rows["chosen"].iloc[n].partition(" of ")
@@ -199,7 +201,7 @@ def _fit(panels: Panels, drawn: Sequence[pd.DataFrame], share_y: bool) -> None:
         panel.axes.set_ylim(low - pad * (1 + lines), high + pad)
 
 
-def _rule_key(rule: str, rules: Sequence[str], asr_below: float) -> Line2D:
+def _rule_key(rule: str, asr_below: float) -> Line2D:
     text = {
         "best_below": f"Best with ASR < {threshold_text(asr_below)}",
         "highest_accuracy": "Highest clean accuracy",
@@ -207,7 +209,7 @@ def _rule_key(rule: str, rules: Sequence[str], asr_below: float) -> Line2D:
         "lowest_heldout_ssl": "Lowest held-out SSL loss",
     }[rule]
     return Line2D([], [], color=style.INK, linewidth=1, label=text,
-                  linestyle=_LINES[rules.index(rule) % len(_LINES)])  # fmt: skip
+                  linestyle=_LINES[rule])  # fmt: skip
 
 
 def _none_key() -> Line2D:

@@ -95,8 +95,12 @@ def draw(
         Line2D([], [], color=k.colour, marker=k.marker, markersize=4, label=name)
         for name, k in looks.items()
     ]
-    twin = Line2D([], [], color=style.FAINT, linewidth=1.1, label=marks.BASELINE)
-    others = [*(shares if by else ()), *([twin] if len(baselines) else ())]
+    twins = [
+        Line2D([], [], color=style.FAINT, linestyle=_line_of(share), linewidth=1.1,
+               label=f"{text}, {marks.BASELINE.lower()}")
+        for share, text in _SHARES.items()
+    ]  # fmt: skip
+    others = [*(shares if by else ()), *(twins if len(baselines) else ())]
     panels.legend(groups if by else shares, others, column_text(by, labels) if by else None)
     panels.figure.numbers = _numbers(pd.concat(numbers))
     return panels.figure

@@ -104,7 +104,7 @@ def draw(
         _draw_points(panel.axes, drawn, looks)
         marks.references(panel.axes, drawn)
         marks.ring(panel.axes, drawn[drawn["role"] == "best"])
-        panels.heading(panel, _note(shown, best_below(shown, asr_below), asr_below))
+        panels.heading(panel, _note(shown, asr_below, panels.narrow))
         numbers.append(drawn)
     if under is not None and not any((n["role"] == "under").any() for n in numbers):
         raise StepError("no panel of the metrics has the name of one of the metrics laid under")
@@ -143,7 +143,7 @@ def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) 
     dense = len(cleaned) > _DENSE
     beneath = drawn[drawn["role"] == "under"]
     axes.scatter(
-        100 * beneath["asr"], 100 * beneath["accuracy"], s=5, color="#BDBDBD", linewidths=0,
+        100 * beneath["asr"], 100 * beneath["accuracy"], s=5, color=style.UNDER, linewidths=0,
         zorder=1, gid="under",
     )  # fmt: skip
     for name, look in looks.items():
@@ -156,14 +156,16 @@ def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) 
         )  # fmt: skip
 
 
-def _note(shown: pd.DataFrame, best: Any, asr_below: float) -> str:
-    low = f"ASR < {threshold_text(asr_below)}"
+def _note(shown: pd.DataFrame, asr_below: float, short: bool) -> str:
+    best, low = best_below(shown, asr_below), f"ASR < {threshold_text(asr_below)}"
     if best is None:
-        return f"No model with {low}"
-    defence = shown.loc[best, "defence"] if shown["defence"].nunique() > 1 else ""
-    return ", ".join(
-        filter(None, [f"Best with {low}: {percent_text(shown.loc[best, 'accuracy'])}", defence])
-    )
+        return f"None with {low}" if short else f"No model with {low}"
+    best = shown.loc[best]
+    found = percent_text(best["accuracy"])
+    if short:
+        return f"Best: {found}"
+    defence = f", {best['defence']}" if shown["defence"].nunique() > 1 else ""
+    return f"Best with {low}: {found}{defence}"
 
 
 def _beneath(
