@@ -162,6 +162,17 @@ def cleaned_on(experiment):
     return list(dict.fromkeys((r["start"], r["split_id"], r["dataset"]) for r in cleaned))
 
 
+def runs_behind(experiment):
+    """Return how many runs of each kind an experiment has, in words for its figures' captions."""
+    kinds = [row["kind"] for row in PLAN.experiments[experiment]]
+    return ", ".join(f"{kinds.count(kind)} {kind} runs" for kind in dict.fromkeys(kinds))
+
+
+def figure_of(w):
+    """Return the declaration of an experiment's figure."""
+    return config["experiments"][w.experiment]["figures"][w.figure]
+
+
 def experiment_files(experiment):
     """Return all that the target of an experiment's name makes."""
     folder = f"<results>/experiments/{experiment}"

@@ -79,7 +79,8 @@ rule leaks:
 
 rule best:
     input:
-        "<results>/experiments/{experiment}/metrics.parquet",
+        metrics="<results>/experiments/{experiment}/metrics.parquet",
+        leaks="<results>/experiments/{experiment}/leaks.csv",
     output:
         csv="<results>/experiments/{experiment}/best.csv",
         markdown="<results>/experiments/{experiment}/best.md",
@@ -100,13 +101,14 @@ rule best:
     params:
         code=code_digest("results/*.py"),
     shell:
-        "python -m workflow_scripts.results.best --metrics {input}"
+        "python -m workflow_scripts.results.best --metrics {input.metrics} --leaks {input.leaks}"
         " --output {output.csv} > {log} 2>&1"
 
 
 rule figure:
     input:
-        "<results>/experiments/{experiment}/metrics.parquet",
+        lambda w: figure_of(w).get("under", []),
+        metrics="<results>/experiments/{experiment}/metrics.parquet",
     output:
         png=report(
             "<results>/experiments/{experiment}/{figure}.png",
@@ -127,17 +129,15 @@ rule figure:
     resources:
         **NEEDS["small"],
     params:
-        spec=lambda w: json.dumps(config["experiments"][w.experiment]["figures"][w.figure]),
+        spec=lambda w: json.dumps(figure_of(w)),
+        runs=lambda w: runs_behind(w.experiment),
         code=lambda w: code_digest(
             "results/*.py",
             "results/figures/_*.py",
-            variant_file(
-                "results/figures",
-                config["experiments"][w.experiment]["figures"][w.figure]["kind"],
-            ),
+            variant_file("results/figures", figure_of(w)["kind"]),
         ),
     shell:
-        "python -m workflow_scripts.results.figure --metrics {input} --spec {params.spec:q}"
+        "python -m workflow_scripts.results.figure --metrics {input.metrics} --spec {params.spec:q}"
         " --output {output.png} {output.pdf} > {log} 2>&1"
 
 

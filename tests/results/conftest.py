@@ -60,6 +60,15 @@ def metrics():
 
 
 @pytest.fixture
+def baseline(metrics):
+    """The rows of a model without poison for each start model, but for its run as the start's."""
+    rows = metrics[metrics["kind"] == "pretraining"]
+    return rows.assign(
+        run="clean-" + rows["run"], kind="baseline", top1=rows["top1"] + 0.01, asr_top1=0.02
+    )
+
+
+@pytest.fixture
 def experiment(tmp_path):
     """A folder of results with the made runs in it; returns the path of runs.csv."""
     rows = []

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.results import best
+from workflow_scripts.results import best, best_page
 from workflow_scripts.results.intervals import student, wilson
-from workflow_scripts.results.selection import best_below, highest_accuracy, start_models
+from workflow_scripts.results.selection import best_below, honest_choice, start_models
 from workflow_scripts.results.table import write_table
+from workflow_scripts.results.work import work_sentence
 
 
 def table_of(metrics, **options):
@@ -69,18 +70,78 @@ def test_the_honest_choice_does_not_depend_on_the_asr(metrics):
 
 def test_the_honest_choice_stays_within_its_tolerance():
     models = pd.DataFrame({"top1": [0.55, 0.58, 0.58], "asr_top1": [0.0, 0.9, 0.1]})
-    assert highest_accuracy(models, start_accuracy=0.60, tolerance=0.021) == 1
-    assert highest_accuracy(models, start_accuracy=0.60, tolerance=0.01) is None
-    assert highest_accuracy(models, start_accuracy=float("nan"), tolerance=0.5) is None
+    rule = "highest_accuracy"
+    assert honest_choice(rule, models, start_accuracy=0.60, tolerance=0.021) == 1
+    assert honest_choice(rule, models, start_accuracy=0.60, tolerance=0.01) is None
+    assert honest_choice(rule, models, start_accuracy=float("nan"), tolerance=0.5) is None
 
 
-def test_a_held_out_loss_can_choose(metrics):
-    metrics["held_out_ssl"] = np.where(metrics["epoch"] == 2, 0.1, 1.0)
-    chosen = table_of(metrics, by=["defence"], lowest_of=["held_out_ssl"])
-    rows = chosen[(chosen["rule"] == "lowest_held_out_ssl") & (chosen["run"] != "")]
+def test_held_out_losses_choose_where_the_metrics_have_them(metrics):
+    assert set(table_of(metrics)["rule"]) == {"best", "highest_accuracy"}
+    cleaned = metrics["kind"] == "cleaning"
+    metrics["heldout_ssl"] = np.where(metrics["epoch"] == 2, 0.1, 1.0)
+    metrics["heldout_ssl"] = metrics["heldout_ssl"].where(cleaned)
+    metrics["heldout_mmcl"] = np.nan
+    table = table_of(metrics, by=["defence"])
+    assert set(table["rule"]) == {"best", "highest_accuracy", "lowest_heldout_ssl"}
+    rows = table[(table["rule"] == "lowest_heldout_ssl") & (table["run"] != "")]
     assert set(rows["epoch"]) == {2}
-    with pytest.raises(StepError, match="no column 'loss'"):
-        table_of(metrics, lowest_of=["loss"])
+    assert (rows["accuracy"] >= rows["start_accuracy"] - 0.01).all()
+    heading = "Lowest held-out SSL loss within 1 pp of the start: accuracy / ASR"
+    assert heading in best_page.readable(table).columns
+
+
+def test_a_baseline_is_no_choice_but_stands_beside_each(metrics, baseline):
+    without, table = table_of(metrics), table_of(pd.concat([metrics, baseline]))
+    assert without["baseline_accuracy"].isna().all()
+    last = baseline[baseline["epoch"] == 8].set_index("start")
+    assert table["baseline_accuracy"].tolist() == last.loc[table["start"], "top1"].tolist()
+    assert table["baseline_asr"].tolist() == last.loc[table["start"], "asr_top1"].tolist()
+    columns = [c for c in table.columns if not c.startswith("baseline")]
+    pd.testing.assert_frame_equal(table[columns], without[columns])
+    assert "Not poisoned: accuracy / ASR" in best_page.readable(table).columns
+    assert "Not poisoned: accuracy / ASR" not in best_page.readable(without).columns
+
+
+def test_unequal_sweeps_are_said(metrics):
+    same = "Each defence was given the same work: 3 learning rates x 4 epochs on about 6,400 pairs"
+    assert work_sentence(metrics).startswith(same)
+    fewer = metrics[(metrics["defence"] != "SSL") | (metrics["learning_rate"] > 4e-4)]
+    said = work_sentence(fewer)
+    assert said.startswith("Not all defences were searched alike")
+    assert "; SSL: 2 learning rates x 4 epochs on about 6,400 pairs;" in said
+    other = metrics["learning_rate"].mask(metrics["defence"] == "SSL", metrics["learning_rate"] / 2)
+    assert "not the same learning rates" in work_sentence(metrics.assign(learning_rate=other))
+    double = metrics["samples_seen"].mask(metrics["defence"] == "SSL", metrics["samples_seen"] * 2)
+    assert "on about 13,000 pairs" in work_sentence(metrics.assign(samples_seen=double))
+    batches = metrics["samples_seen"].mask(metrics["defence"] == "SSL", metrics["samples_seen"] - 9)
+    assert work_sentence(metrics.assign(samples_seen=batches)).startswith(same)
+
+
+def test_sweeps_that_differ_by_what_varies_are_said_too(metrics):
+    metrics = metrics[(metrics["kind"] == "pretraining") | (metrics["defence"] == "SSL")]
+    metrics = metrics.assign(epochs=np.where(metrics["learning_rate"] > 1e-3, 2, 4))
+    metrics = metrics[(metrics["kind"] == "pretraining") | (metrics["epoch"] <= metrics["epochs"])]
+    said = work_sentence(metrics)
+    assert said.startswith("Not all lines of the table were searched alike")
+    assert "2 learning rates x 4 epochs" in said
+    assert "1 learning rate x 2 epochs" in said
+
+
+def test_leaks_stand_in_the_table_and_under_it(metrics, tmp_path):
+    write_table(tmp_path / "metrics", metrics)
+    (tmp_path / "leaks.csv").write_text(
+        "start,pairs,originals_of_victims,duplicates\n"
+        "mmcl-0000aaaa,100000,12,3\nmmcl_ssl-0000aaaa,100000,0,3\n"
+    )
+    arguments = ["--metrics", str(tmp_path / "metrics.parquet"), "--output", str(tmp_path / "best")]
+    best.main([*arguments, "--leaks", str(tmp_path / "leaks.csv")])
+    text = (tmp_path / "best.md").read_text()
+    assert text.count("| 12 of 100,000 |") == text.count("| 0 of 100,000 |") == 3
+    assert "Evaluation images that are among the pre-training images, by content: 3." in text
+    (tmp_path / "leaks.csv").write_text("start,pairs\n")
+    with pytest.raises(StepError, match="no column originals_of_victims"):
+        best.main([*arguments, "--leaks", str(tmp_path / "leaks.csv")])
 
 
 def test_what_varies_makes_groups_unless_told_otherwise(metrics):

@@ -29,7 +29,9 @@ def rendered(name, experiment="main", graph="rules", **figure):
     }
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     text = environment.from_string((FOLDER / name).read_text()).render(
-        snakemake=SimpleNamespace(config=config, wildcards=wildcards)
+        snakemake=SimpleNamespace(
+            config=config, wildcards=wildcards, params={"runs": "2 pretraining runs"}
+        )
     )
     # halt_level 2: a warning of docutils would be printed into the page.
     return publish_parts(text, writer="html", settings_overrides={"halt_level": 2})["body"]
@@ -49,5 +51,6 @@ def test_a_figure_says_what_was_varied_and_what_asr_is(kind, experiment):
     assert ("objective.ssl" in body) == (experiment == "ablation_" or kind == "by_value")
     if kind in ("scatter", "trajectories"):
         assert "below\n2.5 %" in body or "below 2.5 %" in body
+    assert "2 pretraining runs" in body
     mine = rendered("figure.rst", experiment, kind=kind, caption="My own words.")
     assert "My own words." in mine

@@ -7,7 +7,7 @@ import pytest
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import collect
-from workflow_scripts.results.table import read_table
+from workflow_scripts.results.table import read_table, varied_columns, write_table
 
 
 def collected(runs):
@@ -56,6 +56,48 @@ def test_experiments_that_share_runs_have_them_once(experiment, tmp_path):
     assert shared["run"].nunique() == 4
     assert set(shared["seed"]) == {5}
     assert table.loc[table["experiments"] == "main", "seed"].isna().all()
+
+
+def test_a_run_can_be_the_baseline_of_several_starts(experiment):
+    runs = pd.read_csv(experiment)
+    starts = runs["kind"] == "pretraining"
+    twin = runs[starts].assign(kind="baseline", run=runs["run"][0], folder=runs["folder"][0])
+    pd.concat([runs, twin]).to_csv(experiment, index=False)
+    table = collected(experiment)
+    rows = table[table["kind"] == "baseline"]
+    assert rows.groupby("start").size().tolist() == [9, 9]
+    assert len(table) == 2 * 9 + 18 * 5 + 2 * 9
+    pd.concat([runs, twin, twin]).to_csv(experiment, index=False)
+    with pytest.raises(StepError, match="listed more than once"):
+        collected(experiment)
+
+
+def test_held_out_losses_are_kept_and_may_be_missing(experiment):
+    folder = Path(pd.read_csv(experiment)["folder"][1])
+    metrics = pd.read_csv(folder / "metrics.csv").assign(heldout_ssl=0.5)
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    table = collected(experiment)
+    assert table["heldout_ssl"].count() == 5
+    assert table["heldout_mmcl"].dtype == "float64"
+    assert "heldout_ssl" not in varied_columns(table)
+
+
+def test_a_column_may_hold_numbers_in_one_experiment_and_words_in_another(experiment, tmp_path):
+    tables = {}
+    for name, poisoned in (("counts", [25, 50]), ("triggers", [1500, "all"])):
+        runs = pd.read_csv(experiment).iloc[[0, 10] if name == "counts" else [1, 11]]
+        path = tmp_path / "experiments" / name / "runs.csv"
+        path.parent.mkdir()
+        runs.assign(**{"attack.poisoned": poisoned}).to_csv(path, index=False)
+        tables[name] = collected(path)
+    assert tables["counts"]["attack.poisoned"].dtype.kind == "i"
+    write_table(tmp_path / "all", collect.combine(tables))
+    assert set(read_table(tmp_path / "all.parquet")["attack.poisoned"]) == {
+        "25",
+        "50",
+        "1500",
+        "all",
+    }
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "timings.csv", "run.json"])

@@ -124,6 +124,9 @@ def test_means_over_seeds_have_students_interval(metrics):
     )  # fmt: skip
     one, mean = drawn(scatter, metrics).numbers, drawn(scatter, seeds, over="seed").numbers
     assert len(one) == len(mean)
+    seeds["attack.seed"] = seeds["seed"]
+    both = drawn(scatter, seeds, over=["seed", "attack.seed"]).numbers
+    pd.testing.assert_frame_equal(both, mean)
     assert mean["accuracy_percent"].tolist() == pytest.approx(one["accuracy_percent"].tolist())
     half = 4.302652729911275 * 1.0 / np.sqrt(3)
     assert (mean["accuracy_high_percent"] - mean["accuracy_percent"]).tolist() == pytest.approx(
@@ -167,7 +170,7 @@ def test_by_value_shows_the_pick_at_each_value_and_a_cross_for_none(metrics):
         picks.tolist(), nan_ok=True
     )
     assert picks.isna().any()
-    assert "No such model" in [t.get_text() for t in made.legends[0].get_texts()]
+    assert "No such model" in legend(made)
 
 
 def test_a_figure_drawn_again_in_another_process_is_the_same_bytes(metrics, tmp_path):
@@ -221,14 +224,89 @@ def test_where_keeps_the_runs_asked_for_and_their_start_models(metrics, tmp_path
 
 def test_points_of_others_can_lie_under_ones_own(metrics, tmp_path):
     write_table(tmp_path / "others", metrics.assign(top1=0.25))
-    spec = {"kind": "scatter"}
-    numbers = run_figure(metrics, tmp_path, spec, "--under", str(tmp_path / "others.parquet"))
+    spec = {"kind": "scatter", "under": str(tmp_path / "others.parquet"), "under_label": "Theirs"}
+    numbers = run_figure(metrics, tmp_path, spec)
     beneath = numbers[numbers["role"] == "under"]
     assert len(beneath) == 18 * 4
     assert set(beneath["accuracy_percent"]) == {25.0}
+    one = run_figure(metrics, tmp_path, spec | {"where": {"defence": "SSL"}})
+    assert (one["role"] == "under").sum() == 6 * 4
     write_table(tmp_path / "others", metrics.assign(start_label="elsewhere"))
     with pytest.raises(StepError, match="no panel"):
-        run_figure(metrics, tmp_path, spec, "--under", str(tmp_path / "others.parquet"))
+        run_figure(metrics, tmp_path, spec)
+
+
+def test_a_published_file_itself_can_lie_under(metrics, tmp_path):
+    points = tmp_path / "published.json"
+    name = "cleaning_poisoned_cc3m_mmcl_1500poison_clean_ssl_lr_"
+    points.write_text(json.dumps({name: [[0.1, 0.2], [0.3, 0.4]]}))
+    metrics["start_label"] = metrics["start_label"].replace({"MMCL": "CC3M, MMCL"})
+    numbers = run_figure(metrics, tmp_path, {"kind": "scatter", "under": str(points)})
+    beneath = numbers[numbers["role"] == "under"]
+    assert beneath["panel"].tolist() == ["CC3M, MMCL"] * 2
+    assert beneath["accuracy_percent"].tolist() == [30.0, 40.0]
+
+
+def test_a_baseline_is_a_mark_of_its_own_in_its_starts_panel(metrics, baseline):
+    both = pd.concat([metrics, baseline], ignore_index=True)
+    last = baseline[baseline["epoch"] == 8]
+    for kind, options in ((scatter, {}), (trajectories, {"column": None, "row": None})):
+        without, made = drawn(kind, metrics, **options), drawn(kind, both, **options)
+        rows = made.numbers.query("role == 'baseline'")
+        assert rows["run"].tolist() == last["run"].tolist()
+        assert rows["accuracy_percent"].tolist() == pytest.approx(100 * last["top1"].to_numpy())
+        assert len(made.numbers) == len(without.numbers) + 2
+        shown = np.concatenate([offsets(axes, "baseline") for axes in made.axes])
+        assert shown == pytest.approx(rows[SHARES].to_numpy(float))
+        assert "Not poisoned" in legend(made)
+        assert "Not poisoned" not in legend(without)
+    assert drawn(scatter, both).numbers.query("role == 'baseline'")["panel"].tolist() == [
+        "MMCL", "MMCL+SSL"]  # fmt: skip
+
+
+def test_a_baseline_is_a_line_of_its_own_in_dynamics(metrics, baseline):
+    made = drawn(dynamics, pd.concat([metrics, baseline], ignore_index=True))
+    for axes, (_, run) in zip(made.axes, baseline.groupby("run", sort=False), strict=True):
+        lines = {line.get_gid(): line for line in axes.lines}
+        assert lines["baseline accuracy"].get_ydata() == pytest.approx(100 * run["top1"].to_numpy())
+        assert lines["baseline asr"].get_color() == lines["baseline accuracy"].get_color()
+        assert lines["baseline asr"].get_color() != lines["asr"].get_color()
+    assert (made.numbers["kind"] == "baseline").sum() == 18
+    assert "Attack success rate, not poisoned" in legend(made)
+
+
+def test_by_value_draws_baselines_and_held_out_choices(metrics, baseline):
+    both = pd.concat([metrics, baseline], ignore_index=True).assign(seed=0)
+    with pytest.raises(StepError, match="no model has the held-out loss"):
+        drawn(by_value, both, value="seed", select="lowest_heldout_ssl")
+    both["heldout_ssl"] = (both["epoch"] - 3.0).abs()
+    made = drawn(by_value, both, value="seed", select="lowest_heldout_ssl", tolerance=1.0)
+    numbers = made.numbers.set_index("rule")
+    assert set(numbers.loc["lowest_heldout_ssl", "epoch"]) == {3}
+    assert numbers.loc["baseline", "percent"].tolist() == pytest.approx(
+        100 * baseline.loc[baseline["epoch"] == 8, "top1"].to_numpy()
+    )
+
+
+def legend(made):
+    return [text.get_text() for block in made.legends for text in block.get_texts()]
+
+
+def test_one_model_without_poison_is_drawn_once_in_a_panel(metrics, baseline):
+    twice = pd.concat([metrics, baseline.assign(run="clean")], ignore_index=True)
+    numbers = drawn(scatter, twice, column=None).numbers
+    assert (numbers["role"] == "baseline").sum() == 1
+    twin = drawn(dynamics, twice, column=None).numbers.query("kind == 'baseline'")
+    assert len(twin) == 9
+
+
+def test_many_columns_of_panels_wrap_and_each_line_has_its_titles(metrics):
+    tables = [
+        metrics.assign(variant=f"V{n}", run=metrics["run"] + f"-{n}") for n in (6, 2, 5, 4, 1)
+    ]
+    made = drawn(scatter, pd.concat(tables, ignore_index=True), column="variant", row="start_label")
+    titles = [axes.get_title(loc="left") for axes in made.axes if axes.axison]
+    assert titles == ["V6", "V2", "V5", "V4", "V1"] * 2
 
 
 @pytest.mark.parametrize(

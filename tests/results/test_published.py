@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.results import best, published
+from workflow_scripts.results import best, best_page, published
 from workflow_scripts.results.table import read_table
 
 NAME = "cleaning_poisoned_cc6m_{}_3000poison_clean_{}_lr_"
@@ -44,7 +44,7 @@ def test_runs_stand_one_after_another(points):
     assert first["run"].nunique() == 2
     assert first["asr_top1"].tolist() == [0.9, 0.5, 0.049, 0.8, 0.05, 0.02]
     assert first["top1"].tolist()[2] == 0.2404
-    assert set(first["defence"]) == {"CleanCLIP"}
+    assert set(first["defence"]) == {"MMCL + SSL (CleanCLIP)"}
     other = table[table["start_label"] == "CC6M, MMCL+SSL"]
     assert set(other["data.poisoned_left"]) == {5}
     assert first["data.poisoned_left"].isna().all()
@@ -54,7 +54,7 @@ def test_runs_stand_one_after_another(points):
 def test_the_table_of_the_best_gives_the_best_below_5_percent(points):
     rows = best.best_table(read(points), [0.05], 0.01, by=["defence"]).query("rule == 'best'")
     assert rows["accuracy"].tolist() == [0.2404, 0.1305]
-    lines = best.readable(rows)
+    lines = best_page.readable(rows)
     texts = lines["Best accuracy with ASR < 5\N{NO-BREAK SPACE}%"]
     assert [text.split("\N{NO-BREAK SPACE}")[0] for text in texts] == ["24.0", "13.1"]
 

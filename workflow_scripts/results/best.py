@@ -1,14 +1,14 @@
 """The table "best accuracy with ASR < 5 % and < 10 %, by start model and defence".
 
-Needs   metrics.parquet (collect.py or published.py).
+Needs   metrics.parquet (collect.py or published.py); leaks between the data sets, if counted.
 Makes   <output>.csv, and for people <output>.html and <output>.md.
 
-Beside the best accuracy with a low ASR, which only somebody who knows the trigger can pick, stands
-the choice of a defender who does not: the highest clean accuracy within a tolerance of the start's.
+Beside the best accuracy with a low ASR, which only somebody who knows the trigger can pick, stand
+the choices of a defender who does not: within a tolerance of the start model's accuracy the highest
+clean accuracy, and the lowest loss on held-out pairs where the metrics have one.
 """
 
 import argparse
-import html
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,20 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
+from workflow_scripts.results.best_page import CHOICE, as_html, as_markdown, notes, readable
 from workflow_scripts.results.intervals import wilson
+from workflow_scripts.results.leaks import read_leaks
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
+    baseline_models,
     best_below,
     cleaned_models,
-    highest_accuracy,
-    lowest,
+    honest_choice,
+    honest_rules,
     start_models,
 )
 from workflow_scripts.results.table import read_table, stem, varied_columns, write_csv
-from workflow_scripts.results.text import column_text, percent_text, threshold_text, value_text
-
-_CHOICE = (
-    "rule", "asr_below", "accuracy", "asr", "run", "epoch", "learning_rate", "runs", "models",
-    "tolerance", "accuracy_low", "accuracy_high", "asr_low", "asr_high",
-    "start_accuracy", "start_asr",
-)  # fmt: skip
 
 
 def best_table(
@@ -43,7 +39,6 @@ def best_table(
     asr_below: list[float],
     tolerance: float,
     by: list[str] | None = None,
-    lowest_of: list[str] | None = None,
 ) -> pd.DataFrame:
     """Return a row for each start model, group and rule; numbers are missing where none qualifies.
 
@@ -52,12 +47,12 @@ def best_table(
         asr_below: Thresholds of the ASR, fractions: one rule each.
         tolerance: How much accuracy the honest choice may lose to the start model, a fraction.
         by: Columns that make the groups; None: the defence and all that varies.
-        lowest_of: Columns of losses on held-out pairs: one more honest rule each.
 
     Returns:
-        ``rule`` is ``best`` (for each ``asr_below``), ``highest_accuracy`` or ``lowest_<column>``;
+        ``rule`` is ``best`` (for each ``asr_below``) or one of ``selection.HONEST_RULES``;
         ``runs`` and ``models`` say how many were looked at; ``*_low`` and ``*_high`` are 95 %
-        intervals; accuracies and ASRs are fractions.
+        intervals; accuracies and ASRs are fractions; ``baseline_*`` are those of the start's
+        twin without poison.
 
     Raises:
         StepError: There are no cleaned models, or no such column.
@@ -70,41 +65,38 @@ def best_table(
     cleaned = cleaned_models(metrics)
     if cleaned.empty:
         raise StepError("there is no cleaned model to choose from; does the experiment clean?")
-    starts = start_models(metrics).set_index("start")
+    before = {
+        "start": start_models(metrics).set_index("start"),
+        "baseline": baseline_models(metrics).set_index("start"),
+    }
+    honest = honest_rules(cleaned)
     keys = ["start", "start_label", *groups]
     rows = []
     for values, models in cleaned.groupby(keys, sort=False, dropna=False):
-        start = starts.loc[values[0]] if values[0] in starts.index else None
-        before = float("nan") if start is None else float(start[ACCURACY])
-        picks = _picks(models, before, asr_below, tolerance, lowest_of or [])
-        looked_at = {"runs": models["run"].nunique(), "models": len(models)}
-        at_start = {
-            "start_accuracy": before,
-            "start_asr": float("nan") if start is None else float(start[ASR]),
-        }
-        group = dict(zip(keys, values, strict=True)) | looked_at | at_start
+        group = dict(zip(keys, values, strict=True))
+        group |= {"runs": models["run"].nunique(), "models": len(models)}
+        for name, known in before.items():
+            group |= _shares(name, known, values[0])
+        picks = [
+            ({"rule": "best", "asr_below": at, "tolerance": np.nan}, best_below(models, at))
+            for at in asr_below
+        ] + [
+            (
+                {"rule": rule, "asr_below": np.nan, "tolerance": tolerance},
+                honest_choice(rule, models, group["start_accuracy"], tolerance),
+            )
+            for rule in honest
+        ]
         rows += [group | rule | _row(models, label) for rule, label in picks]
-    return pd.DataFrame(rows)[[*keys, *_CHOICE]].astype({"epoch": "Int64"})
+    return pd.DataFrame(rows)[[*keys, *CHOICE]].astype({"epoch": "Int64"})
 
 
-def _picks(
-    models: pd.DataFrame,
-    before: float,
-    asr_below: list[float],
-    tolerance: float,
-    lowest_of: list[str],
-) -> list[tuple[dict[str, Any], Hashable | None]]:
-    peeking = [
-        ({"rule": "best", "asr_below": at, "tolerance": np.nan}, best_below(models, at))
-        for at in asr_below
-    ]
-    stated = {"asr_below": np.nan, "tolerance": tolerance}
-    honest = [({"rule": "highest_accuracy"} | stated, highest_accuracy(models, before, tolerance))]
-    honest += [
-        ({"rule": f"lowest_{column}"} | stated, lowest(models, column, before, tolerance))
-        for column in lowest_of
-    ]
-    return peeking + honest
+def _shares(name: str, known: pd.DataFrame, start: str) -> dict[str, float]:
+    shares = {"accuracy": ACCURACY, "asr": ASR}
+    return {
+        f"{name}_{share}": float(known.loc[start, column]) if start in known.index else np.nan
+        for share, column in shares.items()
+    }
 
 
 def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
@@ -119,85 +111,6 @@ def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
         low, high = wilson(model[source], images)
         row |= {name: model[source], f"{name}_low": float(low), f"{name}_high": float(high)}
     return row
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as people read it: one line for each start model and group, texts only."""
-    keys = [c for c in table.columns if c not in (*_CHOICE, "start")]
-    lines = []
-    for (_, *values), rows in table.groupby(["start", *keys], sort=False, dropna=False):
-        line = {column_text(k): value_text(v) for k, v in zip(keys, values, strict=True)}
-        first = rows.iloc[0]
-        line["Start model: accuracy / ASR"] = _pair(first["start_accuracy"], first["start_asr"])
-        for row in rows.to_dict("records"):
-            line[_heading(row)] = _choice(row)
-        line["Looked at"] = f"{first['models']} models of {first['runs']} runs"
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def _heading(row: dict[str, Any]) -> str:
-    if row["rule"] == "best":
-        return f"Best accuracy with ASR < {threshold_text(row['asr_below'])}"
-    within = f"{threshold_text(row['tolerance'])[:-2]} pp of the start"
-    if row["rule"] == "highest_accuracy":
-        return f"Highest accuracy within {within}: accuracy / ASR"
-    return f"{column_text(row['rule'])} within {within}: accuracy / ASR"
-
-
-def _pair(accuracy: float, asr: float) -> str:
-    return f"{percent_text(accuracy)} / {percent_text(asr)}"
-
-
-def _choice(row: dict[str, Any]) -> str:
-    if not row["run"]:
-        return "none"
-    if row["rule"] != "best":
-        return _pair(row["accuracy"], row["asr"])
-    interval = ""
-    if not np.isnan(row["accuracy_low"]):
-        low, high = (percent_text(row[f"accuracy_{end}"])[:-2] for end in ("low", "high"))
-        interval = f" ({low}–{high})"
-    return percent_text(row["accuracy"]) + interval
-
-
-_NOTE = (
-    "ASR: share of the triggered images, those of the target class left out, that are classified "
-    "as the target. In brackets the 95 % interval of the evaluation images; it leaves out that "
-    "the best of many models was picked, which flatters it. "
-    "Best with a low ASR peeks at the ASR; the last choice does not, and a defender can make it."
-)
-
-
-def as_html(lines: pd.DataFrame) -> str:
-    """Return a self-contained page with the table; every text is escaped."""
-    head = "".join(f"<th>{html.escape(str(c))}</th>" for c in lines.columns)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in line) + "</tr>"
-        for line in lines.itertuples(index=False)
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Best models</title>\n'
-        "<style>body{font:14px/1.45 sans-serif;color:#222;background:#fff;margin:1.5em}"
-        "table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-        "th,td{padding:.4em .9em;text-align:left;border-bottom:1px solid #ddd}"
-        "th{border-bottom:2px solid #222;vertical-align:bottom;max-width:13em}"
-        "td{white-space:nowrap}"
-        "p{max-width:60em;color:#555}</style></head>\n"
-        f"<body><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
-        f"<p>{html.escape(_NOTE)}</p></body></html>\n"
-    )
-
-
-def as_markdown(lines: pd.DataFrame) -> str:
-    """Return the table as Markdown."""
-
-    def line(cells: Any) -> str:
-        return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
-
-    rows = [line(lines.columns), line(["---"] * len(lines.columns))]
-    rows += [line(cells) for cells in lines.itertuples(index=False)]
-    return "\n".join([*rows, "", _NOTE, ""])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -215,16 +128,15 @@ def main(arguments: list[str] | None = None) -> None:
         help="accuracy that the honest choice may lose to the start, a fraction (0.01)",
     )  # fmt: skip
     parser.add_argument("--by", nargs="+", help="columns; default: defence and all that varies")
-    parser.add_argument("--lowest-of", nargs="+", help="columns of held-out losses: a rule each")
+    parser.add_argument("--leaks", type=Path, help="CSV: start, pairs, originals_of_victims, ...")
     options = parser.parse_args(arguments)
-    table = best_table(
-        read_table(options.metrics), options.asr_below, options.tolerance, options.by,
-        options.lowest_of,
-    )  # fmt: skip
+    metrics = read_table(options.metrics)
+    leaks = read_leaks(options.leaks) if options.leaks else None
+    table = best_table(metrics, options.asr_below, options.tolerance, options.by)
     output = stem(options.output)
-    lines = readable(table)
+    lines, said = readable(table, leaks), notes(metrics, leaks)
     write_csv(f"{output}.csv", table)
-    for suffix, text in ((".html", as_html(lines)), (".md", as_markdown(lines))):
+    for suffix, text in ((".html", as_html(lines, said)), (".md", as_markdown(lines, said))):
         with atomic(f"{output}{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
 

@@ -26,7 +26,7 @@ from workflow_scripts.results.table import (
     write_table,
 )
 
-_KINDS = {"pretraining", "cleaning"}
+_KINDS = ("pretraining", "cleaning", "baseline")
 
 
 def collect(runs: pd.DataFrame) -> pd.DataFrame:
@@ -34,25 +34,24 @@ def collect(runs: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         runs: A row for each run: the columns of ``RUN_COLUMNS``, one for each further thing
-            that varies, and ``folder``, where the run's results are.
+            that varies, and ``folder``, where the run's results are. A run without poison may
+            have several rows: as a start model, and as the baseline of several start models.
 
     Raises:
         StepError: There are no runs, some have no results yet, or results are broken.
     """
     if runs.empty:
         raise StepError("the experiment has no runs; check its declaration in the config")
-    twice = runs.loc[runs["run"].duplicated(), "run"].unique()
+    twice = runs.loc[runs.duplicated(["run", "kind", "start"]), "run"].unique()
     if len(twice):
         raise StepError(f"run {twice[0]} is listed more than once; keep one row for each run")
-    unknown = sorted(set(runs["kind"]) - _KINDS)
+    unknown = sorted(set(runs["kind"]) - set(_KINDS))
     if unknown:
-        raise StepError(f"a run is of kind {unknown[0]!r}; it must be pretraining or cleaning")
+        raise StepError(f"a run is of kind {unknown[0]!r}; it must be {', '.join(_KINDS)}")
     _check_there(runs)
-    rows = zip(runs["run"], runs["folder"], strict=True)
-    epochs = [
-        _epochs(run, Path(folder)) for run, folder in tqdm(rows, total=len(runs), mininterval=5)
-    ]
-    table = runs.drop(columns="folder").merge(pd.concat(epochs), on="run", validate="1:m")
+    folders = dict(zip(runs["run"], runs["folder"], strict=True))
+    epochs = [_epochs(run, Path(folder)) for run, folder in tqdm(folders.items(), mininterval=5)]
+    table = runs.drop(columns="folder").merge(pd.concat(epochs), on="run")
     return order(table)
 
 
@@ -99,10 +98,14 @@ def combine(experiments: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """
     tables = [t.assign(experiments=name) for name, t in experiments.items()]
     table = pd.concat(tables, ignore_index=True)
-    names = table.groupby(["run", "epoch"], sort=False)["experiments"].agg(", ".join)
+    names = table.groupby(["run", "epoch"], sort=False)["experiments"].agg(_joined)
     # first() takes a column's first value that is there, so that no experiment hides another's.
     together = table.groupby(["run", "epoch"], sort=False).first()
     return order(together.assign(experiments=names).reset_index())
+
+
+def _joined(names: pd.Series) -> str:
+    return ", ".join(names.unique())
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,11 +1,13 @@
 """Draw one figure of an experiment, as the config declares it.
 
-Needs   metrics.parquet (collect.py or published.py) and the figure's declaration.
+Needs   metrics.parquet (collect.py or published.py), the figure's declaration, and
+        the points to lay under, if it declares any.
 Makes   the figure in each format asked for, and beside the first the numbers in it, as CSV.
 
 A kind of figure is a module of workflow_scripts/results/figures, or a Python file of your own, with
     draw(metrics: pandas.DataFrame, **options) -> matplotlib.figure.Figure
-The declaration's other keys are its options. What it draws should be kept in `figure.numbers`, a
+The declaration's other keys are its options, but for those that any kind has: `where`, `under` and
+`caption`. What it draws should be kept in `figure.numbers`, a
 DataFrame; without it, the CSV holds all metrics.
 """
 
@@ -21,30 +23,32 @@ import pandas as pd
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.plugins import load_variant
 from workflow_scripts.results import style
+from workflow_scripts.results.published import ASR_IMAGES, EPOCHS, IMAGES, read_published
 from workflow_scripts.results.table import read_table, write_csv
 
 FIGURES = "workflow_scripts.results.figures"
 
 
-def draw(
-    metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path], under: pd.DataFrame | None
-) -> None:
+def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> None:
     """Draw the figure that ``spec`` declares to ``outputs``, and write its numbers.
 
     Args:
         metrics: The tidy table.
         spec: ``kind`` and the kind's options; of any kind, ``where`` says which runs to draw
-            (a column to the values to keep), and ``caption`` is for the report only.
+            (a column to the values to keep), ``under`` names a tidy table or a file of published
+            points to lay under, and ``caption`` is for the report only.
         outputs: Where to; the suffix chooses the format (.png, .pdf, .svg).
-        under: Another tidy table, for kinds that can lay points under those of ``metrics``.
 
     Raises:
         StepError: No such kind, no such option, or the metrics cannot be drawn so.
     """
     options = {k: v for k, v in spec.items() if k not in ("kind", "where", "caption")}
-    metrics = chosen_runs(metrics, spec.get("where", {}))
-    if under is not None:
-        options["under"] = under
+    where = spec.get("where", {})
+    metrics = chosen_runs(metrics, where)
+    if "under" in options:
+        under = read_points(Path(options["under"]))
+        there = {column: values for column, values in where.items() if column in under.columns}
+        options["under"] = chosen_runs(under, there)
     kind = load_variant(FIGURES, spec["kind"])
     if not hasattr(kind, "draw"):
         raise StepError(f"{spec['kind']} has no function draw(metrics, **options); write one")
@@ -57,7 +61,7 @@ def draw(
 
 
 def chosen_runs(metrics: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
-    """Return the runs whose columns have the values of ``where``, and their start models.
+    """Return the runs whose columns have the values of ``where``, with starts and baselines.
 
     Args:
         metrics: The tidy table.
@@ -77,7 +81,14 @@ def chosen_runs(metrics: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
             raise StepError(f"'where' asks for {column} {values!r}, but the runs have {has}")
         keep &= there
     starts = metrics.loc[keep & (metrics["kind"] == "cleaning"), "start"]
-    return metrics[keep | ((metrics["kind"] == "pretraining") & metrics["run"].isin(starts))]
+    return metrics[keep | ((metrics["kind"] != "cleaning") & metrics["start"].isin(starts))]
+
+
+def read_points(path: Path) -> pd.DataFrame:
+    """Return a tidy table, or published points (.json) of runs of the published length."""
+    if path.suffix == ".json":
+        return read_published(path, EPOCHS, IMAGES, ASR_IMAGES)
+    return read_table(path)
 
 
 def _check_options(kind: str, function: Any, options: dict[str, Any]) -> None:
@@ -113,10 +124,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--spec", required=True, help='JSON, e.g. {"kind": "scatter"}')
     parser.add_argument("--output", type=Path, nargs="+", required=True, help=".png .pdf .svg")
-    parser.add_argument("--under", type=Path, help="metrics.parquet to lay under, e.g. published")
     options = parser.parse_args(arguments)
-    under = read_table(options.under) if options.under else None
-    draw(read_table(options.metrics), _spec(options.spec), options.output, under)
+    draw(read_table(options.metrics), _spec(options.spec), options.output)
 
 
 if __name__ == "__main__":

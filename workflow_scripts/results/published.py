@@ -24,8 +24,9 @@ _NAME = re.compile(
     r"cleaning_poisoned_(?P<data>cc\d+m)_(?P<start>mmcl_ssl|mmcl)_(?P<poisoned>\d+)poison"
     r"_clean_(?P<defence>mmcl_ssl|mmcl|ssl)_lr_(?:cleaningdata_poison_(?P<left>\d+))?"
 )
+EPOCHS, IMAGES, ASR_IMAGES = 20, 50_000, 49_950  # of the published runs; ImageNet's
 _STARTS = {"mmcl": "MMCL", "mmcl_ssl": "MMCL+SSL"}
-_DEFENCES = {"mmcl": "MMCL", "ssl": "SSL", "mmcl_ssl": "CleanCLIP"}
+_DEFENCES = {"mmcl": "MMCL", "ssl": "SSL", "mmcl_ssl": "MMCL + SSL (CleanCLIP)"}
 
 
 def read_published(
@@ -123,9 +124,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--points", type=Path, nargs="+", required=True, help="the JSON files")
     parser.add_argument("--output", type=Path, required=True, help="metrics.parquet")
-    parser.add_argument("--epochs", type=int, default=20, help="of each run (default: 20)")
-    parser.add_argument("--images", type=int, default=50_000, help="of the evaluation set")
-    parser.add_argument("--asr-images", type=int, default=49_950, help="not of the target class")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each run (20)")
+    parser.add_argument("--images", type=int, default=IMAGES, help="of the evaluation set")
+    parser.add_argument(
+        "--asr-images", type=int, default=ASR_IMAGES, help="not of the target class"
+    )
     parser.add_argument("--labels", type=Path, help="JSON: {name: {start_label, defence, ...}}")
     parser.add_argument(
         "--start", nargs=3, action="append", default=[], metavar=("LABEL", "ACCURACY", "ASR"),

@@ -10,9 +10,12 @@ from collections.abc import Hashable
 import pandas as pd
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.results.table import HELDOUT_COLUMNS
 
 ACCURACY = "top1"
 ASR = "asr_top1"
+_LOWEST = "lowest_"
+HONEST_RULES = ("highest_accuracy", *(_LOWEST + column for column in HELDOUT_COLUMNS))
 
 
 def best_below(models: pd.DataFrame, asr_below: float) -> Hashable | None:
@@ -30,36 +33,29 @@ def best_below(models: pd.DataFrame, asr_below: float) -> Hashable | None:
     return None if ranked.empty else ranked.index[0]
 
 
-def highest_accuracy(
-    models: pd.DataFrame, start_accuracy: float, tolerance: float
+def honest_choice(
+    rule: str, models: pd.DataFrame, start_accuracy: float, tolerance: float
 ) -> Hashable | None:
-    """Choose the highest clean accuracy, if within ``tolerance`` of the start model's.
+    """Choose as a defender can who does not know the trigger: one of ``HONEST_RULES``.
 
-    What a defender can do who does not know the trigger. Ties go to the first in the table,
-    because any other way to break them that helps would look at the ASR.
+    Of the models whose accuracy is within ``tolerance`` of the start model's, the one with the
+    highest clean accuracy, or with the lowest loss on held-out pairs. Ties go to the first in
+    the table, because any other way to break them that helps would look at the ASR.
     """
-    qualified = _within(models, start_accuracy, tolerance)[ACCURACY].dropna()
-    return None if qualified.empty else qualified.idxmax()
-
-
-def lowest(
-    models: pd.DataFrame, column: str, start_accuracy: float, tolerance: float
-) -> Hashable | None:
-    """Choose the lowest ``column`` (a loss on held-out pairs) within ``tolerance`` likewise.
-
-    Raises:
-        StepError: The table has no such column.
-    """
-    if column not in models.columns:
-        raise StepError(f"the metrics have no column {column!r} to choose the lowest of")
-    qualified = _within(models, start_accuracy, tolerance)[column].dropna()
-    return None if qualified.empty else qualified.idxmin()
-
-
-def _within(models: pd.DataFrame, start_accuracy: float, tolerance: float) -> pd.DataFrame:
     if math.isnan(start_accuracy):
-        return models.iloc[:0]
-    return models[models[ACCURACY] >= start_accuracy - tolerance]
+        return None
+    within = models[models[ACCURACY] >= start_accuracy - tolerance]
+    if rule == "highest_accuracy":
+        return None if within.empty else within[ACCURACY].idxmax()
+    losses = within[rule.removeprefix(_LOWEST)].dropna()
+    return None if losses.empty else losses.idxmin()
+
+
+def honest_rules(models: pd.DataFrame) -> list[str]:
+    """Return those of ``HONEST_RULES`` that the table has numbers for."""
+    there = {rule: rule.removeprefix(_LOWEST) for rule in HONEST_RULES}
+    there["highest_accuracy"] = ACCURACY
+    return [rule for rule, c in there.items() if c in models.columns and models[c].notna().any()]
 
 
 def cleaned_models(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -79,3 +75,12 @@ def start_models(metrics: pd.DataFrame) -> pd.DataFrame:
     both = pd.concat([own, before]).drop_duplicates("start")
     appearance = {start: n for n, start in enumerate(metrics["start"].drop_duplicates())}
     return both.sort_values("start", key=lambda s: s.map(appearance), kind="stable")
+
+
+def baseline_models(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the last epoch of the model without poison that is the twin of each start model.
+
+    ``start`` is the poisoned start; one model without poison may be the twin of several.
+    """
+    twins = metrics[metrics["kind"] == "baseline"]
+    return twins.sort_values("epoch", kind="stable").drop_duplicates("start", keep="last")

@@ -19,6 +19,7 @@ WIDTH = 6.9
 START = "#D62728"
 INK = "#222222"
 FAINT = "#8A8A8A"
+UNDER = "#A6A6A6"
 BAND = "#EDEDED"
 
 # Okabe and Ito's colours, the pale ones darker for thin lines; red is kept for the start model.

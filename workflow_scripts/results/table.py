@@ -13,9 +13,12 @@ METRIC_COLUMNS = (
     "top1", "top3", "top5", "top10",
     "asr_top1", "asr_top3", "asr_top5", "asr_top10", "triggered_top1",
 )  # fmt: skip
+# Losses on clean pairs that no run was trained on; older metrics and published points lack them.
+HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
 TIMING_COLUMNS = ("seconds", "samples_per_second")
 COUNT_COLUMNS = ("images", "asr_images")
-FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *METRIC_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS))
+_MEASURED = (*METRIC_COLUMNS, *HELDOUT_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS)
+FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *_MEASURED))
 
 _TEXT = ("run", "kind", "start", "start_label", "defence")
 
@@ -26,14 +29,16 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
     Columns of the tidy table that ``frame`` lacks are added, empty; texts are never missing.
     """
     varied = [c for c in frame.columns if c not in FIXED_COLUMNS]
-    columns = [*RUN_COLUMNS, *varied, *METRIC_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS]
-    frame = frame.reindex(columns=columns).reset_index(drop=True)
+    frame = frame.reindex(columns=[*RUN_COLUMNS, *varied, *_MEASURED]).reset_index(drop=True)
     for column in _TEXT:
         frame[column] = frame[column].fillna("").astype("string")
-    for column in ("epoch", "step", "samples_seen", *COUNT_COLUMNS):
+    for column in varied:
+        if frame[column].dropna().map(type).nunique() > 1:  # "all" beside numbers
+            frame[column] = frame[column].map(str, na_action="ignore")
+    whole = ("epoch", "step", "samples_seen", *COUNT_COLUMNS)
+    for column in whole:
         frame[column] = pd.to_numeric(frame[column]).astype("Int64")
-    numbers = set(METRIC_COLUMNS) | set(TIMING_COLUMNS) | {"learning_rate"}
-    for column in numbers - {"epoch", "step", "samples_seen"}:
+    for column in {"learning_rate", *_MEASURED} - set(whole):
         frame[column] = pd.to_numeric(frame[column]).astype("float64")
     return frame
 

@@ -17,6 +17,7 @@ _COLUMNS = {
     "learning_rate": "Learning rate",
     "objective.mmcl": "MMCL weight",
     "objective.ssl": "SSL weight",
+    "start_change.shrink": "Shrunk by",
     "start_label": "Start model",
 }
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -33,7 +34,7 @@ def value_text(value: Any, labels: Mapping[str, str] | None = None) -> str:
     if labels and str(value) in labels:
         return labels[str(value)]
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return NOT_SET
+        return (labels or {}).get(NOT_SET, NOT_SET)
     if str(value) in ("True", "False"):
         return "yes" if str(value) == "True" else "no"
     if isinstance(value, str):

@@ -4,7 +4,7 @@ Tables come with fractions in ``accuracy``, ``asr`` and the ends of their interv
 ``_points.points`` gives them; axes are in percent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from workflow_scripts.results import style
+
+BASELINE = "Not poisoned"
 
 
 def asr_axis(axes: Axes, asr_below: float) -> None:
@@ -35,8 +37,14 @@ def bars(axes: Axes, rows: pd.DataFrame, colour: object) -> None:
     )  # fmt: skip
 
 
-def star(axes: Axes, start: pd.DataFrame) -> None:
-    """Draw start models as red stars, and a dotted line at their accuracy."""
+def references(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw start models as red stars with a dotted line at their accuracy, baselines hollow."""
+    start, baseline = (rows[rows["role"] == role] for role in ("start", "baseline"))
+    bars(axes, baseline[baseline["interval_drawn"]], style.INK)
+    axes.scatter(
+        100 * baseline["asr"], 100 * baseline["accuracy"], s=55, marker="*", facecolors="white",
+        edgecolors="black", linewidths=0.8, zorder=6, gid="baseline",
+    )  # fmt: skip
     for accuracy in start["accuracy"]:
         axes.axhline(100 * accuracy, color=style.START, linewidth=0.6, linestyle=":", zorder=1)
     bars(axes, start[start["interval_drawn"]], style.START)
@@ -62,7 +70,7 @@ def fit_y(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], share: bool) -> N
         table = pd.concat(tables)
         shown = table[table["interval_drawn"]]
         ends = pd.concat([table["accuracy"], shown["accuracy_low"], shown["accuracy_high"]])
-        low, high = 100 * ends.min(), 100 * ends.max()
+        low, high = 100 * ends.clip(0, 1).min(), 100 * ends.clip(0, 1).max()
         pad = max(0.5, 0.07 * (high - low))
         for one in group:
             one.set_ylim(low - pad, high + pad)
@@ -76,12 +84,17 @@ def handle(name: str, look: style.Look) -> Line2D:
     )  # fmt: skip
 
 
-def star_handle() -> Line2D:
-    """Return the legend's key of the start model."""
-    return Line2D(
-        [], [], linestyle="none", marker="*", markersize=10, markerfacecolor=style.START,
-        markeredgecolor="black", markeredgewidth=0.6, label="Start model",
-    )  # fmt: skip
+def reference_handles(roles: Iterable[str]) -> list[Line2D]:
+    """Return the legend's keys of the start model and of the baseline, where they are drawn."""
+    looks = {"start": ("Start model", style.START, 10), "baseline": (BASELINE, "white", 7.5)}
+    there = set(roles)
+    return [
+        Line2D(
+            [], [], linestyle="none", marker="*", markersize=size, markerfacecolor=face,
+            markeredgecolor="black", markeredgewidth=0.7, label=label,
+        )
+        for role, (label, face, size) in looks.items() if role in there
+    ]  # fmt: skip
 
 
 def ring_handle(text: str) -> Line2D:
@@ -92,9 +105,9 @@ def ring_handle(text: str) -> Line2D:
     )  # fmt: skip
 
 
-def under_handle() -> Line2D:
+def under_handle(label: str) -> Line2D:
     """Return the legend's key of the points laid under."""
     return Line2D(
-        [], [], linestyle="none", marker="o", markersize=3, markerfacecolor="#BDBDBD",
-        markeredgewidth=0, label="For comparison",
+        [], [], linestyle="none", marker="o", markersize=3, markerfacecolor=style.UNDER,
+        markeredgewidth=0, label=label,
     )  # fmt: skip

@@ -17,7 +17,8 @@ from workflow_scripts.results.text import column_text
 MOST_PANELS = 40
 _LETTERS_PER_INCH = 17  # of a legend; of a title in bold a few less
 _BETWEEN = "; "
-_BEFORE = {"start_label": "Start: ", "defence": "Cleaned by "}
+_BEFORE = {"start_label": "Start: ", "defence": "Cleaned by ", "variant": ""}
+_ACROSS = 4  # panels that a line of the text's width holds
 
 
 Facets = tuple[str | None, str | None, Mapping[str, str] | None]
@@ -45,12 +46,15 @@ def panel_names(
     if row is None:
         wrap = {1: 1, 2: 2, 4: 2}.get(len(across), 3)
         return [across[n : n + wrap] for n in range(0, len(across), wrap)]
+    pieces = -(-len(across) // _ACROSS)
+    wrap = -(-len(across) // pieces)
     return [
         [
             (_BETWEEN.join((right, down)), rows.intersection(below, sort=False))
-            for right, rows in across
+            for right, rows in across[n : n + wrap]
         ]
         for down, below in _facet(table, row, labels, bare=False)
+        for n in range(0, len(across), wrap)
     ]
 
 
@@ -78,6 +82,9 @@ class Panels:
         width: Of the figure, inches.
         height: Of one panel, inches; None takes one that suits their number.
         share_y: All panels have the same scale.
+
+    Attributes:
+        narrow: There is room for a few words only over a panel.
     """
 
     def __init__(
@@ -99,26 +106,31 @@ class Panels:
                 "for the figure's 'column' or 'row'"
             )
         height = height or min(2.9 if lines < 3 else 2.3, max(1.7, 0.85 * width / across))
+        # What is left of a panel for its axes, about.
+        self._width, self._height = (width - 0.6) / across - 0.15, height - 0.4
         self.figure = Figure(figsize=(width, height * lines + 0.5), layout="constrained")
         self.figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
         grid = self.figure.subplots(lines, across, sharex=True, sharey=share_y, squeeze=False)
         self.panels: list[Panel] = []
-        for number, (axes_line, line) in enumerate(zip(grid, names, strict=True)):
+        above: list[str] = []
+        for axes_line, line in zip(grid, names, strict=True):
+            titles = [name.partition(_BETWEEN)[0] for name, _ in line]
             for axes, named in zip(axes_line, [*line, *[None] * (across - len(line))], strict=True):
                 if named is None:
                     axes.set_axis_off()
                     continue
                 title, _, down = named[0].partition(_BETWEEN)
-                first, last = number == 0, axes is axes_line[-1]
-                # With rows, what a whole column or a whole line shares is said once.
-                title = title if first or row is None else ""
-                self.panels.append(Panel(axes, *named, title, down if last else ""))
+                # What a whole column or a whole line shares is said once.
+                title = "" if titles == above else title
+                self.panels.append(Panel(axes, *named, title, down if named is line[-1] else ""))
+            above = titles
+        self.narrow = across == _ACROSS
         self._lowest = list(grid[-1])
         for line, axes in enumerate(grid[:-1]):
             # A panel with nothing below it in the last, shorter line shows its own scale.
             for n in range(len(names[line + 1]), len(names[line])):
                 axes[n].xaxis.set_tick_params(labelbottom=True)
-                self._lowest.append(axes[n])
+                self._lowest += [axes[n]] if row is None else []
 
     def __iter__(self) -> Iterator[Panel]:
         return iter(self.panels)
@@ -133,9 +145,7 @@ class Panels:
 
     def heading(self, panel: Panel, note: str = "") -> None:
         """Put a panel's name over it, and under the name a finding in small."""
-        width = panel.axes.get_position().width * self.figure.get_figwidth()
-        letters = max(12, int(width * 0.8 * _LETTERS_PER_INCH))
-        title = "\n".join(textwrap.wrap(panel.title, letters))
+        title = _wrapped(panel.title, self._width)
         panel.axes.set_title(title, loc="left", pad=14 if note else 4)
         if note:
             panel.axes.annotate(
@@ -143,25 +153,38 @@ class Panels:
                 fontsize=7, color=style.INK, ha="left", va="bottom",
             )  # fmt: skip
         if panel.beside:
-            panel.axes.annotate(
-                panel.beside, (1, 0.5), (5, 0), "axes fraction", textcoords="offset points",
-                fontsize=8, fontweight="bold", rotation=270, ha="left", va="center",
+            beside = panel.axes.annotate(
+                _wrapped(panel.beside, self._height), (1, 0.5), (5, 0), "axes fraction",
+                textcoords="offset points", fontsize=8, fontweight="bold", rotation=270,
+                ha="left", va="center", multialignment="center",
             )  # fmt: skip
+            # At the end of a shorter line it stands where no panel is: columns need not part.
+            beside.set_in_layout(panel.axes.get_subplotspec().is_last_col())
 
     def legend(
         self, series: list[Line2D], others: Sequence[Line2D] = (), title: str | None = None
     ) -> None:
         """Put one legend for all panels under them: lines of the series, then the others."""
-        lines = _lines(series, self.figure) + _lines(list(others), self.figure)
-        across = max(len(line) for line in lines)
+        first, second = _lines(series, self.figure), _lines(list(others), self.figure)
         blank = Line2D([], [], linestyle="none", label=" ")
-        filled = [[*line, *[blank] * (across - len(line))] for line in lines]
-        # The library fills a legend column by column.
-        self.figure.legend(
-            handles=[line[n] for n in range(across) for line in filled],
-            title=title, loc="outside lower center", ncols=across,
-            columnspacing=1.6, handletextpad=0.5, title_fontsize=7.5,
-        )  # fmt: skip
+        # The second block stands on blank lines of the first, so that each has its own columns.
+        blocks = [([*first, *[[blank]] * len(second)], "outside lower center", title)]
+        if first and second:
+            blocks.append((second, "lower center", None))
+        for lines, place, heading in blocks:
+            across = max(len(line) for line in lines)
+            filled = [[*line, *[blank] * (across - len(line))] for line in lines]
+            # The library fills a legend column by column.
+            self.figure.legend(
+                handles=[line[n] for n in range(across) for line in filled],
+                title=heading, loc=place, ncols=across,
+                columnspacing=1.6, handletextpad=0.5, title_fontsize=7.5,
+            )  # fmt: skip
+
+
+def _wrapped(text: str, inches: float) -> str:
+    """Return a bold text in lines of so many inches."""
+    return "\n".join(textwrap.wrap(text, max(12, int(inches * 0.8 * _LETTERS_PER_INCH))))
 
 
 def _lines(handles: list[Line2D], figure: Figure) -> list[list[Line2D]]:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results.intervals import student, wilson
-from workflow_scripts.results.selection import ACCURACY, ASR
+from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
 from workflow_scripts.results.style import Look, looks
 from workflow_scripts.results.table import varied_columns
-from workflow_scripts.results.text import NOT_SET, number_text, value_text
+from workflow_scripts.results.text import number_text, value_text
 
 RANGES = 6
 """Numbers with more values than can be told apart are shown as so many ranges."""
@@ -21,7 +21,7 @@ def points(
     metrics: pd.DataFrame,
     accuracy: str = ACCURACY,
     asr: str = ASR,
-    over: str | None = None,
+    over: str | Sequence[str] | None = None,
     asr_column: str = "asr",
 ) -> pd.DataFrame:
     """Return ``metrics`` with ``accuracy``, ``asr`` and the ends of their 95 % intervals added.
@@ -30,15 +30,16 @@ def points(
         metrics: The tidy table.
         accuracy: Which accuracy: ``top1``, ``top3``, ...
         asr: Which attack success rate: ``asr_top1``, ...
-        over: A column such as ``seed``: rows that differ in nothing else become their mean,
-            with Student's interval; without it each row has Wilson's, from its images.
+        over: A column such as ``seed``, or several: rows that differ in nothing else become
+            their mean, with Student's interval; without it each row has Wilson's, of its images.
         asr_column: The name under which the ASR is added.
 
     Returns:
         Fractions in ``accuracy``, ``accuracy_low``, ``accuracy_high``, ``<asr_column>`` and so on;
         the selection rules' own columns (``top1``, ``asr_top1``) hold the same.
     """
-    for column in (accuracy, asr, *([over] if over else [])):
+    over = [over] if isinstance(over, str) else list(over or [])
+    for column in (accuracy, asr, *over):
         check_column(metrics, column)
     table = metrics.assign(**{ACCURACY: metrics[accuracy], ASR: metrics[asr]})
     counts = ((ACCURACY, "accuracy", "images"), (ASR, asr_column, "asr_images"))
@@ -51,9 +52,11 @@ def points(
     return table
 
 
-def _means(table: pd.DataFrame, over: str, counts: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+def _means(
+    table: pd.DataFrame, over: list[str], counts: Sequence[tuple[str, str, str]]
+) -> pd.DataFrame:
     same = ["kind", "start_label", "defence", "learning_rate", "epoch"]
-    same += [c for c in varied_columns(table) if c not in (over, "experiments")]
+    same += [c for c in varied_columns(table) if c not in (*over, "experiments")]
     groups = table.groupby(same, sort=False, dropna=False)
     means = groups.first().reset_index()
     for source, name, _ in counts:
@@ -63,12 +66,34 @@ def _means(table: pd.DataFrame, over: str, counts: Sequence[tuple[str, str, str]
     return means.drop(columns=over)
 
 
+def references(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what cleaned models are compared with, as ``role`` says, and no ``series``.
+
+    The ``start`` models, and of each its twin without poison, the ``baseline``.
+    """
+    starts, baselines = start_models(table), baseline_models(table)
+    both = pd.concat([starts.assign(role="start"), baselines.assign(role="baseline")])
+    return both.assign(series="")
+
+
+def of_starts(references: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """Return the ``references`` of the models ``shown``, each model once."""
+    own = references[references["start"].isin(shown["start"])]
+    return own.drop_duplicates(["role", "run", "epoch"])
+
+
 def check_column(table: pd.DataFrame, column: str) -> None:
     """Raise a StepError that names what there is if ``table`` has no such column."""
     if column not in table.columns:
         near = difflib.get_close_matches(column, [str(c) for c in table.columns], 1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(table.columns)}"
         raise StepError(f"the metrics have no column {column!r} to draw; {hint}")
+
+
+def check_option(option: str, value: str, there: Sequence[str]) -> None:
+    """Raise a StepError that names what there is if an option has another value."""
+    if value not in there:
+        raise StepError(f"the option {option!r} is {value!r}; it must be {', '.join(there)}")
 
 
 def levels(
@@ -92,10 +117,11 @@ def levels(
     if numeric and len(distinct) > most:
         for part in np.array_split(np.array(distinct), RANGES):
             texts |= dict.fromkeys(part, f"{number_text(part[0])} – {number_text(part[-1])}")
-    row_texts = values.map(texts).astype("object").where(values.notna(), NOT_SET)
+    not_set = value_text(None, labels)
+    row_texts = values.map(texts).astype("object").where(values.notna(), not_set)
     ordered = list(dict.fromkeys(texts[value] for value in distinct))
     if values.isna().any():
-        ordered.append(NOT_SET)
+        ordered.append(not_set)
     if order:
         first = [value_text(value, labels) for value in order]
         ordered.sort(key=lambda text: first.index(text) if text in first else len(first))

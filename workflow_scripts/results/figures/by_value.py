@@ -1,7 +1,6 @@
 """The chosen model against a value that varies: best accuracy with a low ASR by SSL weight, ..."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,27 +11,28 @@ from matplotlib.lines import Line2D
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
+from workflow_scripts.results.figures._choosing import Chooser
 from workflow_scripts.results.figures._panels import Panels
-from workflow_scripts.results.figures._points import check_column, grouped, points
-from workflow_scripts.results.intervals import student
-from workflow_scripts.results.selection import (
-    best_below,
-    cleaned_models,
-    highest_accuracy,
-    start_models,
+from workflow_scripts.results.figures._points import (
+    check_column,
+    check_option,
+    grouped,
+    points,
+    references,
 )
+from workflow_scripts.results.selection import HONEST_RULES, cleaned_models
 from workflow_scripts.results.text import column_text, threshold_text, value_text
 
 SHARES = {"accuracy": "Zero-shot accuracy (%)", "asr": "Attack success rate (%)"}
-RULES = ("best_below", "highest_accuracy", "start")
 NUMBERS = (
     "panel", "series", "rule", "value", "percent", "low_percent", "high_percent", "run", "epoch",
     "chosen",
 )  # fmt: skip
-_LINES = ("-", "--", ":")
+_LINES = dict(zip(HONEST_RULES, ("--", "-.", (0, (1, 1))), strict=True)) | {"best_below": "-"}
 _LOG = 20  # the factor from which on an axis is logarithmic
 _MOST_TICKS = 9
-_START = style.Look(style.START, "*", ":", True)
+_BASELINE = style.Look(style.FAINT, "*", ":", False)
+_REFERENCES = {"start": style.Look(style.START, "*", ":", True), "baseline": _BASELINE}
 
 
 def draw(
@@ -46,7 +46,7 @@ def draw(
     row: str | None = None,
     asr_below: float = 0.05,
     tolerance: float = 1.0,
-    over: str | None = None,
+    over: str | Sequence[str] | None = None,
     log: bool | None = None,
     order: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
@@ -61,13 +61,14 @@ def draw(
         value: The column on the x axis, e.g. ``objective.ssl``; numbers or names.
         y: ``accuracy`` or ``asr`` of the chosen model.
         select: Which model, or several: ``best_below`` (highest accuracy with a low ASR),
-            ``highest_accuracy`` (which a defender can find), ``start`` (before cleaning).
+            ``highest_accuracy``, ``lowest_heldout_mmcl`` or ``lowest_heldout_ssl`` (which a
+            defender can find), ``start`` (before cleaning). Baselines are drawn if there are any.
         by: What the lines of a panel tell apart.
         column: What the panels differ in; panels wrap into lines unless there is a ``row``.
         row: What lines of panels differ in.
         asr_below: The low ASR, a fraction.
-        tolerance: ``highest_accuracy`` may lose so much to the start model, a fraction.
-        over: A column such as ``seed``: choose for each, draw the mean and its interval.
+        tolerance: What a defender finds may lose so much accuracy to the start, a fraction.
+        over: A column such as ``seed``, or several: choose for each, draw mean and interval.
         log: A logarithmic x axis; None: where positive numbers span a factor of 20 or more.
         order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
         labels: Words for columns and values.
@@ -78,100 +79,39 @@ def draw(
     Raises:
         StepError: An option's value is none of those there are, or there is nothing to draw.
     """
+    check_option("y", y, tuple(SHARES))
     rules = [select] if isinstance(select, str) else list(select)
-    _check(y, tuple(SHARES), "y")
-    for rule in rules:
-        _check(rule, RULES, "select")
-    for key in (value, *([over] if over else [])):
+    over = [over] if isinstance(over, str) else list(over or [])
+    for key in (value, *over):
         check_column(metrics, key)
     table = points(metrics)
-    cleaned, starts = cleaned_models(table), start_models(table)
+    cleaned, compared = cleaned_models(table), references(table)
     cleaned, looks = grouped(cleaned, by, labels, order)
+    choose = Chooser(compared, rules, y, over, asr_below, tolerance)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
-    keys = [marks.handle(name, look) for name, look in looks.items()]
-    looks[""] = _START
     scale = _Scale(cleaned[value], log, labels)
-    choose = _Chooser(starts, asr_below, tolerance)
     drawn = []
     for panel in panels:
-        chosen = choose.numbers(cleaned.loc[panel.rows], rules, value, y, over)
+        chosen = choose.by_value(cleaned.loc[panel.rows], value)
         drawn.append(chosen.assign(panel=panel.name))
-        for place, ((name, rule), rows) in enumerate(
-            chosen.groupby(["series", "rule"], sort=False)
-        ):
-            _line(panel.axes, rows, scale, looks[name], _LINES[rules.index(rule) % 3], place=place)
+        lines = chosen.groupby(["series", "rule"], sort=False)
+        for place, ((name, rule), rows) in enumerate(lines):
+            look = looks.get(name) or _REFERENCES[rule]
+            line = _LINES.get(rule, look.line)
+            _line(panel.axes, rows, scale, look, line, place=place)
         scale.ticks(panel.axes)
         panels.heading(panel)
     numbers = pd.concat(drawn)[list(NUMBERS)].reset_index(drop=True)
     _fit(panels, drawn, share_y)
     panels.axis_texts(column_text(value, labels), SHARES[y])
-    others = [_rule_key(rule, rules, asr_below) for rule in rules]
+    keys = [marks.handle(name, look) for name, look in looks.items()]
+    others = [_rule_key(rule, asr_below) for rule in rules if rule != "start"]
+    others += marks.reference_handles(numbers["rule"])
     if numbers["percent"].isna().any():
         others.append(_none_key())
     panels.legend(keys, others, column_text(by, labels))
     panels.figure.numbers = numbers
     return panels.figure
-
-
-def _check(value: str, there: Sequence[str], option: str) -> None:
-    if value not in there:
-        raise StepError(f"the option {option!r} is {value!r}; it must be {', '.join(there)}")
-
-
-class _Chooser:
-    """Applies the selection rules to the models of each value and series."""
-
-    def __init__(self, starts: pd.DataFrame, asr_below: float, tolerance: float) -> None:
-        self.starts = starts
-        self.asr_below = asr_below
-        self.tolerance = tolerance
-
-    def numbers(
-        self, shown: pd.DataFrame, rules: Sequence[str], value: str, y: str, over: str | None
-    ) -> pd.DataFrame:
-        """Return what a panel draws: a row for each rule, series and value."""
-        rows = []
-        for rule in rules:
-            # The start model is the same whatever cleans it.
-            models = shown.assign(series="") if rule == "start" else shown
-            for (series, at), group in models.groupby(["series", value], sort=False):
-                rows.append({"series": series, "rule": rule, "value": at}
-                            | self._number(group, rule, y, over))  # fmt: skip
-        return pd.DataFrame(rows)
-
-    def _number(self, group: pd.DataFrame, rule: str, y: str, over: str | None) -> dict[str, Any]:
-        parts = [part for _, part in group.groupby(over, sort=False)] if over else [group]
-        picks = [self._pick(part, rule) for part in parts]
-        found = [pick for pick in picks if pick is not None]
-        if not found:
-            return {"percent": np.nan, "low_percent": np.nan, "high_percent": np.nan,
-                    "run": "", "epoch": None, "chosen": f"0 of {len(picks)}"}  # fmt: skip
-        first = found[0]
-        ends = (first[y], first[f"{y}_low"], first[f"{y}_high"])
-        if over:
-            ends = student([pick[y] for pick in found])
-        percents = dict(
-            zip(
-                ("percent", "low_percent", "high_percent"),
-                (100 * np.array(ends)).tolist(),
-                strict=True,
-            )
-        )
-        alone = {"run": first["run"], "epoch": first["epoch"]} if len(found) == 1 else {}
-        return {"run": "", "epoch": None} | percents | alone | {
-            "chosen": f"{len(found)} of {len(picks)}"
-        }  # fmt: skip
-
-    def _pick(self, models: pd.DataFrame, rule: str) -> pd.Series | None:
-        start = self.starts[self.starts["start"].isin(models["start"])]
-        if rule == "start":
-            return None if start.empty else start.iloc[0]
-        if rule == "best_below":
-            label = best_below(models, self.asr_below)
-        else:
-            accuracy = start["accuracy"].iloc[0] if len(start) else np.nan
-            label = highest_accuracy(models, accuracy, self.tolerance)
-        return None if label is None else models.loc[label]
 
 
 class _Scale:
@@ -213,6 +153,9 @@ class _Scale:
 def _line(
     axes: Axes, rows: pd.DataFrame, scale: _Scale, look: style.Look, line: str, *, place: int
 ) -> None:
+    star = look in _REFERENCES.values()
+    size = (9 if look.filled else 7) if star else 5
+    edge, zorder = ("black", 2) if star else (look.colour, 3)
     if scale.numeric:
         rows = rows.sort_values("value")
     x, y = np.array(scale.places(rows["value"])), rows["percent"].to_numpy(float)
@@ -220,10 +163,11 @@ def _line(
     ends = rows[["low_percent", "high_percent"]].to_numpy(float).clip(0, 100).T
     half = np.clip(np.array([y - ends[0], ends[1] - y]), 0, None)
     axes.errorbar(
-        x, y, yerr=half, color=look.colour, linestyle=line, linewidth=1.0,
+        x, y, yerr=half, color=look.colour, linewidth=1.0,
+        linestyle=line,
         elinewidth=0.7, capsize=2, capthick=0.7, marker=look.marker,
-        markersize=9 if look is _START else 5, markerfacecolor=look.face,
-        markeredgecolor="black" if look is _START else look.colour, markeredgewidth=0.8, zorder=3,
+        markersize=size, markerfacecolor="white" if look is _BASELINE else look.face,
+        markeredgecolor=edge, markeredgewidth=0.8, zorder=zorder,
     )  # fmt: skip
     for n in np.flatnonzero(there):
         found, _, asked = rows["chosen"].iloc[n].partition(" of ")
@@ -257,15 +201,15 @@ def _fit(panels: Panels, drawn: Sequence[pd.DataFrame], share_y: bool) -> None:
         panel.axes.set_ylim(low - pad * (1 + lines), high + pad)
 
 
-def _rule_key(rule: str, rules: Sequence[str], asr_below: float) -> Line2D:
-    if rule == "start":
-        return marks.star_handle()
+def _rule_key(rule: str, asr_below: float) -> Line2D:
     text = {
         "best_below": f"Best with ASR < {threshold_text(asr_below)}",
         "highest_accuracy": "Highest clean accuracy",
+        "lowest_heldout_mmcl": "Lowest held-out MMCL loss",
+        "lowest_heldout_ssl": "Lowest held-out SSL loss",
     }[rule]
-    return Line2D([], [], color=style.INK, linewidth=1, linestyle=_LINES[rules.index(rule) % 3],
-                  label=text)  # fmt: skip
+    return Line2D([], [], color=style.INK, linewidth=1, label=text,
+                  linestyle=_LINES[rule])  # fmt: skip
 
 
 def _none_key() -> Line2D:

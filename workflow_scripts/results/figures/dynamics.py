@@ -1,6 +1,7 @@
 """Accuracy and ASR by epoch of the pre-training runs, a panel for each start model.
 
-When the backdoor is learned, and whether before or after the classes.
+When the backdoor is learned, and whether before or after the classes. Grey, without markers: the
+same recipe without poison.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,14 @@ from matplotlib.lines import Line2D
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
+from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._panels import Panels
 from workflow_scripts.results.figures._points import grouped, points
 from workflow_scripts.results.selection import ACCURACY, ASR
 from workflow_scripts.results.text import column_text
 
 NUMBERS = (
-    "panel", "series", "run", "epoch",
+    "panel", "series", "kind", "run", "epoch",
     "accuracy_percent", "accuracy_low_percent", "accuracy_high_percent",
     "asr_percent", "asr_low_percent", "asr_high_percent",
 )  # fmt: skip
@@ -32,7 +34,7 @@ def draw(
     by: str | None = None,
     column: str | None = "start_label",
     row: str | None = None,
-    over: str | None = None,
+    over: str | Sequence[str] | None = None,
     accuracy: str = ACCURACY,
     asr: str = ASR,
     order: Sequence[str] | None = None,
@@ -43,11 +45,11 @@ def draw(
     """Draw the dynamics; bands are 95 % intervals.
 
     Args:
-        metrics: The tidy table; its pre-training runs are drawn.
+        metrics: The tidy table; its pre-training runs are drawn, and their baselines.
         by: What lines of one panel differ in, e.g. ``attack.poisoned``; None: nothing.
         column: What the panels differ in; panels wrap into lines unless there is a ``row``.
         row: What lines of panels differ in.
-        over: A column such as ``seed`` to take means and intervals over.
+        over: A column such as ``seed``, or several, to take means and intervals over.
         accuracy: The column of accuracies.
         asr: The column of ASRs.
         order: Values of ``by`` in the order of the legend.
@@ -59,18 +61,27 @@ def draw(
         StepError: There is no pre-training run.
     """
     table = points(metrics, accuracy, asr, over)
-    table = table[table["kind"] == "pretraining"].sort_values("epoch", kind="stable")
-    if table.empty:
+    table = table[table["kind"] != "cleaning"].sort_values("epoch", kind="stable")
+    if not (table["kind"] == "pretraining").any():
         raise StepError("there is no pre-training run to draw the dynamics of")
     # Without groups the two shares get two looks; with them, a look for each group.
     looks = style.looks(list(_SHARES))
     table = table.assign(series="", panel="")
+    baselines = table[table["kind"] == "baseline"]
+    table = table[table["kind"] == "pretraining"]
     if by:
         table, looks = grouped(table, by, labels, order)
     panels = Panels(table, column, row, labels, width=width, height=panel_height)
+    numbers = []
     for panel in panels:
-        table.loc[panel.rows, "panel"] = panel.name
-        for _, run in table.loc[panel.rows].groupby(["run", "series"], sort=False):
+        shown = table.loc[panel.rows]
+        twins = baselines[baselines["start"].isin(shown["start"])]
+        twins = twins.drop_duplicates(["run", "epoch"])
+        numbers.append(pd.concat([shown, twins]).assign(panel=panel.name))
+        for _, run in twins.groupby("run", sort=False):
+            for share in _SHARES:
+                _line(panel.axes, run, share, None)
+        for _, run in shown.groupby(["run", "series"], sort=False):
             for share in _SHARES:
                 look = looks[run["series"].iloc[0]] if by else looks[share]
                 _line(panel.axes, run, share, look)
@@ -84,21 +95,30 @@ def draw(
         Line2D([], [], color=k.colour, marker=k.marker, markersize=4, label=name)
         for name, k in looks.items()
     ]
-    panels.legend(groups if by else shares, shares if by else (), column_text(by) if by else None)
-    panels.figure.numbers = _numbers(table)
+    twins = [
+        Line2D([], [], color=style.FAINT, linestyle=_line_of(share), linewidth=1.1,
+               label=f"{text}, {marks.BASELINE.lower()}")
+        for share, text in _SHARES.items()
+    ]  # fmt: skip
+    others = [*(shares if by else ()), *(twins if len(baselines) else ())]
+    panels.legend(groups if by else shares, others, column_text(by, labels) if by else None)
+    panels.figure.numbers = _numbers(pd.concat(numbers))
     return panels.figure
 
 
-def _line(axes: Axes, run: pd.DataFrame, share: str, look: style.Look) -> None:
+def _line(axes: Axes, run: pd.DataFrame, share: str, look: style.Look | None) -> None:
+    """Draw a share by epoch; without a look, as a baseline."""
     every = max(1, -(-len(run) // _MARKS))
+    colour = look.colour if look else style.FAINT
     axes.fill_between(
         run["epoch"].astype(float), 100 * run[f"{share}_low"], 100 * run[f"{share}_high"],
-        color=look.colour, alpha=0.18, linewidth=0,
+        color=colour, alpha=0.18, linewidth=0,
     )  # fmt: skip
     axes.plot(
-        run["epoch"].astype(float), 100 * run[share], color=look.colour, linewidth=1.1,
-        linestyle=_line_of(share), marker=look.marker, markersize=4, markevery=every,
-        markerfacecolor="white" if share == "asr" else look.colour, gid=share,
+        run["epoch"].astype(float), 100 * run[share], color=colour, linewidth=1.1,
+        linestyle=_line_of(share), marker=look.marker if look else None, markersize=4,
+        markevery=every, markerfacecolor="white" if share == "asr" else colour,
+        gid=share if look else f"baseline {share}",
     )  # fmt: skip
 
 

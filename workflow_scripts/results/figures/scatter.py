@@ -1,7 +1,7 @@
 """Accuracy against ASR: one point for each epoch of each run, a panel for each start model.
 
-A good defence is at the top left. A red star is the start model, a ring the best model with a
-low ASR, which the shaded band marks.
+A good defence is at the top left. A red star is the start model, a hollow one its twin without
+poison, a ring the best model with a low ASR, which the shaded band marks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._panels import Facets, Panels, panel_names
-from workflow_scripts.results.figures._points import grouped, points
-from workflow_scripts.results.selection import (
-    ACCURACY,
-    ASR,
-    best_below,
-    cleaned_models,
-    start_models,
+from workflow_scripts.results.figures._points import (
+    check_option,
+    grouped,
+    of_starts,
+    points,
+    references,
 )
+from workflow_scripts.results.selection import ACCURACY, ASR, best_below, cleaned_models
 from workflow_scripts.results.text import column_text, percent_text, threshold_text
 
 RINGS = ("panel", "group", "none")
@@ -46,7 +46,7 @@ def draw(
     asr_below: float = 0.05,
     ring: str = "panel",
     intervals: str = "auto",
-    over: str | None = None,
+    over: str | Sequence[str] | None = None,
     accuracy: str = ACCURACY,
     asr: str = ASR,
     order: Sequence[str] | None = None,
@@ -55,6 +55,7 @@ def draw(
     width: float = style.WIDTH,
     panel_height: float | None = None,
     under: pd.DataFrame | None = None,
+    under_label: str = "For comparison",
 ) -> Figure:
     """Draw the scatter.
 
@@ -67,7 +68,7 @@ def draw(
         ring: Ring the best of each ``panel``, of each ``group`` in a panel, or ``none``.
         intervals: 95 % intervals of ``all`` points, of the ``marked`` ones (stars and rings), of
             ``none``; ``auto``: of all that are few enough and wide enough to be seen.
-        over: A column such as ``seed`` to take means and intervals over.
+        over: A column such as ``seed``, or several, to take means and intervals over.
         accuracy: The column of accuracies.
         asr: The column of ASRs.
         order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
@@ -75,48 +76,50 @@ def draw(
         share_y: All panels have the same scale.
         width: Inches of the figure.
         panel_height: Inches of a panel.
-        under: Another tidy table, drawn pale beneath in the panels of the same name.
+        under: Another tidy table, drawn grey beneath in the panels of the same name.
+        under_label: What the legend calls it.
 
     Raises:
         StepError: An option's value is none of those there are, or there is nothing to draw.
     """
-    _check(ring, RINGS, "ring")
-    _check(intervals, INTERVALS, "intervals")
+    check_option("ring", ring, RINGS)
+    check_option("intervals", intervals, INTERVALS)
     table = points(metrics, accuracy, asr, over)
-    cleaned, starts = cleaned_models(table), start_models(table)
+    cleaned, compared = cleaned_models(table), references(table)
     cleaned, looks = grouped(cleaned, by, labels, order)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
     beneath = _beneath(under, accuracy, asr, (column, row, labels))
     numbers = []
     for panel in panels:
         shown = cleaned.loc[panel.rows]
-        marked = starts[starts["start"].isin(shown["start"])]
         ringed = _ringed(shown, ring, asr_below)
         drawn = pd.concat([
             beneath.get(panel.name, shown.iloc[:0]).assign(role="under"),
             shown.assign(role="cleaned"),
-            marked.assign(role="start", series=""),
+            of_starts(compared, shown),
             shown.loc[ringed].assign(role="best"),
         ])  # fmt: skip
         drawn = drawn.assign(interval_drawn=_with_interval(drawn, intervals), panel=panel.name)
         marks.asr_axis(panel.axes, asr_below)
         _draw_points(panel.axes, drawn, looks)
-        marks.star(panel.axes, drawn[drawn["role"] == "start"])
+        marks.references(panel.axes, drawn)
         marks.ring(panel.axes, drawn[drawn["role"] == "best"])
-        panels.heading(panel, _note(shown, best_below(shown, asr_below), asr_below))
+        panels.heading(panel, _note(shown, asr_below, panels.narrow))
         numbers.append(drawn)
     if under is not None and not any((n["role"] == "under").any() for n in numbers):
         raise StepError("no panel of the metrics has the name of one of the metrics laid under")
     marks.fit_y([panel.axes for panel in panels], numbers, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
     panels.figure.numbers = _numbers(pd.concat(numbers))
-    _legend(panels, looks, asr_below, column_text(by, labels))
+    roles = set(panels.figure.numbers["role"])
+    others = marks.reference_handles(roles)
+    if "best" in roles:
+        others.append(marks.ring_handle(f"Best with ASR < {threshold_text(asr_below)} (shaded)"))
+    if "under" in roles:
+        others.append(marks.under_handle(under_label))
+    keys = [marks.handle(name, look) for name, look in looks.items()]
+    panels.legend(keys, others, column_text(by, labels))
     return panels.figure
-
-
-def _check(value: str, there: Sequence[str], option: str) -> None:
-    if value not in there:
-        raise StepError(f"the option {option!r} is {value!r}; it must be {', '.join(there)}")
 
 
 def _ringed(shown: pd.DataFrame, ring: str, asr_below: float) -> list[Any]:
@@ -127,7 +130,7 @@ def _ringed(shown: pd.DataFrame, ring: str, asr_below: float) -> list[Any]:
 
 def _with_interval(drawn: pd.DataFrame, intervals: str) -> pd.Series:
     own = drawn["role"] != "under"
-    marked = drawn["role"].isin(["start", "best"])
+    marked = drawn["role"].isin(["start", "baseline", "best"])
     if intervals in ("none", "all", "marked"):
         return {"none": own & False, "all": own, "marked": marked}[intervals]
     few = (drawn["role"] == "cleaned").sum() <= _FEW
@@ -140,7 +143,7 @@ def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) 
     dense = len(cleaned) > _DENSE
     beneath = drawn[drawn["role"] == "under"]
     axes.scatter(
-        100 * beneath["asr"], 100 * beneath["accuracy"], s=5, color="#BDBDBD", linewidths=0,
+        100 * beneath["asr"], 100 * beneath["accuracy"], s=5, color=style.UNDER, linewidths=0,
         zorder=1, gid="under",
     )  # fmt: skip
     for name, look in looks.items():
@@ -153,14 +156,16 @@ def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) 
         )  # fmt: skip
 
 
-def _note(shown: pd.DataFrame, best: Any, asr_below: float) -> str:
-    low = f"ASR < {threshold_text(asr_below)}"
+def _note(shown: pd.DataFrame, asr_below: float, short: bool) -> str:
+    best, low = best_below(shown, asr_below), f"ASR < {threshold_text(asr_below)}"
     if best is None:
-        return f"No model with {low}"
-    defence = shown.loc[best, "defence"] if shown["defence"].nunique() > 1 else ""
-    return ", ".join(
-        filter(None, [f"Best with {low}: {percent_text(shown.loc[best, 'accuracy'])}", defence])
-    )
+        return f"None with {low}" if short else f"No model with {low}"
+    best = shown.loc[best]
+    found = percent_text(best["accuracy"])
+    if short:
+        return f"Best: {found}"
+    defence = f", {best['defence']}" if shown["defence"].nunique() > 1 else ""
+    return f"Best with {low}: {found}{defence}"
 
 
 def _beneath(
@@ -178,13 +183,3 @@ def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
         for end in ("", "_low", "_high"):
             drawn[f"{name}{end}_percent"] = 100 * drawn[name + end]
     return drawn[list(NUMBERS)].reset_index(drop=True)
-
-
-def _legend(panels: Panels, looks: dict[str, style.Look], asr_below: float, title: str) -> None:
-    roles = set(panels.figure.numbers["role"])
-    others = [marks.star_handle()] if "start" in roles else []
-    if "best" in roles:
-        others.append(marks.ring_handle(f"Best with ASR < {threshold_text(asr_below)} (shaded)"))
-    if "under" in roles:
-        others.append(marks.under_handle())
-    panels.legend([marks.handle(name, look) for name, look in looks.items()], others, title)

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._panels import Panels
-from workflow_scripts.results.figures._points import grouped, points
-from workflow_scripts.results.selection import ACCURACY, ASR, cleaned_models, start_models
+from workflow_scripts.results.figures._points import grouped, of_starts, points, references
+from workflow_scripts.results.selection import ACCURACY, ASR, cleaned_models
 from workflow_scripts.results.text import column_text
 
 NUMBERS = (
@@ -27,7 +27,7 @@ def draw(
     column: str | None = "defence",
     row: str | None = "start_label",
     asr_below: float = 0.05,
-    over: str | None = None,
+    over: str | Sequence[str] | None = None,
     accuracy: str = ACCURACY,
     asr: str = ASR,
     order: Sequence[str] | None = None,
@@ -44,7 +44,7 @@ def draw(
         column: What the panels differ in; panels wrap into lines unless there is a ``row``.
         row: What lines of panels differ in.
         asr_below: The low ASR (a fraction) that the band is about.
-        over: A column such as ``seed`` to take means over.
+        over: A column such as ``seed``, or several, to take means over.
         accuracy: The column of accuracies.
         asr: The column of ASRs.
         order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
@@ -57,25 +57,25 @@ def draw(
         StepError: There is nothing to draw.
     """
     table = points(metrics, accuracy, asr, over)
-    cleaned, starts = cleaned_models(table), start_models(table)
+    cleaned, compared = cleaned_models(table), references(table)
     cleaned, looks = grouped(cleaned, by, labels, order)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
     drawn = []
     for panel in panels:
         shown = cleaned.loc[panel.rows].sort_values("epoch", kind="stable")
-        start = starts[starts["start"].isin(shown["start"])]
-        both = pd.concat([start.assign(role="start", series=""), shown.assign(role="cleaned")])
-        drawn.append(both.assign(interval_drawn=False, panel=panel.name))
+        both = pd.concat([of_starts(compared, shown), shown.assign(role="cleaned")])
+        both = both.assign(interval_drawn=False, panel=panel.name)
+        drawn.append(both)
         marks.asr_axis(panel.axes, asr_below)
-        _paths(panel.axes, shown, start, looks)
-        marks.star(panel.axes, start.assign(interval_drawn=False))
+        _paths(panel.axes, shown, both[both["role"] == "start"], looks)
+        marks.references(panel.axes, both)
         panels.heading(panel)
     marks.fit_y([panel.axes for panel in panels], drawn, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
     groups = [_key(name, look) for name, look in looks.items()]
-    others = [] if starts.empty else [marks.star_handle()]
-    panels.legend(groups, others, column_text(by, labels) + ", last epoch marked")
     panels.figure.numbers = _numbers(pd.concat(drawn))
+    others = marks.reference_handles(panels.figure.numbers["role"])
+    panels.legend(groups, others, column_text(by, labels) + ", last epoch marked")
     return panels.figure
 
 

@@ -1,0 +1,112 @@
+"""The table of the best models as people read it: one line for each start model and group."""
+
+import html
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workflow_scripts.results.leaks import duplicates_sentence, originals_text
+from workflow_scripts.results.text import column_text, percent_text, threshold_text, value_text
+from workflow_scripts.results.work import work_sentence
+
+CHOICE = (
+    "rule", "asr_below", "accuracy", "asr", "run", "epoch", "learning_rate", "runs", "models",
+    "tolerance", "accuracy_low", "accuracy_high", "asr_low", "asr_high",
+    "start_accuracy", "start_asr", "baseline_accuracy", "baseline_asr",
+)  # fmt: skip
+_HONEST = {
+    "highest_accuracy": "Highest accuracy",
+    "lowest_heldout_mmcl": "Lowest held-out MMCL loss",
+    "lowest_heldout_ssl": "Lowest held-out SSL loss",
+}
+
+
+def readable(table: pd.DataFrame, leaks: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return ``best.best_table``, and what ``leaks`` says of each start model, as texts."""
+    keys = [c for c in table.columns if c not in (*CHOICE, "start")]
+    lines = []
+    for (start, *values), rows in table.groupby(["start", *keys], sort=False, dropna=False):
+        line = {column_text(k): value_text(v) for k, v in zip(keys, values, strict=True)}
+        first = rows.iloc[0]
+        line["Start model: accuracy / ASR"] = _pair(first["start_accuracy"], first["start_asr"])
+        if table["baseline_accuracy"].notna().any():
+            line["Not poisoned: accuracy / ASR"] = _pair(
+                first["baseline_accuracy"], first["baseline_asr"]
+            )
+        for row in rows.to_dict("records"):
+            line[_heading(row)] = _choice(row)
+        line["Looked at"] = f"{first['models']} models of {first['runs']} runs"
+        if leaks is not None:
+            line["Originals of victims in the clean data"] = originals_text(leaks, start)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _heading(row: dict[str, Any]) -> str:
+    if row["rule"] == "best":
+        return f"Best accuracy with ASR < {threshold_text(row['asr_below'])}"
+    within = f"{threshold_text(row['tolerance'])[:-2]} pp of the start"
+    return f"{_HONEST[row['rule']]} within {within}: accuracy / ASR"
+
+
+def _pair(accuracy: float, asr: float) -> str:
+    return f"{percent_text(accuracy)} / {percent_text(asr)}"
+
+
+def _choice(row: dict[str, Any]) -> str:
+    if not row["run"]:
+        return "none"
+    if row["rule"] != "best":
+        return _pair(row["accuracy"], row["asr"])
+    interval = ""
+    if not np.isnan(row["accuracy_low"]):
+        low, high = (percent_text(row[f"accuracy_{end}"])[:-2] for end in ("low", "high"))
+        interval = f" ({low}–{high})"
+    return percent_text(row["accuracy"]) + interval
+
+
+_NOTE = (
+    "ASR: share of the triggered images, those of the target class left out, that are classified "
+    "as the target. In brackets the 95 % interval of the evaluation images; it leaves out that "
+    "the best of many models was picked, which flatters it. "
+    "Best with a low ASR peeks at the ASR; a choice within so many percentage points (pp) of the "
+    "start model's accuracy does not, and a defender can make it."
+)
+
+
+def notes(metrics: pd.DataFrame, leaks: pd.DataFrame | None = None) -> list[str]:
+    """Return what stands under the table: how to read it, and what the data say of its fairness."""
+    return [_NOTE, work_sentence(metrics), *([] if leaks is None else [duplicates_sentence(leaks)])]
+
+
+def as_html(lines: pd.DataFrame, said: list[str]) -> str:
+    """Return a self-contained page with the table and the notes; every text is escaped."""
+    head = "".join(f"<th>{html.escape(str(c))}</th>" for c in lines.columns)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in line) + "</tr>"
+        for line in lines.itertuples(index=False)
+    )
+    under = "\n".join(f"<p>{html.escape(note)}</p>" for note in said)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Best models</title>\n'
+        "<style>body{font:14px/1.45 sans-serif;color:#222;background:#fff;margin:1.5em}"
+        "table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+        "th,td{padding:.4em .9em;text-align:left;border-bottom:1px solid #ddd}"
+        "th{border-bottom:2px solid #222;vertical-align:bottom;max-width:13em}"
+        "td{white-space:nowrap}"
+        "p{max-width:60em;color:#555}</style></head>\n"
+        f"<body><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
+        f"{under}</body></html>\n"
+    )
+
+
+def as_markdown(lines: pd.DataFrame, said: list[str]) -> str:
+    """Return the table as Markdown, and what is said under it."""
+
+    def line(cells: Any) -> str:
+        return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
+
+    rows = [line(lines.columns), line(["---"] * len(lines.columns))]
+    rows += [line(cells) for cells in lines.itertuples(index=False)]
+    return "\n".join(rows) + "\n\n" + "\n\n".join(said) + "\n"
