@@ -168,7 +168,9 @@ def test_torchrun_passes_sigterm_on_and_another_number_of_processes_goes_on(runs
     assert "stopped by SIGTERM" in errors
     (runs.folder / "slow").unlink()
     stopped = runs.train("stopped", fragile)
-    (resumption,) = json.loads((stopped / "run.json").read_text())["resumptions"]
+    record = json.loads((stopped / "run.json").read_text())
+    (resumption,) = record["resumptions"]
+    assert resumption["code_before"] == record["code"]["digest"]
     assert (resumption["processes_before"], resumption["processes"]) == (2, 1)
     whole = runs.train("whole", fragile)
     for name, value in runs.weights(whole).items():

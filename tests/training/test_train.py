@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from workflow_scripts.common.code import changed_since
 from workflow_scripts.common.errors import StepError
 
 
@@ -28,6 +29,9 @@ def test_a_run_leaves_weights_tables_and_its_provenance(runs):
     assert record["evaluation"] == {"images": 20, "asr_images": 16}
     assert record["resumptions"] == []
     assert len(record["inputs"]["manifest"]) == 64
+    assert {"training/losses/mmcl.py", "poison/triggers/random.py"} < set(record["code"]["files"])
+    assert "training/losses/siglip.py" not in record["code"]["files"]
+    assert changed_since(record) == []
     weights = torch.load(folder / "model.pt", weights_only=True)
     assert 0 <= weights["logit_scale"] <= 4.6052
     assert not (folder / "checkpoints").exists()

@@ -44,6 +44,18 @@ class Progress:
         trained = f"loss {loss:.4f}, " if epoch else ""
         return f"epoch {epoch}/{spec.epochs}: {trained}accuracy {top1:.2f} %, ASR {success:.2f} %"
 
+    def note_resumption(self, checkpoint: dict[str, Any], time: str, processes: int) -> None:
+        """Note that so many processes go on from a checkpoint, and by whose code it was made."""
+        self.resumptions.append(
+            {
+                "step": self.step,
+                "time": time,
+                "processes": processes,
+                "processes_before": checkpoint["world_size"],
+                "code_before": checkpoint.get("code"),
+            }
+        )
+
     def samples_per_second(self, batch_size: int) -> float | None:
         """Return the mean training speed, evaluations apart; None before an epoch is over."""
         seconds = sum(timing["seconds"] for timing in self.timings)

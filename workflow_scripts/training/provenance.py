@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,8 +11,9 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.common.code import git_version, run_code
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import sha256
+from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.spec import InputsSpec, RunSpec
 
@@ -49,24 +49,13 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
     return {role: sha256(file) for role, file in there.items()}
 
 
-def code_version() -> dict[str, Any]:
-    """Return the git commit of this code and whether its tree was changed; None if unknown."""
-    here = Path(__file__).parent
+def code_version(spec: RunSpec) -> dict[str, Any]:
+    """Return which code a run is made by: git's view of it, and the files that matter to the run.
 
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *words], cwd=here, capture_output=True, text=True, timeout=30, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": None if changes is None else bool(changes),
-    }
+    ``files`` are digests as :func:`run_code` returns them, ``digest`` is one of them all.
+    """
+    files = run_code(dataclasses.asdict(spec))
+    return {**git_version(), "digest": digest(files), "files": files}
 
 
 def _hardware(world: World) -> dict[str, Any]:
@@ -96,13 +85,13 @@ def describe(spec: RunSpec, world: World, inputs: dict[str, str], **results: Any
         spec: The run.
         world: The processes.
         inputs: As :func:`hash_inputs` returns them.
-        results: Further entries: evaluation counts, resumptions, times.
+        results: Further entries: evaluation counts, resumptions, times, and ``code`` as
+            :func:`code_version` returned it when the processes started.
     """
     return {
         "run": spec.run,
         "finished": now(),
         **results,
-        "code": code_version(),
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in _PACKAGES},

@@ -25,7 +25,7 @@ from workflow_scripts.training.losses._term import Epoch
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
 from workflow_scripts.training.pairs import Batch
 from workflow_scripts.training.progress import Progress
-from workflow_scripts.training.provenance import describe, hash_inputs, now
+from workflow_scripts.training.provenance import code_version, describe, hash_inputs, now
 from workflow_scripts.training.sampler import BatchSampler
 from workflow_scripts.training.setup import start_model, training_pairs, uses_bf16
 from workflow_scripts.training.spec import RunSpec
@@ -59,6 +59,8 @@ class Trainer:
         self.progress = Progress()
         self.scores: Scores | None = None
         self.inputs = hash_inputs(spec.inputs) if world.leads else {}
+        # Read now: the files may be edited while the run goes on.
+        self.code = code_version(spec) if world.leads else {}
         self.checkpoints = Checkpoints(output / "checkpoints", spec.checkpoint.keep)
         self._make_model()
         self._make_data()
@@ -283,6 +285,7 @@ class Trainer:
             "inputs": self.inputs,
             "progress": dataclasses.asdict(state),
             "world_size": self.world.size,
+            "code": self.code["digest"],
             "model": models.portable_weights(self.module.model),
             "objective": models.portable_weights(self.module.objective),
             "optimizer": optimizer.portable_state(self.optimizer),
@@ -310,10 +313,7 @@ class Trainer:
         self.module.objective.load_state_dict(content["objective"])
         optimizer.restore(self.optimizer, content["optimizer"])
         self.progress = Progress(**content["progress"])
-        before = content["world_size"]
-        self.progress.resumptions.append(
-            {"step": step, "time": now(), "processes": self.world.size, "processes_before": before}
-        )
+        self.progress.note_resumption(content, now(), self.world.size)
         if self.world.leads:
             print(f"going on from the checkpoint of step {step}", file=sys.stderr)
 
@@ -343,6 +343,7 @@ class Trainer:
             wall_seconds=state.wall_seconds,
             samples_per_second=state.samples_per_second(self.spec.batch_size),
             resumptions=state.resumptions,
+            code=self.code,
         )
         outputs.write_results(
             self.output,

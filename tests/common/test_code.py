@@ -1,0 +1,60 @@
+"""What counts as the code of a run."""
+
+import shutil
+
+import pytest
+
+from workflow_scripts.common import code
+
+SPEC = {
+    "objective": {"mmcl": 1.0},
+    "attack": {"trigger": {"name": "yellow"}},
+    "start_change": {"name": "shrink_and_perturb"},
+}
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    folder = tmp_path / "workflow_scripts"
+    shutil.copytree(code.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "FOLDER", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "matters"),
+    [
+        ("training/optimizer.py", True),
+        ("training/losses/mmcl.py", True),
+        ("training/losses/_term.py", True),
+        ("training/start_changes/shrink_and_perturb.py", True),
+        ("poison/triggers/yellow.py", True),
+        ("data/images.py", True),
+        ("training/losses/siglip.py", False),
+        ("training/losses/a_new_one.py", False),
+        ("poison/triggers/random.py", False),
+        ("training/provenance.py", False),
+        ("results/figure.py", False),
+    ],
+)
+def test_an_edit_matters_to_the_runs_that_execute_it(tree, file, matters):
+    record = {"code": {"files": code.run_code(SPEC)}, "spec": SPEC}
+    assert code.changed_since(record) == []
+    with (tree / file).open("a") as text:
+        text.write("# edited\n")
+    assert code.changed_since(record) == ([file] if matters else [])
+
+
+def test_a_file_of_ones_own_counts_by_what_stands_in_it(tmp_path):
+    own = tmp_path / "term.py"
+    own.write_text("one")
+    spec = SPEC | {"objective": {str(own): 1.0}}
+    record = {"code": {"files": code.run_code(spec)}, "spec": spec}
+    own.write_text("two")
+    assert code.changed_since(record) == [str(own)]
+    own.unlink()
+    assert code.changed_since(record) == [str(own)]
+
+
+def test_a_record_without_its_code_is_not_taken_for_the_present_one():
+    assert code.changed_since({"code": {"commit": "abc", "dirty": False}, "spec": SPEC}) is None
