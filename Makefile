@@ -1,8 +1,9 @@
-# make demo    the paper in miniature, from a URL list to the figure (two cores, no GPU)
-# make test    linters and tests
-# make setup   what both need: .venv, WordNet, Graphviz, links to the profiles
-# make lock    resolve the packages of pyproject.toml anew, into requirements.lock and envs/
-# make clean   remove what the demo has made
+# make demo        the paper in miniature, from a URL list to the figure (two cores, no GPU)
+# make demo-all    every experiment in miniature, not the main one alone (an hour)
+# make test        linters and tests
+# make setup       what both need: .venv, WordNet, Graphviz, links to the profiles
+# make lock        resolve the packages of pyproject.toml anew, into requirements.lock and envs/
+# make clean       remove what the demo has made
 #
 # Each can be run in any order, again, and after being interrupted.
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo test lint lock clean
+.PHONY: help setup links demo demo-all test lint lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -42,6 +43,11 @@ links:
 demo: setup
 	snakemake --profile demo all
 	snakemake --profile demo --report results/demo/report.html
+	@python -m workflow_scripts.demo.summary --results results/demo
+
+demo-all: setup
+	snakemake --profile demo all all_experiments
+	snakemake --profile demo --report results/demo/report.html all all_experiments
 	@python -m workflow_scripts.demo.summary --results results/demo
 
 test: setup lint

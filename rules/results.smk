@@ -9,6 +9,11 @@ for experiment in PLAN.experiments:
             experiment_files(experiment),
 
 
+rule all_experiments:
+    input:
+        [experiment_files(experiment) for experiment in PLAN.experiments],
+
+
 rule collect:
     input:
         lambda w: run_files(w.experiment),

@@ -1,0 +1,42 @@
+"""Each declared experiment, really run at the smallest size that goes through all of its code."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.workflow.running import ROOT, copy_workflow
+
+SMALLEST = yaml.safe_load((ROOT / "tests/workflow/smallest.yaml").read_text())
+DECLARED = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    workflow = copy_workflow(tmp_path_factory.mktemp("every"))
+    done = workflow.snakemake("all_experiments", config=SMALLEST)
+    assert done.returncode == 0, done.stdout
+    return workflow.folder / "results/demo"
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_an_experiment_ends_in_its_figures_and_tables(results, name):
+    folder = results / "experiments" / name
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    for figure in DECLARED[name]["figures"]:
+        for end in ("png", "pdf", "csv"):
+            assert (folder / f"{figure}.{end}").stat().st_size > 0
+    if DECLARED[name].get("defence"):
+        best = pd.read_csv(folder / "best.csv")
+        assert best["runs"].gt(0).all()
+        cleaned = metrics[metrics["kind"] == "cleaning"]
+        assert cleaned[["heldout_mmcl", "heldout_ssl"]].notna().all(axis=None)
+
+
+def test_runs_that_experiments_share_were_done_once(results):
+    tables = {p.parent.name: pd.read_csv(p) for p in results.glob("experiments/*/runs.csv")}
+    listed = pd.concat(tables.values())["run"]
+    done = {path.parent.name for path in results.glob("*/*/run.json")}
+    assert listed.nunique() < len(listed)
+    assert set(listed) <= done
+    # Beside those, only what a start goes on from and a labeller.
+    assert len(done - set(listed)) <= 2
