@@ -51,6 +51,8 @@ def test_leaks_are_counted_and_are_those_that_were_planted(finished):
     assert leaks["duplicates"].tolist() == [truth["pairs_in_evaluation"]] * 2
     assert leaks["pairs"].tolist() == [96, 96]
     assert leaks["originals_of_victims"].between(1, 24).all()
+    page = (finished.folder / f"{MAIN}/best.html").read_text()
+    assert f"{leaks['originals_of_victims'][0]} of 96" in page
 
 
 def test_figures_tables_graphs_and_provenance_are_there(finished):
