@@ -150,7 +150,7 @@ def run_rows(experiment):
 
 def run_files(experiment):
     """Return what is read of each run of an experiment."""
-    folders = [run_folder(PLAN, row["run"]) for row in PLAN.experiments[experiment]]
+    folders = dict.fromkeys(run_folder(PLAN, row["run"]) for row in PLAN.experiments[experiment])
     names = ["metrics.csv", "timings.csv", "run.json"]
     return [f"<results>/{folder}/{name}" for folder in folders for name in names]
 

@@ -66,3 +66,13 @@ def test_every_profile_config_is_valid_when_laid_over_the_papers(raw_config):
 def test_every_key_that_the_schema_describes_at_the_top_is_in_the_papers_config(raw_config):
     schema = yaml.safe_load(SCHEMA_PATH.read_text())
     assert set(schema["properties"]) - {"demo"} == set(raw_config) == set(schema["required"])
+
+
+def test_a_figure_of_runs_that_its_experiment_lacks_is_refused_before_they_are_made(raw_config):
+    main = raw_config["experiments"]["main"]
+    main["start"] = ["cc3m_mmcl"]
+    message = _refused(raw_config)
+    assert "'experiments.main.figures.teaser.where.start_label'" in message
+    assert "labels are CC3M, MMCL" in message
+    main["figures"]["teaser"]["where"]["start_label"] = "CC3M, MMCL"
+    check_config(raw_config)

@@ -114,6 +114,16 @@ def test_a_baseline_is_the_same_recipe_without_poison(config):
     assert twin == start
 
 
+def test_one_baseline_is_the_twin_of_every_start_that_differs_in_its_poison_only(config):
+    config["experiments"]["ablation_poison_count"]["baseline"] = ["cc3m_mmcl"]
+    rows = expand(config).experiments["ablation_poison_count"]
+    baselines = [row for row in rows if row["kind"] == "baseline"]
+    starts = [row["run"] for row in rows if row["kind"] == "pretraining"]
+    assert len({row["run"] for row in baselines}) == 1
+    assert [row["start"] for row in baselines] == starts[: len(baselines)]
+    assert len(baselines) == 8
+
+
 def test_a_start_can_go_on_from_another_but_not_from_itself(config):
     config["starts"]["second"] = {"label": "second", "continues": "cc3m_mmcl", "epochs": 2}
     config["starts"]["third"] = {"label": "third", "continues": "second", "epochs": 3}

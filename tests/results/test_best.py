@@ -133,12 +133,14 @@ def test_leaks_stand_in_the_table_and_under_it(metrics, tmp_path):
     (tmp_path / "leaks.csv").write_text(
         "start,pairs,originals_of_victims,duplicates\n"
         "mmcl-0000aaaa,100000,12,3\nmmcl_ssl-0000aaaa,100000,0,3\n"
+        "mmcl_ssl-0000aaaa,200000,7,3\nmmcl_ssl-0000aaaa,200000,9,3\n"
     )
     arguments = ["--metrics", str(tmp_path / "metrics.parquet"), "--output", str(tmp_path / "best")]
     best.main([*arguments, "--leaks", str(tmp_path / "leaks.csv")])
     text = (tmp_path / "best.md").read_text()
-    assert text.count("| 12 of 100,000 |") == text.count("| 0 of 100,000 |") == 3
-    assert "Evaluation images that are among the pre-training images, by content: 3." in text
+    assert text.count("| 12 of 100,000 |") == 3
+    assert text.count("| 0 of 100,000; 7 to 9 of 200,000 |") == 3
+    assert "are among the pre-training images, byte for byte: 3." in text
     (tmp_path / "leaks.csv").write_text("start,pairs\n")
     with pytest.raises(StepError, match="no column originals_of_victims"):
         best.main([*arguments, "--leaks", str(tmp_path / "leaks.csv")])

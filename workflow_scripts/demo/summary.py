@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from workflow_scripts.common.errors import run_step
-from workflow_scripts.results.selection import start_models
+from workflow_scripts.results.selection import baseline_models, start_models
 from workflow_scripts.results.table import read_csv, read_table
 
 _BEST_COLUMNS = ("start", "defence", "asr_below", "accuracy", "asr", "learning_rate", "epoch")
@@ -52,9 +52,15 @@ def findings(metrics: pd.DataFrame, best: pd.DataFrame, asr_below: float) -> str
     line = "{:<40} {:>8} {:>8}  {}".format
     lines = [line("", "accuracy", "ASR", f"(best model with ASR below {asr_below:.0%})")]
     chosen = best[(best["asr_below"] - asr_below).abs() < 1e-9]
+    twins = baseline_models(metrics).set_index("start")
     for start in start_models(metrics).itertuples():
         name = start.start_label or start.start
         lines.append(line(f"{name}, poisoned", _percent(start.top1), _percent(start.asr_top1), ""))
+        if start.start in twins.index:
+            twin = twins.loc[start.start]
+            lines.append(
+                line("  not poisoned", _percent(twin["top1"]), _percent(twin["asr_top1"]), "")
+            )
         # The table calls a start model by its label or by its name in the config.
         for row in chosen[chosen["start"].isin([start.start, name])].itertuples():
             found = not pd.isna(row.accuracy)

@@ -67,10 +67,27 @@ def _check_names(config: dict[str, Any]) -> None:
                 _known(f"experiments.{name}.{key}", start, config["starts"])
         for defence in experiment["defence"]:
             _known(f"experiments.{name}.defence", defence, config["defences"])
+        _check_figures(name, experiment, config)
     for name, source in config["sources"].items():
         for column in ("url", "caption"):
             if column not in source["columns"]:
                 raise StepError(f"config: 'sources.{name}.columns' does not name {column!r}")
+
+
+def _check_figures(name: str, experiment: dict[str, Any], config: dict[str, Any]) -> None:
+    """Find a figure that asks for runs which its experiment lacks before the runs are made."""
+    columns = {"start_label": ("start", "starts"), "defence": ("defence", "defences")}
+    for figure, declared in experiment["figures"].items():
+        for column, (key, kind) in columns.items():
+            wanted = declared.get("where", {}).get(column, [])
+            wanted = [wanted] if isinstance(wanted, str) else wanted
+            labels = [config[kind][one]["label"] for one in experiment[key]]
+            if wanted and not set(wanted) & set(labels):
+                place = f"experiments.{name}.figures.{figure}.where.{column}"
+                raise StepError(
+                    f"config: {place!r} asks for none of this experiment's runs, whose labels are "
+                    f"{', '.join(labels)}"
+                )
 
 
 def _known(place: str, name: str, names: dict[str, Any]) -> None:

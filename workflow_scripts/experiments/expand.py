@@ -46,7 +46,7 @@ def expand(config: Spec) -> Plan:
     """
     plan = Plan()
     for name, experiment in config["experiments"].items():
-        rows: dict[tuple[str, str], Spec] = {}
+        rows: dict[tuple[str, str, str], Spec] = {}
         varied = varied_keys(experiment["vary_start"])
         for start in experiment["start"]:
             for values in combinations(experiment["vary_start"]):
@@ -60,7 +60,8 @@ def expand(config: Spec) -> Plan:
                 for defence in experiment["defence"]:
                     made += _cleaning_rows(plan, config, experiment, defence, row)
                 for each in made:
-                    rows.setdefault((each["run"], each["kind"]), each)
+                    # One model without poison may be the twin of several starts.
+                    rows.setdefault((each["run"], each["kind"], each["start"]), each)
         plan.experiments[name] = list(rows.values())
     return plan
 

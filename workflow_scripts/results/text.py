@@ -17,7 +17,7 @@ _COLUMNS = {
     "learning_rate": "Learning rate",
     "objective.mmcl": "MMCL weight",
     "objective.ssl": "SSL weight",
-    "start_change.shrink": "Shrunk by",
+    "start_change.shrink": "Shrink factor",
     "start_label": "Start model",
 }
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

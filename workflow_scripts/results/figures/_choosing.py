@@ -60,7 +60,10 @@ class Chooser:
             models = shown.assign(series="") if rule in _REFERENCES else shown
             for (series, at), group in models.groupby(["series", value], sort=False):
                 row = {"series": series, "rule": rule, "value": at}
-                rows.append(row | self._number(group, rule))
+                number = self._number(group, rule)
+                # A start model without a twin lacks nothing.
+                if rule != "baseline" or not np.isnan(number["percent"]):
+                    rows.append(row | number)
         return pd.DataFrame(rows)
 
     def _number(self, group: pd.DataFrame, rule: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Panels:
         height = height or min(2.9 if lines < 3 else 2.3, max(1.7, 0.85 * width / across))
         # What is left of a panel for its axes, about.
         self._width, self._height = (width - 0.6) / across - 0.15, height - 0.4
-        self.figure = Figure(figsize=(width, height * lines + 0.5), layout="constrained")
+        self.figure = Figure(figsize=(width, height * lines + 0.8), layout="constrained")
         self.figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
         grid = self.figure.subplots(lines, across, sharex=True, sharey=share_y, squeeze=False)
         self.panels: list[Panel] = []

@@ -56,6 +56,8 @@ def draw(
 ) -> Figure:
     """Draw one number of the chosen model against ``value``, with 95 % intervals.
 
+    Options that other kinds have as well: see this package.
+
     Args:
         metrics: The tidy table.
         value: The column on the x axis, e.g. ``objective.ssl``; numbers or names.
@@ -63,18 +65,9 @@ def draw(
         select: Which model, or several: ``best_below`` (highest accuracy with a low ASR),
             ``highest_accuracy``, ``lowest_heldout_mmcl`` or ``lowest_heldout_ssl`` (which a
             defender can find), ``start`` (before cleaning). Baselines are drawn if there are any.
-        by: What the lines of a panel tell apart.
-        column: What the panels differ in; panels wrap into lines unless there is a ``row``.
-        row: What lines of panels differ in.
-        asr_below: The low ASR, a fraction.
         tolerance: What a defender finds may lose so much accuracy to the start, a fraction.
         over: A column such as ``seed``, or several: choose for each, draw mean and interval.
         log: A logarithmic x axis; None: where positive numbers span a factor of 20 or more.
-        order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
-        labels: Words for columns and values.
-        share_y: All panels have the same scale.
-        width: Inches of the figure.
-        panel_height: Inches of a panel.
 
     Raises:
         StepError: An option's value is none of those there are, or there is nothing to draw.

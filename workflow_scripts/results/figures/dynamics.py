@@ -44,18 +44,11 @@ def draw(
 ) -> Figure:
     """Draw the dynamics; bands are 95 % intervals.
 
+    Options that other kinds have as well: see this package.
+
     Args:
         metrics: The tidy table; its pre-training runs are drawn, and their baselines.
         by: What lines of one panel differ in, e.g. ``attack.poisoned``; None: nothing.
-        column: What the panels differ in; panels wrap into lines unless there is a ``row``.
-        row: What lines of panels differ in.
-        over: A column such as ``seed``, or several, to take means and intervals over.
-        accuracy: The column of accuracies.
-        asr: The column of ASRs.
-        order: Values of ``by`` in the order of the legend.
-        labels: Words for columns and values.
-        width: Inches of the figure.
-        panel_height: Inches of a panel.
 
     Raises:
         StepError: There is no pre-training run.

@@ -59,23 +59,13 @@ def draw(
 ) -> Figure:
     """Draw the scatter.
 
+    Options that other kinds have as well: see this package.
+
     Args:
         metrics: The tidy table; cleaning runs are drawn from epoch 1 on.
-        by: What the markers tell apart: any column, e.g. ``learning_rate``, ``objective.ssl``.
-        column: What the panels differ in; panels wrap into lines unless there is a ``row``.
-        row: What lines of panels differ in.
-        asr_below: The low ASR (a fraction) that the band and the ring are about.
         ring: Ring the best of each ``panel``, of each ``group`` in a panel, or ``none``.
         intervals: 95 % intervals of ``all`` points, of the ``marked`` ones (stars and rings), of
             ``none``; ``auto``: of all that are few enough and wide enough to be seen.
-        over: A column such as ``seed``, or several, to take means and intervals over.
-        accuracy: The column of accuracies.
-        asr: The column of ASRs.
-        order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
-        labels: Words for columns and values.
-        share_y: All panels have the same scale.
-        width: Inches of the figure.
-        panel_height: Inches of a panel.
         under: Another tidy table, drawn grey beneath in the panels of the same name.
         under_label: What the legend calls it.
 

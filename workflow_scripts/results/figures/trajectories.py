@@ -38,20 +38,10 @@ def draw(
 ) -> Figure:
     """Draw the trajectories; a small dot is an epoch, a marker the last one.
 
+    Options that other kinds have as well: see this package.
+
     Args:
         metrics: The tidy table; cleaning runs are drawn from their start on.
-        by: What the lines tell apart: any column.
-        column: What the panels differ in; panels wrap into lines unless there is a ``row``.
-        row: What lines of panels differ in.
-        asr_below: The low ASR (a fraction) that the band is about.
-        over: A column such as ``seed``, or several, to take means over.
-        accuracy: The column of accuracies.
-        asr: The column of ASRs.
-        order: Values of ``by`` in the legend's order; each keeps its look where one is missing.
-        labels: Words for columns and values.
-        share_y: All panels have the same scale.
-        width: Inches of the figure.
-        panel_height: Inches of a panel.
 
     Raises:
         StepError: There is nothing to draw.
