@@ -62,3 +62,20 @@ rule plan:
     shell:
         "python -m workflow_scripts.experiments.plan --config {input} --output {params.folder}"
         " 2>&1 | tee {log}"
+
+
+rule preflight:
+    input:
+        "<results>/workflow/config.json",
+    log:
+        "<logs>/preflight.log",
+    # Trying again would only say the same again.
+    retries: 0
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        executor=lambda w: workflow.executor_plugin.name,
+    shell:
+        "python -m workflow_scripts.experiments.preflight --config {input}"
+        " --executor {params.executor} 2>&1 | tee {log}"
