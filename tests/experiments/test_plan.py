@@ -51,6 +51,19 @@ def test_a_shared_run_is_counted_in_each_experiment_and_once_in_the_total(here):
     assert rows["all"]["gpu_hours"] == rows["main"]["gpu_hours"]
 
 
+def test_what_labels_images_and_what_a_run_goes_on_from_are_counted_with_it(here):
+    here["labellers"] = {"stronger": {"start": "cc6m_mmcl"}}
+    here["cleaning"]["labeller"] = "stronger"
+    here["starts"]["cc3m_mmcl"]["continues"] = "cc6m_mmcl_ssl"
+    here["experiments"] = {"one": here["experiments"]["ablation_seed"]}
+    here["experiments"]["one"] |= {"start": ["cc3m_mmcl"], "vary_start": {}}
+    here["all"] = ["one"]
+    rows = _rows(here)
+    assert (rows["one"]["pretraining"], rows["one"]["cleaning"]) == (3, 16)
+    assert rows["pseudo_labels"]["jobs"] == 1
+    assert rows["poison"]["jobs"] == 2, "the labeller and the first start share their attack"
+
+
 def test_the_hours_and_bytes_of_the_papers_pretraining_are_those_of_its_numbers(here):
     here["experiments"] = {"one": here["experiments"]["pretraining_dynamics"]}
     here["experiments"]["one"]["start"] = ["cc6m_mmcl"]
@@ -134,7 +147,7 @@ def test_the_written_plan_is_what_is_printed_and_its_columns_stand_under_one_ano
         lines = [line for line in table.splitlines() if line.startswith("|")]
         assert len({len(line) for line in lines}) <= 1
     csv = (tmp_path / "out/plan.csv").read_text()
-    assert csv.count("\n") == 1 + len(here["experiments"]) + 2 + 11
+    assert csv.count("\n") == 1 + len(here["experiments"]) + 2 + 12
     assert read_json(file) == here
 
 

@@ -26,7 +26,7 @@ _GIGABYTE = 1e9
 # In the order of the workflow.
 _RULES = (
     *("url_list", "download", "usable", "merge", "subset", "evaluation_set", "poison"),
-    *("clean_split", "captions", "pretraining", "cleaning"),
+    *("clean_split", "captions", "pretraining", "pseudo_labels", "cleaning"),
 )
 
 
@@ -98,10 +98,11 @@ def _speeds(work: Work) -> list[tuple[str, ...]]:
     kinds = {}
     for run, spec in work.plan.runs.items():
         speed, measured = work.speed(run)
-        terms = " + ".join(Path(term).stem for term in spec["objective"])
+        terms = " + ".join(sorted(Path(term).stem for term in spec["objective"]))
         line = (spec["kind"], spec["model"]["name"], terms, _number(speed))
         kinds[*line, "measured" if measured else "config"] = None
-    return list(kinds)
+    # Pre-training is the first of the two.
+    return sorted(kinds, key=lambda line: (line[0] != "pretraining", line))
 
 
 def _text(rows: list[Row], targets: list[str], speeds: list[tuple[str, ...]]) -> str:

@@ -52,13 +52,19 @@ class Work:
 
     def jobs(self, experiments: Iterable[str]) -> set[Job]:
         """Return the jobs that experiments stand on; what several of them need is there once."""
-        runs = {row["run"] for name in experiments for row in self.plan.experiments[name]}
+        runs: set[str] = set()
+        waiting = {row["run"] for name in experiments for row in self.plan.experiments[name]}
+        while waiting:
+            runs |= waiting
+            waiting = {needed for run in waiting for needed in self._needed(run)} - runs
+        specs = [self.plan.runs[run] for run in runs]
         jobs = {self._of_run(run) for run in runs}
-        for attack in {self.plan.runs[run]["attack_id"] for run in runs}:
+        for attack in {spec["attack_id"] for spec in specs}:
             jobs.update(self._of_attack(attack))
-        for split in {s for run in runs if (s := self.plan.runs[run].get("split_id"))}:
+        for split in {spec["split_id"] for spec in specs if "split_id" in spec}:
             jobs.update(self._of_split(split))
-        jobs.update(self._evaluation(self.plan.runs[run]["evaluation"]) for run in runs)
+        jobs.update(self._labels(labels) for spec in specs if (labels := spec.get("labels_id")))
+        jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
         return jobs
 
     def urls(self, source: str) -> float:
@@ -82,7 +88,7 @@ class Work:
     def speed(self, run: str) -> tuple[float, bool]:
         """Return the samples/s of a GPU, or core, for a run, and whether that was measured."""
         spec = self.plan.runs[run]
-        measured = self.measured.speed(run_kind(spec, self._on_gpu(spec)))
+        measured = self.measured.speed(run_kind(spec, self._on_gpu(spec["kind"])))
         if measured:
             return measured, True
         # The augmented views are as much work again.
@@ -94,8 +100,14 @@ class Work:
         model = self.plan.runs[run]["model"]["name"]
         return self.measured.model_bytes(model) or self.costs["bytes"]["model"]
 
-    def _on_gpu(self, spec: Spec) -> bool:
-        return self.config["resources"][spec["kind"]].get("gpu", 0) > 0
+    def _needed(self, run: str) -> list[str]:
+        """Return the runs that a run goes on from, or that label its images."""
+        spec = self.plan.runs[run]
+        labels = self.plan.labels.get(spec.get("labels_id"), {})
+        return [needed for needed in (spec["start"], labels.get("run")) if needed]
+
+    def _on_gpu(self, kind: str) -> bool:
+        return self.config["resources"][kind].get("gpu", 0) > 0
 
     def _usable(self, source: str) -> float:
         measured = usable_rows(self.results, source)
@@ -135,15 +147,26 @@ class Work:
         dataset = spec["dataset"]
         yield from self._of_source(self.plan.datasets[dataset]["source"])
         yield Job("subset", dataset, self._there(f"datasets/{dataset}/manifest.parquet"))
-        # Triggered images are stored without loss.
-        size = spec["poisoned"] * 3 * spec["image_size"] ** 2
+        # Triggered images are stored without loss. How many `all` are, only the captions tell.
+        poisoned = 0 if spec["poisoned"] == "all" else spec["poisoned"]
+        size = poisoned * 3 * spec["image_size"] ** 2
         done = self._there(f"attacks/{attack}/manifest.parquet")
         yield Job("poison", attack, done, bytes=size)
         yield self._captions(f"attacks/{attack}", self._pairs(dataset))
 
     def _split(self, split: str) -> Iterator[Job]:
         yield Job("clean_split", split, self._there(f"splits/{split}/manifest.parquet"))
-        yield self._captions(f"splits/{split}", self.plan.splits[split]["pairs"])
+        yield self._captions(f"splits/{split}", self._split_pairs(split))
+
+    def _split_pairs(self, split: str) -> int:
+        return self.plan.splits[split]["pairs"] + self.plan.splits[split]["held_out"]
+
+    def _labels(self, labels: str) -> Job:
+        images = self._split_pairs(self.plan.labels[labels]["split_id"])
+        seconds = images / self.costs["evaluation_images_per_second"]
+        hours = "gpu_hours" if self._on_gpu("cleaning") else "core_hours"
+        done = self._there(f"labels/{labels}/labels.npy")
+        return Job("pseudo_labels", labels, done, **{hours: seconds / 3600})
 
     def _captions(self, stage: str, pairs: float) -> Job:
         return Job(
@@ -168,7 +191,7 @@ class Work:
         images = 2 * self.costs["evaluation_images"] * (spec["epochs"] + 1)
         seconds = spec["epochs"] * pairs / self.speed(run)[0]
         seconds += images / self.costs["evaluation_images_per_second"]
-        hours = "gpu_hours" if self._on_gpu(spec) else "core_hours"
+        hours = "gpu_hours" if self._on_gpu(spec["kind"]) else "core_hours"
         # A pre-trained model's optimiser state, two numbers for each weight, stays for cleaning.
         size = self.model_bytes(run) * (3 if pretraining else 1)
         done = run in self.measured.finished
