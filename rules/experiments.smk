@@ -46,3 +46,36 @@ rule whole_config:
         config=json.dumps(config, indent=2),
     shell:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
+
+
+# Without an output it runs each time that it is asked for: what exists already is in it.
+rule plan:
+    input:
+        "<results>/workflow/config.json",
+    log:
+        "<logs>/plan.log",
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        folder=subpath(input[0], parent=True),
+    shell:
+        "python -m workflow_scripts.experiments.plan --config {input} --output {params.folder}"
+        " 2>&1 | tee {log}"
+
+
+rule preflight:
+    input:
+        "<results>/workflow/config.json",
+    log:
+        "<logs>/preflight.log",
+    # Trying again would only say the same again.
+    retries: 0
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        executor=lambda w: workflow.executor_plugin.name,
+    shell:
+        "python -m workflow_scripts.experiments.preflight --config {input}"
+        " --executor {params.executor} 2>&1 | tee {log}"

@@ -1,6 +1,9 @@
 """The paper's own config: its whole DAG, with no data there."""
 
+import resource
+
 import pytest
+import yaml
 
 from tests.workflow.running import job_counts, run
 
@@ -33,3 +36,14 @@ def test_a_misspelt_key_is_one_sentence_and_no_traceback(untouched):
     assert refused.returncode != 0
     assert "config: 'image_sise' is not a key; did you mean 'image_size'?" in refused.stdout
     assert "Traceback" not in refused.stdout
+
+
+def test_the_dry_run_of_every_experiment_takes_seconds(untouched):
+    declared = yaml.safe_load((untouched.folder / "config.yaml").read_text())["experiments"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    counts = job_counts(run(["snakemake", "-n", *declared], untouched.folder))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert counts["cleaning"] > 1000
+    # Ten on a core of its own, two thirds of it Snakemake's 2 ms for each job; on one that is
+    # shared with other tests the same work takes up to twice as long.
+    assert after.ru_utime - before.ru_utime < 20

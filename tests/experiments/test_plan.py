@@ -1,0 +1,162 @@
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import read_json
+from workflow_scripts.experiments import plan as step
+from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.paths import run_folder
+from workflow_scripts.experiments.plan import EVERY, plan_rows, work_of
+
+
+@pytest.fixture
+def here(config, tmp_path):
+    """Four experiments of the paper's config, with results in a folder that is empty."""
+    kept = ("main", "pretraining_dynamics", "ablation_seed", "baseline_without_poison")
+    config["experiments"] = {name: config["experiments"][name] for name in kept}
+    config["pathvars"]["results"] = str(tmp_path)
+    return config
+
+
+def _rows(config):
+    return {row["name"]: row for row in plan_rows(config, work_of(config))}
+
+
+def _finish(config, run, speed, size=1000, **hardware):
+    """Write what the plan reads of a finished run."""
+    folder = Path(config["pathvars"]["results"], run_folder(expand(config), run))
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_bytes(bytes(size))
+    hardware = {"device": "A100", "processes": 8, "threads": 1} | hardware
+    record = {"hardware": hardware, "samples_per_second": speed}
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def _run(config, experiment, **wanted):
+    rows = expand(config).experiments[experiment]
+    return next(row["run"] for row in rows if wanted.items() <= row.items())
+
+
+def test_a_shared_run_is_counted_in_each_experiment_and_once_in_the_total(here):
+    rows = _rows(here)
+    runs = expand(here).runs.values()
+    for kind in ("pretraining", "cleaning"):
+        assert rows[EVERY][kind] == sum(run["kind"] == kind for run in runs)
+    assert rows["main"]["pretraining"] == rows["pretraining_dynamics"]["pretraining"] == 4
+    assert rows["all"]["pretraining"] == 4
+    assert rows["all"]["gpu_hours"] == rows["main"]["gpu_hours"]
+
+
+def test_what_labels_images_and_what_a_run_goes_on_from_are_counted_with_it(here):
+    here["labellers"] = {"stronger": {"start": "cc6m_mmcl"}}
+    here["cleaning"]["labeller"] = "stronger"
+    here["starts"]["cc3m_mmcl"]["continues"] = "cc6m_mmcl_ssl"
+    here["experiments"] = {"one": here["experiments"]["ablation_seed"]}
+    here["experiments"]["one"] |= {"start": ["cc3m_mmcl"], "vary_start": {}}
+    here["all"] = ["one"]
+    rows = _rows(here)
+    assert (rows["one"]["pretraining"], rows["one"]["cleaning"]) == (3, 16)
+    assert rows["pseudo_labels"]["jobs"] == 1
+    assert rows["poison"]["jobs"] == 2, "the labeller and the first start share their attack"
+
+
+def test_the_hours_and_bytes_of_the_papers_pretraining_are_those_of_its_numbers(here):
+    here["experiments"] = {"one": here["experiments"]["pretraining_dynamics"]}
+    here["experiments"]["one"]["start"] = ["cc6m_mmcl"]
+    here["all"] = ["one"]
+    costs = here["costs"]
+    trained = 64 * 6_000_000 / costs["samples_per_second"]["pretraining"]
+    evaluated = 65 * 2 * 50_000 / costs["evaluation_images_per_second"]
+    row = _rows(here)["pretraining"]
+    assert row["gpu_hours"] == pytest.approx((trained + evaluated) / 3600, rel=1e-3)
+    assert 24 < row["gpu_hours"] / 8 < 40, "hours of 8 A100s, as published"
+    assert row["bytes"] == 3 * costs["bytes"]["model"]
+    tokens = _rows(here)["captions"]["bytes"]
+    assert tokens == 6_000_000 * 77 * 4
+
+
+def test_ssl_halves_the_speed(here):
+    work = work_of(here)
+    plain = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL")
+    both = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL+SSL")
+    assert work.speed(plain)[0] == 2 * work.speed(both)[0]
+
+
+def test_finished_runs_take_the_place_of_the_configs_costs(here):
+    before = _rows(here)
+    done = _run(here, "main", kind="pretraining", start_label="CC3M, MMCL+SSL")
+    same = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL+SSL")
+    other = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL")
+    _finish(here, done, speed=8000.0)
+    work, after = work_of(here), _rows(here)
+    assert work.speed(same) == (1000.0, True)
+    assert work.speed(other) == (here["costs"]["samples_per_second"]["pretraining"], False)
+    assert work.model_bytes(other) == 1000
+    assert (before["main"]["pretraining_done"], after["main"]["pretraining_done"]) == (0, 1)
+    assert after["main"]["gpu_hours_missing"] < after["main"]["gpu_hours"]
+    assert after["main"]["gpu_hours"] < before["main"]["gpu_hours"]
+    assert after["main"]["bytes"] - after["main"]["bytes_missing"] == pytest.approx(3000, abs=1)
+
+
+def test_a_run_on_a_cpu_says_nothing_about_gpus(here):
+    run = _run(here, "main", kind="pretraining")
+    _finish(here, run, speed=10.0, device="cpu", processes=1, threads=2)
+    assert work_of(here).speed(run)[1] is False
+    here["resources"]["pretraining"]["gpu"] = 0
+    assert work_of(here).speed(run) == (5.0, True)
+    rows = _rows(here)
+    assert rows["pretraining"]["gpu_hours"] == 0
+    assert rows["pretraining"]["core_hours"] > 0
+
+
+def test_downloads_that_are_there_are_not_missing_and_say_how_many_pairs_there_are(here):
+    folder = Path(here["pathvars"]["results"], "sources/cc3m")
+    before = _rows(here)
+    for part in range(8):
+        (folder / f"shards/{part:05d}").mkdir(parents=True)
+    share = _rows(here)["pretraining_dynamics"]
+    cc3m = before["ablation_seed"]["bytes"]
+    assert share["bytes"] == before["pretraining_dynamics"]["bytes"]
+    assert 0 < share["bytes"] - share["bytes_missing"] < cc3m / 4
+    (folder / "losses.csv").write_text("reason,rows,meaning\nusable,1000,\nempty,5,\n")
+    assert _rows(here)["ablation_seed"]["gpu_hours"] < before["ablation_seed"]["gpu_hours"] / 2
+
+
+def test_the_rows_of_a_list_follow_from_its_datasets_or_have_to_be_told(here):
+    urls = here["costs"]["urls"]
+    del urls["cc12m"]
+    assert work_of(here).urls("cc12m") == pytest.approx(6_000_000 / here["costs"]["usable"])
+    del urls["cc3m"]
+    with pytest.raises(StepError, match=r"costs\.urls\.cc3m"):
+        work_of(here).urls("cc3m")
+
+
+def test_the_written_plan_is_what_is_printed_and_its_columns_stand_under_one_another(
+    here, tmp_path, capsys
+):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(here))
+    step.main(["--config", str(file), "--output", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert printed.strip() == (tmp_path / "out/plan.md").read_text().strip()
+    for table in printed.split("\n\n"):
+        lines = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({len(line) for line in lines}) <= 1
+    csv = (tmp_path / "out/plan.csv").read_text()
+    assert csv.count("\n") == 1 + len(here["experiments"]) + 2 + 12
+    assert read_json(file) == here
+
+
+def test_without_gpus_no_column_says_gpu(here, tmp_path, capsys):
+    here = copy.deepcopy(here)
+    for kind in ("pretraining", "cleaning"):
+        here["resources"][kind]["gpu"] = 0
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(here))
+    step.main(["--config", str(file), "--output", str(tmp_path)])
+    assert "GPU" not in capsys.readouterr().out
+    assert not math.isnan(_rows(here)["all"]["core_hours"])

@@ -1,0 +1,213 @@
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow_scripts.captions.synonyms import FILES
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments import preflight
+
+ROOT = Path(__file__).parents[2]
+# As Slurm writes it: partition, cores, MB, generic resources, time limit.
+SINFO = """\
+debug* 16 64000 (null) 30:00
+cpu 128 512000 (null) 2-00:00:00
+gpu 64 512000 gpu:a100:4(S:0-1) infinite
+gpu 64 512000 gpu:a100:8(S:0-1) infinite
+"""
+
+
+@pytest.fixture
+def ready(config, tmp_path, monkeypatch):
+    """A config of which everything is there, to be run without GPUs; results are empty."""
+    for name in ("list.tsv", "images.tar", "devkit.tar.gz"):
+        (tmp_path / name).write_text("there")
+    config["pathvars"]["results"] = str(tmp_path / "results")
+    config["experiments"] = {"main": config["experiments"]["main"]}
+    config["all"] = ["main"]
+    config["sources"]["cc3m"]["list"] = str(tmp_path / "list.tsv")
+    config["evaluations"]["imagenet"] = {
+        "imagenet_archive": str(tmp_path / "images.tar"),
+        "devkit": str(tmp_path / "devkit.tar.gz"),
+    }
+    config["wordnet"] = str(ROOT / "nltk_data")
+    config["costs"]["bytes"] = dict.fromkeys(config["costs"]["bytes"], 1)
+    for needs in config["resources"].values():
+        needs.pop("gpu", None)
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return config
+
+
+@pytest.fixture
+def slurm(ready, tmp_path, monkeypatch):
+    """The same on a cluster whose ``sinfo`` says what stands in a file."""
+    (tmp_path / "offer").write_text(SINFO)
+    _command(tmp_path, monkeypatch, "sinfo", f"cat {tmp_path}/offer")
+    ready["resources"]["pretraining"]["gpu"] = 8
+    ready["resources"]["cleaning"]["gpu"] = 1
+    ready["cluster"] = {
+        "partition": {"cpu": "cpu", "gpu": "gpu"},
+        "gpu_model": None,
+        "max_runtime": 2880,
+    }
+    return ready
+
+
+def _command(folder, monkeypatch, name, script):
+    (folder / "bin").mkdir(exist_ok=True)
+    file = folder / "bin" / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+def _passes(config, tmp_path, capsys, executor="local"):
+    """Return the lines that were printed, of which none may be a failure."""
+    _main(config, tmp_path, executor)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    return lines
+
+
+def _failures(config, tmp_path, capsys, executor="local"):
+    """Return what failed; the step has to say so and end with an error."""
+    with pytest.raises(StepError, match="checks failed"):
+        _main(config, tmp_path, executor)
+    lines = capsys.readouterr().out.splitlines()
+    return [line.removeprefix("FAILED  ") for line in lines if line.startswith("FAILED")]
+
+
+def _main(config, tmp_path, executor):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    preflight.main(["--config", str(file), "--executor", executor])
+
+
+def test_where_everything_is_there_each_check_is_one_line(ready, tmp_path, capsys):
+    lines = _passes(ready, tmp_path, capsys)
+    assert len(lines) == len(set(lines)) == 9
+
+
+def test_every_failure_is_told_not_only_the_first(ready, tmp_path, capsys):
+    ready["sources"]["cc3m"]["list"] = "nowhere.tsv"
+    ready["evaluations"]["imagenet"]["devkit"] = "no_devkit.tar.gz"
+    ready["wordnet"] = str(tmp_path)
+    failures = _failures(ready, tmp_path, capsys)
+    assert len(failures) == 3
+    for failure, named in zip(
+        failures, ("sources.cc3m.list", "evaluations.imagenet.devkit", "make setup"), strict=True
+    ):
+        assert named in failure
+
+
+def test_more_than_the_disk_has_is_refused_with_both_numbers(ready, tmp_path, capsys):
+    ready["costs"]["bytes"]["image"] = 10**12
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "GB free" in failure
+    assert "pathvars.results" in failure
+
+
+def test_what_is_written_already_needs_no_room(ready, tmp_path, capsys):
+    ready["costs"]["bytes"]["image"] = 10**12
+    for source in ("cc12m", "cc3m"):
+        for part in range(ready["sources"][source]["parts"]):
+            (tmp_path / f"results/sources/{source}/shards/{part:05d}").mkdir(parents=True)
+    _passes(ready, tmp_path, capsys)
+
+
+def test_inputs_of_experiments_that_all_leaves_out_are_not_asked_for(ready, tmp_path, capsys):
+    ready["experiments"]["main"]["start"] = ["cc6m_mmcl"]
+    ready["sources"]["cc3m"]["list"] = "nowhere.tsv"
+    _passes(ready, tmp_path, capsys)
+
+
+def test_a_broken_wordnet_is_not_taken_for_one(ready, tmp_path, capsys):
+    corpus = tmp_path / "corpora/wordnet"
+    corpus.mkdir(parents=True)
+    for name in FILES:
+        (corpus / name).touch()
+    ready["wordnet"] = str(tmp_path)
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "make it anew" in failure
+
+
+def test_a_tokenizer_without_a_vocabulary_is_told(tmp_path, monkeypatch):
+    package = tmp_path / "open_clip"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    with pytest.raises(StepError, match="open_clip_torch again"):
+        preflight.check_tokenizer()
+    vocabulary = package / "bpe_simple_vocab_16e6.txt.gz"
+    vocabulary.write_bytes(gzip.compress(b"a b\n" * 1000)[:-9])
+    with pytest.raises(StepError, match="open_clip_torch again"):
+        preflight.check_tokenizer()
+    vocabulary.write_bytes(gzip.compress(b"a b\n"))
+    assert str(vocabulary) in preflight.check_tokenizer()
+
+
+def test_wandb_online_needs_a_key_which_is_never_shown(ready, tmp_path, monkeypatch, capsys):
+    ready["execution"]["wandb"]["mode"] = "online"
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "wandb login" in failure
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret1\n")
+    assert not any("secret1" in line for line in _passes(ready, tmp_path, capsys))
+    (tmp_path / "netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "secret2")
+    assert not any("secret2" in line for line in _passes(ready, tmp_path, capsys))
+
+
+def test_gpus_are_counted_where_there_is_no_slurm(ready, tmp_path, monkeypatch, capsys):
+    ready["resources"]["pretraining"]["gpu"] = 2
+    _command(tmp_path, monkeypatch, "nvidia-smi", "echo 'GPU 0: NVIDIA A100 (UUID: GPU-1)'")
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "resources.pretraining asks for 2 GPUs, and nvidia-smi shows 1" in failure
+    ready["resources"]["pretraining"]["gpu"] = 1
+    _passes(ready, tmp_path, capsys)
+
+
+def test_a_cluster_that_has_what_the_rules_ask_for_passes(slurm, tmp_path, capsys):
+    lines = _passes(slurm, tmp_path, capsys, "slurm")
+    assert any("pretraining fits on a node of the partition gpu" in line for line in lines)
+    slurm["cluster"]["gpu_model"] = "a100"
+    _passes(slurm, tmp_path, capsys, "slurm")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"partition": {"cpu": "cpu", "gpu": "gpus"}}, "no partition gpus"),
+        ({"gpu_model": "h100"}, "8 h100 GPUs, and no node of the partition gpu has that"),
+        ({"max_runtime": 4000}, "the cpu partition allows 2880"),
+        ({"partition": {"cpu": None, "gpu": "gpu"}}, "the default partition allows 30"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_told(slurm, tmp_path, capsys, change, sentence):
+    slurm["cluster"] |= change
+    failures = _failures(slurm, tmp_path, capsys, "slurm")
+    assert any(sentence in failure for failure in failures), failures
+
+
+def test_more_gpus_memory_or_cores_than_any_node_has_is_told(slurm, tmp_path, capsys):
+    for key, value in {"gpu": 16, "mem_mb": 600000, "threads": 65}.items():
+        before = slurm["resources"]["pretraining"][key]
+        slurm["resources"]["pretraining"][key] = value
+        (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
+        assert "resources.pretraining asks for" in failure
+        slurm["resources"]["pretraining"][key] = before
+
+
+def test_a_slurm_that_is_down_or_not_there_is_one_failure(slurm, tmp_path, monkeypatch, capsys):
+    _command(
+        tmp_path, monkeypatch, "sinfo", "echo 'Unable to contact slurm controller' >&2; exit 1"
+    )
+    (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
+    assert "Unable to contact slurm controller" in failure
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
+    assert "no sinfo on PATH" in failure

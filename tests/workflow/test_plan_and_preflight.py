@@ -1,0 +1,64 @@
+"""The targets `plan` and `preflight`, asked for before, in and after a real run."""
+
+import csv
+
+from tests.workflow.running import Workflow
+
+RESULTS = "results/demo"
+
+
+def _plan(workflow: Workflow) -> dict[str, dict[str, str]]:
+    done = workflow.snakemake("plan")
+    assert done.returncode == 0, done.stdout
+    folder = workflow.folder / RESULTS / "workflow"
+    assert (folder / "plan.md").read_text().strip() in done.stdout
+    with (folder / "plan.csv").open() as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def test_the_plan_counts_the_jobs_that_a_dry_run_counts(untouched):
+    jobs = untouched.dry_run("all")
+    plan = _plan(untouched)
+    for rule in ("download", "usable", "poison", "captions", "pretraining", "cleaning"):
+        assert (int(plan[rule]["jobs"]), plan[rule]["jobs_done"]) == (jobs[rule], "0")
+
+
+def test_the_plan_finds_what_is_done_whenever_it_is_asked_for(finished):
+    plan = _plan(finished)
+    for kind in ("pretraining", "cleaning"):
+        done = len(list((finished.folder / RESULTS / kind).glob("*/run.json")))
+        assert plan["all"][kind] == plan["all"][f"{kind}_done"] == str(done)
+    assert plan["all"]["jobs_done"] == plan["all"]["jobs"]
+    assert float(plan["all"]["core_hours_missing"]) == float(plan["all"]["bytes_missing"]) == 0
+    text = (finished.folder / RESULTS / "workflow/plan.md").read_text()
+    assert "measured" in text
+    assert "GPU" not in text
+    run = next((finished.folder / RESULTS / "cleaning").glob("*/run.json"))
+    away = run.rename(run.with_name("away.json"))
+    try:
+        assert int(_plan(finished)["all"]["cleaning_done"]) == int(plan["all"]["cleaning"]) - 1
+    finally:
+        away.rename(run)
+
+
+def test_what_the_plan_reckons_for_disk_is_what_is_there(finished):
+    there = sum(
+        file.stat().st_size
+        for pattern in ("*/*/model.pt", "pretraining/*/optimizer.pt", "captions/**/*.npy")
+        for file in (finished.folder / RESULTS).glob(pattern)
+    )
+    plan = _plan(finished)
+    reckoned = sum(float(plan[rule]["bytes"]) for rule in ("pretraining", "cleaning", "captions"))
+    assert 0.99 < reckoned / there < 1.01
+
+
+def test_preflight_passes_or_says_all_that_is_missing(untouched):
+    ready = untouched.snakemake("preflight")
+    assert ready.returncode == 0, ready.stdout
+    assert ready.stdout.count("\nok  ") >= 5
+    lacking = {"evaluations": {"demo": {"folder": "nowhere"}}, "wordnet": "nothing"}
+    refused = untouched.snakemake("preflight", config=lacking)
+    assert refused.returncode != 0
+    for sentence in ("evaluations.demo.folder of the config is nowhere", "nothing/corpora/wordnet"):
+        assert sentence in refused.stdout
+    assert "Traceback" not in refused.stdout

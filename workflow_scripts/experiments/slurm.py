@@ -1,0 +1,79 @@
+"""What a Slurm cluster offers, as its ``sinfo`` tells."""
+
+import math
+import re
+import subprocess
+from dataclasses import dataclass
+
+from workflow_scripts.common.errors import StepError
+
+# Partition (* marks the default), cores, MB and generic resources of a node, time limit.
+_FORMAT = "%P %c %m %G %l"
+_GPUS = re.compile(r"gpu(?::(?P<model>[^:,(]+))?:(?P<count>\d+)")
+_PATIENCE = 60  # seconds
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one kind in a partition; ``gpus`` by model, ``minutes`` is the time limit."""
+
+    partition: str
+    default: bool
+    cores: int
+    mem_mb: int
+    gpus: dict[str, int]
+    minutes: float
+
+    def gpus_of(self, model: str | None) -> int:
+        """Return how many GPUs a node has, of one model or of all."""
+        return sum(self.gpus.values()) if model is None else self.gpus.get(model, 0)
+
+
+def read_offer() -> list[Nodes]:
+    """Return the nodes of all partitions, one entry for each kind of node in a partition.
+
+    Raises:
+        StepError: There is no ``sinfo``, or Slurm does not answer it.
+    """
+    # --exact: nodes that differ are not summed up as "64+".
+    command = ["sinfo", "--noheader", "--exact", "--format", _FORMAT]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except FileNotFoundError as error:
+        raise StepError(
+            "the executor is slurm, but there is no sinfo on PATH; start Snakemake on a login node "
+            "of the cluster, or load its Slurm module"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise StepError(f"sinfo said nothing for {_PATIENCE} seconds; is Slurm up?") from error
+    if done.returncode:
+        reason = " ".join(done.stderr.split()[-12:])
+        raise StepError(f"sinfo failed, so that no job can be submitted; is Slurm up? ({reason})")
+    return [_parse(line) for line in done.stdout.splitlines() if line.strip()]
+
+
+def _parse(line: str) -> Nodes:
+    partition, cores, memory, resources, limit = line.split()
+    gpus: dict[str, int] = {}
+    for found in _GPUS.finditer(resources):
+        model = found["model"] or ""
+        gpus[model] = gpus.get(model, 0) + int(found["count"])
+    return Nodes(
+        partition=partition.rstrip("*"),
+        default=partition.endswith("*"),
+        cores=int(cores.rstrip("+")),
+        mem_mb=int(memory.rstrip("+")),
+        gpus=gpus,
+        minutes=_minutes(limit),
+    )
+
+
+def _minutes(limit: str) -> float:
+    """Return the minutes of ``[days-]hours:minutes:seconds``; infinity where there is no limit."""
+    if not re.fullmatch(r"(\d+-)?[\d:]+", limit):
+        return math.inf
+    days, _, clock = limit.rpartition("-")
+    hours, minutes, seconds = [0, 0, 0, *map(int, clock.split(":"))][-3:]
+    return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
