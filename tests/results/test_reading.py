@@ -66,3 +66,12 @@ def test_a_long_one_is_cut_and_names_of_ones_own_are_no_markup(metrics, tmp_path
     assert "and 8 more" in text
     body = publish_parts(text, writer="html", settings_overrides={"halt_level": 2})["body"]
     assert "*my|own_ `3" in body
+
+
+def test_what_no_backdoor_looks_like_stands_beside_the_start_models(metrics, baseline):
+    with_twins = reading.pd.concat([metrics, baseline])
+    for kind in ("scatter", "dynamics"):
+        text = reading.reading(with_twins, {"kind": kind})
+        assert text.count("without poison") == 2
+        assert text.count("(2.0\N{NO-BREAK SPACE}%)") >= 2
+    assert "2 start models" in reading.reading(with_twins, {"kind": "scatter"})
