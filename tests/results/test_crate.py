@@ -29,7 +29,11 @@ def record(run, objective, inputs, **changes):
             "epochs": 2,
             "objective": {objective: 1.0},
             "optimizer": {"learning_rate": 0.001},
-            "inputs": {"manifest": "manifest.parquet", "evaluation": "eval", "start": "model.pt"},
+            "inputs": {
+                "manifest": "manifest.parquet",
+                "evaluation": "eval",
+                "start": "elsewhere/pretraining/start/model.pt" if "start" in inputs else None,
+            },
         },
     } | changes
 
@@ -127,6 +131,7 @@ def test_what_one_run_made_and_another_started_from_is_one_entity(exported):
     (model,) = ids(start["result"]) & ids(cleaned["object"])
     assert graph[model]["sha256"] == hashlib.sha256(b"start").hexdigest()
     assert graph[model]["contentSize"] == str(len(b"start"))
+    assert graph[model]["name"].endswith("pretraining/start/model.pt")
     assert not list(folder.rglob("*.pt"))
     assert not list(folder.rglob("*.parquet"))
     assert "pretraining/start/spec.json" in ids(start["object"])
@@ -155,6 +160,15 @@ def test_figures_and_the_config_hang_on_the_workflows_own_run(exported):
     whole = graph["#workflow-run"]
     assert whole["object"] == {"@id": "workflow/config.json"}
     assert {"experiments/main/scatter.png", "experiments/main/runs.csv"} <= ids(whole["result"])
+
+
+def test_a_start_model_that_no_experiment_lists_is_exported_with_what_started_from_it(
+    results, tmp_path
+):
+    table = pd.read_csv(results / "experiments/main/runs.csv")
+    table[table["kind"] == "cleaning"].to_csv(results / "experiments/main/runs.csv", index=False)
+    crate.export(results, tmp_path / "crate")
+    assert {"#run-start", "#run-cleaned"} < set(entities(tmp_path / "crate"))
 
 
 def test_a_model_that_was_deleted_is_left_out(results, tmp_path):

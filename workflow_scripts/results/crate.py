@@ -219,7 +219,7 @@ def _sentence(record: Mapping[str, Any]) -> str:
 
 
 def run_folders(results: Path, experiments: Sequence[str]) -> list[Path]:
-    """Return the folders of the experiments' runs, each once, start models first.
+    """Return the folders of the experiments' runs and of their start models', each once.
 
     Raises:
         StepError: An experiment or a run is not finished.
@@ -230,15 +230,21 @@ def run_folders(results: Path, experiments: Sequence[str]) -> list[Path]:
             results / "experiments" / experiment / "runs.csv", (*RUN_COLUMNS, "folder")
         )
         folders += [Path(*Path(folder).parts[-2:]) for folder in table["folder"]]
-    # Stable: what a model started from stands before it.
-    folders.sort(key=lambda folder: folder.parts[0] != "pretraining")
-    found = [results / folder for folder in dict.fromkeys(folders)]
-    for folder in found:
-        if not (folder / "run.json").is_file():
-            raise StepError(
-                f"{folder / 'run.json'} does not exist; finish the runs before exporting"
-            )
-    return found
+    found: dict[Path, None] = {}
+    for folder in folders:
+        _add_with_starts(results, folder, found)
+    return [results / folder for folder in found]
+
+
+def _add_with_starts(results: Path, folder: Path, found: dict[Path, None]) -> None:
+    """Add a run's folder, and before it those of the runs that its model goes back to."""
+    record = results / folder / "run.json"
+    if not record.is_file():
+        raise StepError(f"{record} does not exist; finish the runs before exporting")
+    start = read_json(record)["spec"]["inputs"].get("start")
+    if start:
+        _add_with_starts(results, Path(*Path(start).parent.parts[-2:]), found)
+    found[folder] = None
 
 
 def export(results: Path, output: Path) -> None:
