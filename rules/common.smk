@@ -10,8 +10,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
+from workflow_scripts.common.code import run_code
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import sha256
+from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand as expand_experiments
 from workflow_scripts.experiments.paths import run_folder, run_inputs, written_spec
@@ -63,6 +64,16 @@ def code_digest(*names):
     folder = BASEDIR / "workflow_scripts"
     files = [sorted(folder.glob(n)) if not n.startswith("/") else [Path(n)] for n in names]
     return "".join(sha256(file)[:8] for found in files for file in found if file.is_file())
+
+
+def code_of_runs(experiment):
+    """Return the digest of the code that the runs of an experiment would execute now."""
+    specs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
+    named = {
+        json.dumps([sorted(s["objective"]), s["attack"]["trigger"]["name"], s["start_change"]]): s
+        for s in specs
+    }
+    return digest([run_code(spec) for spec in named.values()])
 
 
 def variant_file(folder, name):
@@ -162,12 +173,6 @@ def cleaned_on(experiment):
     return list(dict.fromkeys((r["start"], r["split_id"], r["dataset"]) for r in cleaned))
 
 
-def runs_behind(experiment):
-    """Return how many runs of each kind an experiment has, in words for its figures' captions."""
-    kinds = [row["kind"] for row in PLAN.experiments[experiment]]
-    return ", ".join(f"{kinds.count(kind)} {kind} runs" for kind in dict.fromkeys(kinds))
-
-
 def figure_of(w):
     """Return the declaration of an experiment's figure."""
     return config["experiments"][w.experiment]["figures"][w.figure]
@@ -181,6 +186,7 @@ def experiment_files(experiment):
     sources = {PLAN.datasets[run["dataset"]]["source"] for run in runs}
     return [
         f"{folder}/metrics.csv",
+        f"{folder}/runs.html",
         *([f"{folder}/best.csv", f"{folder}/leaks.csv"] if declared["defence"] else []),
         *(f"{folder}/{figure}.pdf" for figure in declared["figures"]),
         *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),

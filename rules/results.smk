@@ -1,5 +1,6 @@
 # Needs: the metrics of each run of an experiment.
-# Makes: its tidy table, its tables of leaks and of best models and its figures; the workflow's own graphs.
+# Makes: its tidy table, its tables of leaks and of best models, its figures, and what is known of the runs
+# behind them; the workflow's own graphs; all of it as a Workflow Run RO-Crate.
 for experiment in PLAN.experiments:
 
     rule:
@@ -82,10 +83,41 @@ rule leaks:
         " > {log} 2>&1"
 
 
+# Runs of other code than the present are marked in it, and neither hidden nor done again.
+rule runs_report:
+    input:
+        lambda w: run_files(w.experiment),
+        runs="<results>/experiments/{experiment}/runs.csv",
+    output:
+        html=report(
+            "<results>/experiments/{experiment}/runs.html",
+            category="Experiments",
+            subcategory="{experiment}",
+            caption="report/runs.rst",
+            labels={"shows": "runs and their code"},
+        ),
+        note="<results>/experiments/{experiment}/runs.rst",
+    log:
+        "<logs>/runs_report/{experiment}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        of_runs=lambda w: code_of_runs(w.experiment),
+        code=code_digest("results/runs.py", "results/page.py", "common/code.py"),
+    shell:
+        "python -m workflow_scripts.results.runs --runs {input.runs}"
+        " --output {output.html} > {log} 2>&1"
+
+
 rule best:
     input:
         metrics="<results>/experiments/{experiment}/metrics.parquet",
         leaks="<results>/experiments/{experiment}/leaks.csv",
+        # For the caption alone.
+        code=ancient("<results>/experiments/{experiment}/runs.rst"),
     output:
         csv="<results>/experiments/{experiment}/best.csv",
         markdown="<results>/experiments/{experiment}/best.md",
@@ -114,6 +146,8 @@ rule figure:
     input:
         lambda w: figure_of(w).get("under", []),
         metrics="<results>/experiments/{experiment}/metrics.parquet",
+        # For the caption alone.
+        code=ancient("<results>/experiments/{experiment}/runs.rst"),
     output:
         png=report(
             "<results>/experiments/{experiment}/{figure}.png",
@@ -124,6 +158,7 @@ rule figure:
         ),
         pdf="<results>/experiments/{experiment}/{figure}.pdf",
         numbers="<results>/experiments/{experiment}/{figure}.csv",
+        reading="<results>/experiments/{experiment}/{figure}.rst",
     log:
         "<logs>/figure/{experiment}/{figure}.log",
     wildcard_constraints:
@@ -135,7 +170,6 @@ rule figure:
         **NEEDS["small"],
     params:
         spec=lambda w: json.dumps(figure_of(w)),
-        runs=lambda w: runs_behind(w.experiment),
         code=lambda w: code_digest(
             "results/*.py",
             "results/figures/_*.py",
@@ -143,7 +177,9 @@ rule figure:
         ),
     shell:
         "python -m workflow_scripts.results.figure --metrics {input.metrics} --spec {params.spec:q}"
-        " --output {output.png} {output.pdf} > {log} 2>&1"
+        " --output {output.png} {output.pdf} > {log} 2>&1;"
+        " python -m workflow_scripts.results.reading --metrics {input.metrics}"
+        " --spec {params.spec:q} --output {output.reading} >> {log} 2>&1"
 
 
 rule graph:
@@ -172,3 +208,24 @@ rule graph:
     shell:
         "snakemake --snakefile {params.snakefile} --configfile {input} --nolock --quiet all"
         " --forceall {params.option} dot all 2> {log} | {params.draw} -Tsvg -o {output} 2>> {log}"
+
+
+rule crate:
+    input:
+        everything(),
+        config="<results>/workflow/config.json",
+    output:
+        directory("<results>/crate"),
+    log:
+        "<logs>/crate.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        results=subpath(input.config, ancestor=2),
+        code=code_digest("results/crate.py"),
+    shell:
+        "python -m workflow_scripts.results.crate --results {params.results:q}"
+        " --output {output} > {log} 2>&1"

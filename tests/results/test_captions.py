@@ -1,5 +1,6 @@
 """Captions of the report render as Snakemake renders them, whatever the experiment declares."""
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,9 +20,19 @@ EXPERIMENTS = {
 }
 
 
-def rendered(name, experiment="main", graph="rules", **figure):
+@pytest.fixture
+def rendered(tmp_path):
+    """Renders a caption, with the files of numbers that it takes in."""
+    for name in ("reading", "code"):
+        (tmp_path / f"{name}.rst").write_text(f"Words of the file {name}.\n")
+    return functools.partial(_rendered, tmp_path)
+
+
+def _rendered(folder, name, experiment="main", graph="rules", **figure):
     EXPERIMENTS[experiment]["figures"]["teaser"] = figure
     wildcards = SimpleNamespace(experiment=experiment, figure="teaser", graph=graph)
+    output = SimpleNamespace(reading=folder / "reading.rst", note=folder / "code.rst")
+    files = {"input": SimpleNamespace(code=folder / "code.rst"), "output": output}
     config = {
         "all": list(EXPERIMENTS),
         "experiments": EXPERIMENTS,
@@ -29,28 +40,27 @@ def rendered(name, experiment="main", graph="rules", **figure):
     }
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     text = environment.from_string((FOLDER / name).read_text()).render(
-        snakemake=SimpleNamespace(
-            config=config, wildcards=wildcards, params={"runs": "2 pretraining runs"}
-        )
+        snakemake=SimpleNamespace(config=config, wildcards=wildcards, **files)
     )
     # halt_level 2: a warning of docutils would be printed into the page.
     return publish_parts(text, writer="html", settings_overrides={"halt_level": 2})["body"]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.rst")), ids=lambda path: path.stem)
-def test_each_caption_renders(path):
+def test_each_caption_renders(rendered, path):
     for graph in ("rules", "jobs"):
         assert len(rendered(path.name, graph=graph, kind="scatter")) > 60
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("kind", ["scatter", "dynamics", "trajectories", "by_value", "my/own_.py"])
-def test_a_figure_says_what_was_varied_and_what_asr_is(kind, experiment):
+def test_a_figure_says_what_was_varied_what_it_shows_and_by_which_code(rendered, kind, experiment):
     body = rendered("figure.rst", experiment, kind=kind, value="objective.ssl", asr_below=0.025)
     assert "target are left out" in body.replace("\n", " ")
     assert ("objective.ssl" in body) == (experiment == "ablation_" or kind == "by_value")
+    assert "Words of the file reading." in body
+    assert "Words of the file code." in body
     if kind in ("scatter", "trajectories"):
         assert "below\n2.5 %" in body or "below 2.5 %" in body
-    assert "2 pretraining runs" in body
     mine = rendered("figure.rst", experiment, kind=kind, caption="My own words.")
     assert "My own words." in mine

@@ -81,7 +81,7 @@ def test_a_changed_number_runs_what_depends_on_it_and_nothing_else(finished):
     changed = {"defences": {"cleanclip": {"batch_size": 16}}}
     jobs = finished.dry_run("main", config=changed)
     assert jobs.pop("cleaning") == jobs.pop("spec") == 2
-    assert set(jobs) == {"runs_table", "collect", "best", "figure"}
+    assert set(jobs) == {"runs_table", "collect", "runs_report", "best", "figure"}
 
 
 def test_a_new_learning_rate_adds_runs_and_keeps_the_others(finished):
@@ -118,6 +118,36 @@ def test_an_edited_trigger_re_does_what_stands_on_it(finished):
     assert jobs["poison"] == 1
     assert (jobs["pretraining"], jobs["cleaning"]) == (2, 6)
     assert not {"download", "usable", "merge", "subset"} & set(jobs)
+
+
+def test_edited_training_code_marks_runs_and_trains_nothing(finished):
+    edited = finished.folder / "workflow_scripts/training/optimizer.py"
+    text = edited.read_text()
+    page = finished.folder / f"{MAIN}/runs.html"
+    assert 'marked"' not in page.read_text()
+    try:
+        edited.write_text(text + "# edited\n")
+        assert finished.dry_run("main") == {"runs_report": 1}
+        finished.snakemake("main")
+        assert page.read_text().count('<tr class="marked">') == 2 + 6
+        finished.snakemake("--report", "report.html")
+        said = "8 of 8 runs are of other code than the present"
+        assert (finished.folder / "report.html").read_text().count(said) >= 4
+    finally:
+        edited.write_text(text)
+    assert finished.dry_run("main") == {"runs_report": 1}
+    finished.snakemake("main")
+
+
+def test_the_finished_work_is_exported_as_a_crate(finished):
+    done = finished.snakemake("crate")
+    assert done.returncode == 0, done.stdout
+    folder = finished.folder / RESULTS / "crate"
+    graph = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
+    actions = [entity for entity in graph if entity["@type"] == "CreateAction"]
+    assert len(actions) == 1 + 2 + 6
+    assert (folder / "experiments/main/scatter.pdf").is_file()
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 10e6
 
 
 def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(finished, tmp_path):

@@ -14,8 +14,8 @@ _ALWAYS = (
     "common/seeds.py", "data/images.py", "data/manifest.py", "poison/trigger.py",
     "poison/triggers/_*.py", "training/*.py", "training/losses/_*.py",
 )  # fmt: skip
-# They note what a run did, and change none of its numbers.
-_NOTES = {"training/provenance.py", "training/tracking.py"}
+# They note what a run did, or make one of its inputs, which it knows by their content.
+_APART = {"training/label.py", "training/provenance.py", "training/tracking.py"}
 
 
 def git_version() -> dict[str, Any]:
@@ -67,7 +67,7 @@ def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: sha256(file)[:12]
         for name, file in sorted(files.items())
-        if name not in _NOTES and file.is_file()
+        if name not in _APART and file.is_file()
     }
 
 

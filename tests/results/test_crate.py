@@ -1,0 +1,188 @@
+"""The exported crate has what its profile asks for, and leads from each figure back to its runs.
+
+Required properties: https://www.researchobject.org/workflow-run-crate/profiles/workflow_run_crate
+"""
+
+import hashlib
+import json
+
+import pandas as pd
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import sha256
+from workflow_scripts.results import crate
+
+
+def record(run, objective, inputs, **changes):
+    return {
+        "run": run,
+        "finished": "2026-01-02T03:04:05+00:00",
+        "wall_seconds": 60.0,
+        "resumptions": [],
+        "code": {"commit": "abc", "dirty": False, "digest": "12345678", "files": {}},
+        "versions": {"python": "3.11.7", "torch": "2.14.1"},
+        "hardware": {"device": "cpu", "processes": 1},
+        "inputs": inputs,
+        "spec": {
+            "kind": "cleaning" if "start" in inputs else "pretraining",
+            "epochs": 2,
+            "objective": {objective: 1.0},
+            "optimizer": {"learning_rate": 0.001},
+            "inputs": {
+                "manifest": "manifest.parquet",
+                "evaluation": "eval",
+                "start": "elsewhere/pretraining/start/model.pt" if "start" in inputs else None,
+            },
+        },
+    } | changes
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A finished experiment: a start model, and a run that cleans it and was resumed."""
+    root = tmp_path / "results"
+    manifest = hashlib.sha256(b"manifest").hexdigest()
+    start = hashlib.sha256(b"start").hexdigest()
+    runs = {
+        "pretraining/start": (b"start", record("start", "mmcl", {"manifest": manifest})),
+        "cleaning/cleaned": (
+            b"cleaned",
+            record(
+                "cleaned", "ssl", {"manifest": manifest, "start": start},
+                resumptions=[{"step": 1}],
+                code={"commit": "def", "dirty": True, "digest": "87654321", "files": {}},
+            ),
+        ),
+    }  # fmt: skip
+    rows = []
+    for place, (model, made) in runs.items():
+        folder = root / place
+        folder.mkdir(parents=True)
+        (folder / "model.pt").write_bytes(model)
+        (folder / "run.json").write_text(json.dumps(made))
+        (folder / "spec.json").write_text("{}")
+        (folder / "metrics.csv").write_text("run,epoch\n")
+        kind, run = place.split("/")
+        rows.append({"run": run, "kind": kind, "start": "start", "start_label": "MMCL",
+                     "defence": "", "learning_rate": 0.001, "folder": place})  # fmt: skip
+    experiment = root / "experiments" / "main"
+    experiment.mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(experiment / "runs.csv", index=False)
+    (experiment / "scatter.png").write_bytes(b"figure")
+    (experiment / "metrics.parquet").write_bytes(b"large")
+    (root / "workflow").mkdir()
+    (root / "workflow" / "config.json").write_text(json.dumps({"all": ["main"]}))
+    return root
+
+
+@pytest.fixture
+def exported(results, tmp_path):
+    """The crate's folder, and its entities by their id."""
+    crate.main(["--results", str(results), "--output", f"{tmp_path}/crate"])
+    return tmp_path / "crate", entities(tmp_path / "crate")
+
+
+def entities(folder):
+    graph = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
+    assert len({entity["@id"] for entity in graph}) == len(graph)
+    return {entity["@id"]: entity for entity in graph}
+
+
+def ids(value):
+    return {item["@id"] for item in (value if isinstance(value, list) else [value])}
+
+
+def test_it_has_what_the_profile_requires(exported):
+    folder, graph = exported
+    assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
+    root = graph["./"]
+    assert all(root[name] for name in ("name", "description", "datePublished", "license"))
+    assert ids(root["conformsTo"]) == set(crate.PROFILES)
+    workflow = graph[root["mainEntity"]["@id"]]
+    assert set(workflow["@type"]) == {"File", "SoftwareSourceCode", "ComputationalWorkflow"}
+    assert graph[workflow["programmingLanguage"]["@id"]]["name"] == "Snakemake"
+    assert workflow["@id"] in ids(root["hasPart"])
+    actions = [entity for entity in graph.values() if entity["@type"] == "CreateAction"]
+    assert ids(root["mentions"]) == {action["@id"] for action in actions}
+    assert workflow["@id"] in {action["instrument"]["@id"] for action in actions}
+    assert (folder / workflow["@id"]).is_file()
+
+
+def test_every_name_leads_to_an_entity_and_every_file_is_there_unchanged(exported):
+    folder, graph = exported
+    for entity in graph.values():
+        for value in entity.values():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    assert item["@id"] in graph or item["@id"].startswith("https://"), item
+        if "File" in entity["@type"] and not entity["@id"].startswith("ni:"):
+            path = folder / entity["@id"]
+            assert path.is_file(), entity["@id"]
+            if "sha256" in entity:
+                assert sha256(path) == entity["sha256"]
+    assert (folder / "code/rules/results.smk").is_file()
+    assert not list(folder.rglob("__pycache__"))
+
+
+def test_what_one_run_made_and_another_started_from_is_one_entity(exported):
+    folder, graph = exported
+    start, cleaned = graph["#run-start"], graph["#run-cleaned"]
+    (model,) = ids(start["result"]) & ids(cleaned["object"])
+    assert graph[model]["sha256"] == hashlib.sha256(b"start").hexdigest()
+    assert graph[model]["contentSize"] == str(len(b"start"))
+    assert graph[model]["name"].endswith("pretraining/start/model.pt")
+    assert not list(folder.rglob("*.pt"))
+    assert not list(folder.rglob("*.parquet"))
+    assert "pretraining/start/spec.json" in ids(start["object"])
+    assert {"pretraining/start/metrics.csv", "pretraining/start/run.json"} < ids(start["result"])
+
+
+def test_runs_of_other_code_have_other_instruments(exported):
+    _, graph = exported
+    versions = [graph[graph[f"#run-{name}"]["instrument"]["@id"]] for name in ("start", "cleaned")]
+    texts = [version["softwareVersion"] for version in versions]
+    assert texts[0] == "commit abc, code digest 12345678"
+    assert texts[1] == "commit def with changes that were not committed, code digest 87654321"
+    assert "https://pypi.org/project/torch/2.14.1/" in ids(versions[0]["softwareRequirements"])
+
+
+def test_a_resumed_run_has_an_end_but_claims_no_beginning(exported):
+    _, graph = exported
+    assert graph["#run-start"]["startTime"] == "2026-01-02T03:03:05+00:00"
+    assert graph["#run-start"]["endTime"] == graph["#run-cleaned"]["endTime"]
+    assert "startTime" not in graph["#run-cleaned"]
+    assert "resumed 1 time" in graph["#run-cleaned"]["description"]
+
+
+def test_figures_and_the_config_hang_on_the_workflows_own_run(exported):
+    _, graph = exported
+    whole = graph["#workflow-run"]
+    assert whole["object"] == {"@id": "workflow/config.json"}
+    assert {"experiments/main/scatter.png", "experiments/main/runs.csv"} <= ids(whole["result"])
+
+
+def test_a_start_model_that_no_experiment_lists_is_exported_with_what_started_from_it(
+    results, tmp_path
+):
+    table = pd.read_csv(results / "experiments/main/runs.csv")
+    table[table["kind"] == "cleaning"].to_csv(results / "experiments/main/runs.csv", index=False)
+    crate.export(results, tmp_path / "crate")
+    assert {"#run-start", "#run-cleaned"} < set(entities(tmp_path / "crate"))
+
+
+def test_a_model_that_was_deleted_is_left_out(results, tmp_path):
+    (results / "cleaning/cleaned/model.pt").unlink()
+    crate.export(results, tmp_path / "crate")
+    named = ids(entities(tmp_path / "crate")["#run-cleaned"]["result"])
+    assert not any(identity.startswith("ni:") for identity in named)
+
+
+def test_unfinished_work_is_not_exported(results, tmp_path):
+    (results / "cleaning/cleaned/run.json").unlink()
+    with pytest.raises(StepError, match=r"cleaned/run\.json does not exist; finish the runs"):
+        crate.export(results, tmp_path / "crate")
+    (results / "workflow/config.json").unlink()
+    with pytest.raises(StepError, match="make `all` first"):
+        crate.export(results, tmp_path / "crate")
+    assert not (tmp_path / "crate").exists()

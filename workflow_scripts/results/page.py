@@ -1,0 +1,45 @@
+"""A table as a page of its own, for browsers and for the report."""
+
+import html
+from collections.abc import Iterable, Sequence
+
+_STYLE = (
+    "body{font:14px/1.45 sans-serif;color:#222;background:#fff;margin:1.5em}"
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    "th,td{padding:.4em .7em;text-align:left;border-bottom:1px solid #ddd}"
+    "th{border-bottom:2px solid #222;vertical-align:bottom;max-width:13em}"
+    "td{white-space:nowrap}tr.marked td{background:#fdf0d5}"
+    "p{max-width:60em}"
+)
+
+
+def table_page(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    marked: Sequence[bool],
+    above: Iterable[str],
+) -> str:
+    """Return a self-contained HTML page; every text is escaped.
+
+    Args:
+        title: The page's title.
+        columns: The heads.
+        rows: The cells of each row.
+        marked: For each row, whether it has a coloured ground.
+        above: Paragraphs above the table.
+    """
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "\n".join(
+        ('<tr class="marked">' if mark else "<tr>")
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for cells, mark in zip(rows, marked, strict=True)
+    )
+    paragraphs = "\n".join(f"<p>{html.escape(text)}</p>" for text in above)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body>{paragraphs}\n<table><thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody></table></body></html>\n"
+    )
