@@ -56,7 +56,8 @@ def job_counts(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
         return {}
     table = dry_run.stdout.partition("Job stats:")[2].partition("Reasons:")[0]
     counts = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
-    return {name: n for name, n in counts.items() if name not in ("all", "all_experiments", "total")}
+    targets = ("all", "all_experiments", "total")
+    return {name: n for name, n in counts.items() if name not in targets}
 
 
 def copy_workflow(folder: Path) -> Workflow:
