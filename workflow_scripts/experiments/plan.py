@@ -137,8 +137,8 @@ def _text(rows: list[Row], targets: list[str], speeds: list[tuple[str, ...]]) ->
 
 def _number(value: float) -> str:
     """Return a number with two digits or more that count; nothing is 0."""
-    if not value:
-        return "0"
+    if value < 0.001:
+        return "<0.001" if value else "0"
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
