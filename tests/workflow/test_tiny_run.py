@@ -214,7 +214,9 @@ def test_what_a_user_got_wrong_is_one_sentence_in_the_log(finished, config, sent
     assert any(sentence in error for error in errors), errors
 
 
-def test_ones_own_trigger_loss_experiment_and_figure_are_a_file_each_and_the_config(finished):
+def test_ones_own_trigger_loss_start_change_experiment_and_figure_are_a_file_and_the_config(
+    finished,
+):
     own = {
         "my_trigger.py": """
 from dataclasses import dataclass
@@ -235,6 +237,11 @@ class Loss(LossTerm):
     def forward(self, features):
         return (1 - (features.images * features.texts).sum(1)).mean()
 """,
+        "my_change.py": """
+def change(model, fresh, *, factor):
+    for parameter in model.visual.parameters():
+        parameter.data.mul_(factor)
+""",
         "my_figure.py": """
 from matplotlib.figure import Figure
 
@@ -248,7 +255,13 @@ def draw(metrics, *, title):
         (finished.folder / name).write_text(text)
     config = {
         "starts": {"mine": {"label": "grey", "attack.trigger": {"name": "my_trigger.py"}}},
-        "defences": {"mine": {"label": "mine", "objective": {"mmcl": 1.0, "my_term.py": 0.5}}},
+        "defences": {
+            "mine": {
+                "label": "mine",
+                "objective": {"mmcl": 1.0, "my_term.py": 0.5},
+                "start_change": {"name": "my_change.py", "factor": 0.5},
+            }
+        },
         "experiments": {
             "my_experiment": {
                 "start": ["mine"],
