@@ -6,7 +6,7 @@
 use rule pretraining as cleaning with:
     input:
         training_inputs,
-        spec=ancient("<results>/cleaning/{id}/spec.json"),
+        specs=ancient("<results>/workflow/specs"),
     output:
         model="<results>/cleaning/{id}/model.pt",
         # Nothing goes on from a cleaned model, and a state of RN50 takes 0.8 GB.
@@ -22,6 +22,7 @@ use rule pretraining as cleaning with:
     resources:
         **NEEDS["cleaning"],
     params:
+        spec="cleaning/{id}.json",
         folder=subpath(output.model, parent=True),
 
 

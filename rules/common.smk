@@ -15,7 +15,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand as expand_experiments
-from workflow_scripts.experiments.paths import run_folder, run_inputs, written_spec
+from workflow_scripts.experiments.paths import run_folder, run_inputs
 
 try:
     check_config(config)

@@ -2,22 +2,21 @@
 # Makes: what the config declares, as files that steps read: specs, run tables, the config itself.
 
 
-# A spec is found by its id, which is the digest of its content: what else stands in the file
-# (how runs are carried out) may change without any run being done again.
-rule spec:
+# One job for all of them: as jobs of their own they would be half of the paper's DAG. A spec is found by
+# its id, which is the digest of its content: what else stands in the file (how runs are carried out) may
+# change without any run being done again, so that all who read it take it as ancient.
+rule specs:
+    input:
+        "<results>/workflow/config.json",
     output:
-        "<results>/{kind}/{id}/spec.json",
+        directory("<results>/workflow/specs"),
     log:
-        "<logs>/spec/{kind}/{id}.log",
-    wildcard_constraints:
-        kind="attacks|pretraining|cleaning",
+        "<logs>/specs.log",
     localrule: True
     conda:
         "../envs/pipeline.yaml"
-    params:
-        spec=lambda w: json.dumps(written_spec(config, PLAN, w.kind, w.id), indent=2),
     shell:
-        "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
+        "python -m workflow_scripts.experiments.specs --config {input} --output {output} > {log} 2>&1"
 
 
 rule runs_table:

@@ -4,7 +4,7 @@
 
 rule poison:
     input:
-        spec="<results>/attacks/{id}/spec.json",
+        specs=ancient("<results>/workflow/specs"),
         manifest=lambda w: dataset_manifest(w.id),
         classes=f"<results>/evaluation/{config['evaluation']}/classes.json",
     output:
@@ -43,7 +43,7 @@ rule poison:
             variant_file("poison/triggers", PLAN.attacks[w.id]["trigger"]["name"]),
         ),
     shell:
-        "python -m workflow_scripts.poison.poison --attack {input.spec}"
+        "python -m workflow_scripts.poison.poison --attack {input.specs}/attacks/{wildcards.id}.json"
         " --manifest {input.manifest} --classes {input.classes} --root {params.root}"
         " --output {params.folder} --workers {threads} > {log} 2>&1"
 

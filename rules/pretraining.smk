@@ -5,8 +5,7 @@
 rule pretraining:
     input:
         training_inputs,
-        # Its path is the digest of all that matters in it.
-        spec=ancient("<results>/pretraining/{id}/spec.json"),
+        specs=ancient("<results>/workflow/specs"),
     output:
         model="<results>/pretraining/{id}/model.pt",
         optimizer="<results>/pretraining/{id}/optimizer.pt",
@@ -23,7 +22,8 @@ rule pretraining:
     resources:
         **NEEDS["pretraining"],
     params:
+        spec="pretraining/{id}.json",
         folder=subpath(output.model, parent=True),
     shell:
-        "python -m workflow_scripts.training.train --spec {input.spec}"
+        "python -m workflow_scripts.training.train --spec {input.specs}/{params.spec}"
         " --output {params.folder} --processes {resources.gpu} --cores {threads} > {log} 2>&1"

@@ -38,7 +38,7 @@ def run_inputs(plan: Plan, run: str) -> Spec:
 
 
 def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
-    """Return what stands in ``<kind>/<name>/spec.json``: complete, so that a step needs no config.
+    """Return what stands in ``specs/<kind>/<name>.json``: complete, so that a step needs no config.
 
     Args:
         config: The checked config, for how runs are carried out and where results lie.

@@ -1,6 +1,6 @@
 """Poison a subset: trigger the images of some pairs and make their captions name the target.
 
-Needs   ATTACK                     spec.json of the attack
+Needs   ATTACK                     spec of the attack (JSON)
         MANIFEST                   of the subset, unpoisoned
         CLASSES                    class names and templates of the evaluation set
 Makes   OUTPUT/manifest.parquet    the same rows in the same order; the victims' point to
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import atomic, read_json
+from workflow_scripts.common.files import atomic, read_json, write_json
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.data.workers import worker_pool
 from workflow_scripts.poison.contact_sheet import write_contact_sheet
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--attack", type=Path, required=True, help="spec.json of the attack")
+    parser.add_argument("--attack", type=Path, required=True, help="its spec (JSON)")
     parser.add_argument("--manifest", type=Path, required=True, help="of the subset, unpoisoned")
     parser.add_argument("--classes", type=Path, required=True, help="classes.json")
     parser.add_argument("--root", type=Path, required=True, help="results root, above the tars")
@@ -101,6 +101,7 @@ def poison(
     )
     for name in ("tar", "offset", "size", "caption", "poisoned"):
         pairs.iloc[rows, pairs.columns.get_loc(name)] = victims[name].to_numpy()
+    write_json(output / "spec.json", attack)
     write_manifest(output / "manifest.parquet", pairs)
     print(f"{len(rows)} of {len(pairs)} pairs are poisoned; the target is {attack['target']!r}")
 

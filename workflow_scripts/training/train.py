@@ -15,6 +15,7 @@ import torch
 from torch import distributed
 
 from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import read_json, write_json
 from workflow_scripts.training.checkpoints import lock
 from workflow_scripts.training.distributed import World, join
 from workflow_scripts.training.spec import read_spec
@@ -78,6 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
         workers, threads = _share(options, world)
         torch.set_num_threads(threads)
         held = lock(options.output) if world.leads else None
+        if world.leads:
+            write_json(options.output / "spec.json", read_json(options.spec))
         try:
             Trainer(spec, options.output, world, workers, stop).run()
         except torch.OutOfMemoryError as error:
