@@ -64,7 +64,7 @@ def test_figures_tables_graphs_and_provenance_are_there(finished):
     for graph in ("rules", "jobs"):
         assert "<svg" in (folder / f"workflow/{graph}.svg").read_text()
     runs = list(folder.glob("*/*/run.json"))
-    assert len(runs) == 3 + 6
+    assert len(runs) == 2 + 1 + 6  # one start model has a twin without poison
     assert all(json.loads(run.read_text())["spec"]["run"] == run.parent.name for run in runs)
 
 
@@ -119,8 +119,8 @@ def test_an_edited_trigger_re_does_what_stands_on_it(finished):
     finally:
         for file, text in texts.items():
             file.write_text(text)
-    assert jobs["poison"] == 2
-    assert (jobs["pretraining"], jobs["cleaning"]) == (3, 6)
+    assert jobs["poison"] == 1 + 1  # the twin without poison is evaluated with the trigger too
+    assert (jobs["pretraining"], jobs["cleaning"]) == (2 + 1, 6)
     assert not {"download", "usable", "merge", "subset"} & set(jobs)
 
 
@@ -133,9 +133,9 @@ def test_edited_training_code_marks_runs_and_trains_nothing(finished):
         edited.write_text(text + "# edited\n")
         assert finished.dry_run("main") == {"runs_report": 1}
         finished.snakemake("main")
-        assert page.read_text().count('<tr class="marked">') == 3 + 6
+        assert page.read_text().count('<tr class="marked">') == 2 + 1 + 6
         finished.snakemake("--report", "report.html")
-        said = "8 of 8 runs are of other code than the present"
+        said = "9 of 9 runs are of other code than the present"
         assert (finished.folder / "report.html").read_text().count(said) >= 4
     finally:
         edited.write_text(text)
@@ -149,7 +149,7 @@ def test_the_finished_work_is_exported_as_a_crate(finished):
     folder = finished.folder / RESULTS / "crate"
     graph = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
     actions = [entity for entity in graph if entity["@type"] == "CreateAction"]
-    assert len(actions) == 1 + 3 + 6
+    assert len(actions) == 1 + 2 + 1 + 6
     assert (folder / "experiments/main/scatter.pdf").is_file()
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 10e6
 
