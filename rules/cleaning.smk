@@ -9,8 +9,6 @@ use rule pretraining as cleaning with:
         spec=ancient("<results>/cleaning/{id}/spec.json"),
     output:
         model="<results>/cleaning/{id}/model.pt",
-        # Nothing goes on from a cleaned model, and a state of RN50 takes 0.8 GB.
-        optimizer=temp("<results>/cleaning/{id}/optimizer.pt"),
         metrics="<results>/cleaning/{id}/metrics.csv",
         timings="<results>/cleaning/{id}/timings.csv",
         provenance="<results>/cleaning/{id}/run.json",
