@@ -128,7 +128,10 @@ class PrivateSlurm:
         """Let a node fail as in a power cut: its slurmd and all its jobs die at once."""
         pid = (self.folder / f"slurmd-{name}.pid").read_text().strip()
         os.kill(int(pid), signal.SIGKILL)
-        _end(_processes("SLURM_JOB_ID="), signal.SIGKILL)
+        ours = _processes(f"{self.folder}/")
+        # First those that would tell the controller how the others ended.
+        _end([p for p in ours if _name(p) == "slurmstepd"], signal.SIGKILL)
+        _end([p for p in ours if p in _processes("SLURM_JOB_ID=")], signal.SIGKILL)
 
     def _write_files(self) -> None:
         missing = [p for p in PROGRAMS if shutil.which(p, path=_PATH) is None]
@@ -233,6 +236,12 @@ def _processes(text: str) -> list[int]:
                 if text.encode() in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
     return found
+
+
+def _name(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def _end(processes: list[int], number: signal.Signals) -> None:
