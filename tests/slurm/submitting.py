@@ -40,7 +40,8 @@ def start(workflow: Workflow, *arguments: str, config: dict) -> subprocess.Popen
 
 def rule_of(job: dict[str, str]) -> str:
     """Return the name of the rule (or of the group) that a job of Slurm is of."""
-    return job["Comment"].partition("_wildcards_")[0].strip().removeprefix("rule_")
+    name = job["Comment"].partition("_wildcards_")[0].strip().removeprefix("rule_")
+    return "results" if name.startswith("results_") else name
 
 
 def of_workflow(slurm: PrivateSlurm, workflow: Workflow) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from workflow_scripts.common.files import read_json
 
 FILES = ("model.pt", "optimizer.pt", "metrics.csv")
 CONFIG = {
-    "experiments": {"pretraining_dynamics": {"start": ["demo_mmcl"]}},
+    "experiments": {"one": {"start": ["demo_mmcl"]}},
     "pretraining": {"epochs": 12},
     # A checkpoint about every second; of a time limit of a minute, half is left to the trainer.
     "execution": {"device": "cpu", "checkpoint": {"minutes": 0.02, "before_limit": 1}},
@@ -113,7 +113,7 @@ class Training:
 def prepared(tmp_path_factory) -> Workflow:
     """All that a pre-training needs, made without Slurm."""
     workflow = copy_workflow(tmp_path_factory.mktemp("prepared"))
-    specs = workflow.snakemake("pretraining_dynamics", "--until", "spec", config=CONFIG)
+    specs = workflow.snakemake("one", "--until", "spec", config=CONFIG)
     assert specs.returncode == 0, specs.stdout
     (attack,) = (file.parent.name for file in workflow.folder.glob("results/demo/attacks/*/*"))
     made = workflow.snakemake(

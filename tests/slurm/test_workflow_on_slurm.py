@@ -13,7 +13,7 @@ from workflow_scripts.common.files import read_json
 CONFIG = {
     "all": ["main"],
     "experiments": {
-        "main": {"defence": ["cleanclip"]},
+        "main": {"defence": ["cleanclip"], "baseline": []},
         "ablation_ssl_weight": {"start": ["demo_mmcl"], "vary": {"objective.ssl": [1.0, 2.0]}},
     },
     "execution": {"device": "cpu"},
@@ -65,10 +65,10 @@ def test_it_goes_to_its_figure_with_every_job_ended_well(done, done_jobs):
     assert {job["JobState"] for job in done_jobs} == {"COMPLETED"}
     assert Counter(map(rule_of, done_jobs)) == {
         **{"demo_world": 1, "url_list": 1, "download": 2, "usable": 2, "merge": 1, "subset": 1},
-        **{"evaluation_set": 1, "poison": 1, "clean_split": 1, "captions": 2},
-        **{"pretraining": 2, "cleaning": 2},
+        **{"evaluation_set": 1, "duplicates": 1, "poison": 1, "clean_split": 1, "captions": 2},
+        **{"pretraining": 2, "cleaning": 2, "leaks": 1},
         # Small steps that follow one another are one job.
-        "results_best_collect_figure": 1,
+        "results": 1,
     }
 
 
@@ -78,8 +78,8 @@ def test_it_goes_to_its_figure_with_every_job_ended_well(done, done_jobs):
         ("download", 1, "2000M", 40),
         ("subset", 1, "1000M", 5),
         ("poison", 2, "2000M", 60),
-        # A group's members run one after another: collect, best and three figures.
-        ("results_best_collect_figure", 1, "1000M", 5 * 5),
+        # A group's members run one after another: collect, best, runs_report and four figures.
+        ("results", 1, "1000M", 7 * 5),
     ],
 )
 def test_each_job_asks_for_what_its_rule_states(done_jobs, rule, cpus, memory, minutes):
@@ -121,7 +121,7 @@ def test_one_ablation_submits_its_own_jobs_and_nothing_else(slurm, done):
     assert ran.returncode == 0, ran.stdout
     new = [job for job in of_workflow(slurm, done) if job["JobId"] not in before]
     # The run with weight 1 is that of the main experiment.
-    assert Counter(map(rule_of, new)) == {"cleaning": 1, "results_best_collect_figure": 1}
+    assert Counter(map(rule_of, new)) == {"cleaning": 1, "leaks": 1, "results": 1}
     figure = done.folder / "results/demo/experiments/ablation_ssl_weight/by_weight.pdf"
     assert figure.stat().st_size > 0
 
