@@ -133,3 +133,13 @@ def test_a_job_that_asks_for_what_no_node_has_is_a_clear_message(slurm, done):
     failed = done.snakemake("main", "--retries", "0", config=config)
     assert failed.returncode != 0
     assert "Requested node configuration is not available" in failed.stdout
+
+
+def test_preflight_finds_it_before_anything_is_submitted(slurm, done):
+    before = len(of_workflow(slurm, done))
+    config = json.loads(json.dumps(CONFIG))
+    config["resources"]["cleaning"]["gpu"] = 9
+    failed = done.snakemake("preflight", config=config)
+    assert failed.returncode != 0
+    assert "no node of the partition urgent has that" in failed.stdout
+    assert len(of_workflow(slurm, done)) == before
