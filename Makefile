@@ -1,6 +1,7 @@
 # make demo        the paper in miniature, from a URL list to the figure (two cores, no GPU)
 # make demo-all    every experiment in miniature, not the main one alone (an hour)
 # make test        linters and tests
+# make test-slurm  the workflow on a real Slurm, a private one that is started for it
 # make setup       what both need: .venv, WordNet, Graphviz, links to the profiles
 # make lock        resolve the packages of pyproject.toml anew, into requirements.lock and envs/
 # make clean       remove what the demo has made
@@ -11,7 +12,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo demo-all test lint lock clean
+.PHONY: help setup links demo demo-all test test-slurm slurm lint lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -52,6 +53,16 @@ demo-all: setup
 
 test: setup lint
 	pytest --numprocesses 2
+
+# Two workers, each with a Slurm of its own: most of the time is waiting.
+test-slurm: setup slurm
+	pytest --numprocesses 2 tests/slurm
+
+slurm:
+	@PATH="$$PATH:/usr/sbin:/sbin"; for package in munge:munged slurm-wlm:slurmctld; do \
+		command -v $${package#*:} > /dev/null || \
+		envs/install_system_package $${package%:*} "testing on a Slurm of its own" || exit 1; \
+	done
 
 lint: .venv/.ready
 	ruff check

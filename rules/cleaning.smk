@@ -9,8 +9,6 @@ use rule pretraining as cleaning with:
         specs=ancient("<results>/workflow/specs"),
     output:
         model="<results>/cleaning/{id}/model.pt",
-        # Nothing goes on from a cleaned model, and a state of RN50 takes 0.8 GB.
-        optimizer=temp("<results>/cleaning/{id}/optimizer.pt"),
         metrics="<results>/cleaning/{id}/metrics.csv",
         timings="<results>/cleaning/{id}/timings.csv",
         provenance="<results>/cleaning/{id}/run.json",
@@ -46,6 +44,7 @@ rule pseudo_labels:
         batch_size=config["execution"]["evaluation_batch_size"],
         device="cuda" if NEEDS["cleaning"]["gpu"] else "cpu",
     shell:
-        "python -m workflow_scripts.training.label --root {params.root} {params.options:q}"
+        "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
+        " python -m workflow_scripts.training.label --root {params.root} {params.options:q}"
         " --batch-size {params.batch_size} --device {params.device} --threads {threads}"
         " --output {output} > {log} 2>&1"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -24,12 +25,6 @@ except StepError as error:
     raise WorkflowError(str(error))
 
 ROOT = config["pathvars"]["results"]
-# What the jobs ask for: cores, and all else.
-THREADS = {name: needs["threads"] for name, needs in config["resources"].items()}
-NEEDS = {
-    name: {key: value for key, value in needs.items() if key != "threads"}
-    for name, needs in config["resources"].items()
-}
 BASEDIR = Path(workflow.basedir)
 
 # Steps are modules of this folder, wherever Snakemake is started from. Each worker process has
@@ -46,6 +41,58 @@ wildcard_constraints:
     figure="[a-z][a-z0-9_]*",
     part=r"\d{5}",
     id=r"[A-Za-z0-9_.+-]+",
+
+
+def training_minutes(run, pairs):
+    """Return the estimated minutes of a training on the GPUs that it asks for."""
+    spec, costs = PLAN.runs[run], config["costs"]
+    gpus = max(1, config["resources"][spec["kind"]].get("gpu", 0))
+    views = 2 if "ssl" in spec["objective"] else 1
+    trained = spec["epochs"] * pairs * views / costs["samples_per_second"][spec["kind"]]
+    measured = (spec["epochs"] + 1) * 2 * costs["evaluation_images"]
+    return (trained + measured / costs["evaluation_images_per_second"]) / gpus / 60
+
+
+def run_time(name):
+    """Return how a rule's run time in minutes follows from its data and the attempt."""
+    base, longest = config["resources"][name]["runtime"], config["cluster"]["max_runtime"]
+
+    def of_step(w, attempt):
+        return min(longest, base * attempt)
+
+    def of_training(w, input, attempt):
+        tokens = next(Path(file) for file in input if file.endswith("/tokens.npy"))
+        # A row of 16-bit tokens for each pair.
+        pairs = tokens.stat().st_size // (2 * config["captions"]["context_length"])
+        estimate = config["cluster"]["slack"] * training_minutes(w.id, pairs)
+        return min(longest, math.ceil(base + estimate) * attempt)
+
+    return of_training if name in ("pretraining", "cleaning") else of_step
+
+
+def needs(name):
+    """Return the resources of a rule: those of its name in the config, as its site calls them."""
+    declared, site = config["resources"][name], config["cluster"]
+    gpu = declared.get("gpu", 0)
+    kind = "gpu" if gpu else "cpu"
+    # A training that is tried again goes on where it was, and needs no more than before.
+    grows = name not in ("pretraining", "cleaning")
+    asked = {
+        "nodes": 1,
+        "cpus_per_task": declared["threads"],
+        "mem_mb": lambda w, attempt: declared["mem_mb"] * (attempt if grows else 1),
+        "runtime": run_time(name),
+        "gpu": gpu,
+        "gpu_model": gpu and site["gpu_model"],
+        "slurm_partition": site["partition"][kind],
+        "slurm_account": site["account"],
+    }
+    return {key: value for key, value in asked.items() if value or key == "gpu"}
+
+
+# What the jobs ask for: cores, and all else.
+THREADS = {name: declared["threads"] for name, declared in config["resources"].items()}
+NEEDS = {name: needs(name) for name in config["resources"]}
 
 
 def made_here(*paths):

@@ -25,5 +25,6 @@ rule pretraining:
         spec="pretraining/{id}.json",
         folder=subpath(output.model, parent=True),
     shell:
-        "python -m workflow_scripts.training.train --spec {input.specs}/{params.spec}"
+        "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
+        " python -m workflow_scripts.training.train --spec {input.specs}/{params.spec}"
         " --output {params.folder} --processes {resources.gpu} --cores {threads} > {log} 2>&1"

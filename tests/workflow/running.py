@@ -16,17 +16,19 @@ class Workflow:
     """The workflow's files in ``folder``, to be run with the tiny config or another."""
 
     folder: Path
+    options: tuple[str, ...] = ("--profile", "profiles/demo")
+    environment: dict[str, str] | None = None
 
     def command(self, *arguments: str, config: dict | None = None) -> list[str]:
         """Return the command line of Snakemake, with ``config`` laid over the tiny one."""
         overlay = self.folder / "overlay.json"
         overlay.write_text(json.dumps(config or {}))
         files = ["profiles/demo/demo.yaml", str(ROOT / "tests/workflow/tiny.yaml"), str(overlay)]
-        return ["snakemake", "--profile", "profiles/demo", *arguments, "--configfile", *files]
+        return ["snakemake", *self.options, *arguments, "--configfile", *files]
 
     def snakemake(self, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
         """Run Snakemake; stdout and stderr together are in ``stdout``."""
-        return run(self.command(*arguments, config=config), self.folder)
+        return run(self.command(*arguments, config=config), self.folder, self.environment)
 
     def dry_run(self, *targets: str, config: dict | None = None) -> dict[str, int]:
         """Return how many jobs of each rule a run of these targets would start."""
@@ -35,16 +37,19 @@ class Workflow:
         return {name: n for name, n in counts.items() if name not in targets}
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
+def run(
+    command: list[str], folder: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """Run a command in a folder, with what it prints in ``stdout``."""
     return subprocess.run(
         command,
         cwd=folder,
+        env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        timeout=1200,
+        timeout=1500,
         check=False,
     )
 

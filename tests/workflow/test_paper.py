@@ -17,7 +17,7 @@ def test_the_whole_papers_dag_is_shown_with_no_data_present(untouched):
     assert counts["figure"] >= 2
 
 
-@pytest.mark.parametrize("profile", ["profiles/demo", "profiles/slurm"])
+@pytest.mark.parametrize("profile", ["profiles/demo", "profiles/local", "profiles/slurm"])
 def test_every_profile_dry_runs(untouched, profile):
     counts = job_counts(run(["snakemake", "--profile", profile, "-n", "all"], untouched.folder))
     assert counts["cleaning"] > 0

@@ -282,3 +282,20 @@ def draw(metrics, *, title):
     assert set(metrics["defence"].dropna()) - {""} == {"mine"}
     assert sorted(metrics.loc[metrics["kind"] == "cleaning", "epochs"].unique()) == [1, 2]
     assert (folder / "mine.pdf").stat().st_size > 0
+
+
+def test_trainings_on_a_workstation_have_a_gpu_each(finished, tmp_path):
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
+    options = ("--profile", "profiles/local", "--cores", "2", "--resources", "gpu=2")
+    config = {
+        "experiments": {"main": {"defence": ["mmcl"]}},
+        "defences": {"mmcl": {"seed": 7}},
+        "execution": {"device": "cpu"},
+        "resources": {"cleaning": {"gpu": 1}},
+    }
+    local = Workflow(finished.folder, options, environment)
+    done = local.snakemake("main", config=config)
+    assert done.returncode == 0, done.stdout
+    runs = [json.loads(f.read_text()) for f in finished.folder.glob("*/*/cleaning/*/run.json")]
+    gpus = {run["hardware"]["gpus"] for run in runs if run["spec"]["seed"] == 7}
+    assert gpus == {"0", "1"}

@@ -1,6 +1,8 @@
 """Checkpoints: written whole or not at all, the last few kept, a damaged one passed over."""
 
 import fcntl
+import os
+import platform
 import re
 import shutil
 import sys
@@ -104,12 +106,20 @@ def lock(folder: Path) -> TextIO:
         StepError: Another process is training there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("w")
+    file = (folder / ".lock").open("a+")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        file.seek(0)
+        holder = file.read().strip()
         file.close()
         raise StepError(
-            f"another process is training in {folder}; wait for it, or end it (squeue, ps)"
+            f"another process is training in {folder}: {holder}; wait for it, or end it "
+            "(scancel, kill)"
         ) from error
+    file.truncate(0)
+    job = os.environ.get("SLURM_JOB_ID")
+    slurm = f"Slurm job {job}, " if job else ""
+    file.write(f"{slurm}process {os.getpid()} on {platform.node()}\n")
+    file.flush()
     return file

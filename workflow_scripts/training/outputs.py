@@ -1,10 +1,14 @@
 """What a run leaves behind: weights, optimiser, tables, provenance."""
 
+import contextlib
 import csv
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.common.files import atomic, write_json
+from workflow_scripts.common.files import atomic, atomic_folder, read_json, write_json
 from workflow_scripts.training.tensors import save_tensors
 
 SCORES = ["top1", "top3", "top5", "top10", "asr_top1", "asr_top3", "asr_top5", "asr_top10"]
@@ -13,6 +17,9 @@ METRICS = [
     "run", "epoch", "step", "samples_seen", "train_loss", *SCORES, "triggered_top1", *HELD_OUT,
 ]  # fmt: skip
 TIMINGS = ["run", "epoch", "seconds", "samples_per_second"]
+# run.json is there when all else is.
+_FILES = ("model.pt", "optimizer.pt", "metrics.csv", "timings.csv", "run.json")
+_KEPT = ".finished"
 
 
 def write_tables(folder: Path, metrics: list[dict], timings: list[dict]) -> None:
@@ -28,9 +35,49 @@ def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> No
         table.writerows(rows)
 
 
-def write_results(folder: Path, weights: dict, optimizer: dict, record: dict) -> None:
-    """Write ``model.pt``, ``optimizer.pt`` and ``run.json``, which is there when all else is."""
+def write_results(folder: Path, weights: dict, optimizer: dict | None, record: dict) -> None:
+    """Write ``model.pt``, ``optimizer.pt`` (unless None) and ``run.json``; keep a copy of all.
+
+    The copy is of hard links in ``.finished``, which take no room. Snakemake deletes the outputs of
+    a job that it does not know to have ended well, before or after it runs it again: when Snakemake
+    itself was killed, days of training would be lost.
+    """
     for name, content in (("model.pt", weights), ("optimizer.pt", optimizer)):
-        with atomic(folder / name) as temporary:
-            save_tensors(content, temporary)
+        if content is not None:
+            with atomic(folder / name) as temporary:
+                save_tensors(content, temporary)
     write_json(folder / "run.json", record)
+    # Without hard links a file system has no copy.
+    with contextlib.suppress(OSError), atomic_folder(folder / _KEPT) as kept:
+        for name in _FILES:
+            if (folder / name).exists():
+                os.link(folder / name, kept / name)
+
+
+def bring_back(folder: Path, identity: str, inputs: dict[str, str]) -> bool:
+    """Put the outputs of a finished run back in their place, if it is the same run.
+
+    Args:
+        folder: The run's folder.
+        identity: The run spec's digest.
+        inputs: Digests of the input files.
+
+    Returns:
+        Whether there was such a run.
+    """
+    kept = folder / _KEPT
+    if not (kept / "run.json").is_file():
+        return False
+    record = read_json(kept / "run.json")
+    if (record["identity"], record["inputs"]) != (identity, inputs):
+        shutil.rmtree(kept)
+        return False
+    for name in _FILES:
+        if (kept / name).exists():
+            (folder / name).unlink(missing_ok=True)
+            os.link(kept / name, folder / name)
+    print(
+        f"finished before, on {record['finished']}: nothing to do; to train it anew, remove {kept}",
+        file=sys.stderr,
+    )
+    return True

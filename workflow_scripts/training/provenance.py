@@ -65,6 +65,7 @@ def _hardware(world: World) -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "processes": world.size,
         "threads": torch.get_num_threads(),
     }
@@ -90,6 +91,7 @@ def describe(spec: RunSpec, world: World, inputs: dict[str, str], **results: Any
     """
     return {
         "run": spec.run,
+        "identity": spec.identity(),
         "finished": now(),
         **results,
         "versions": {

@@ -34,10 +34,14 @@ class OptimizerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSpec:
-    """A checkpoint after each epoch and every ``minutes``; the last ``keep`` stay."""
+    """A checkpoint after each epoch and every ``minutes``; the last ``keep`` stay.
+
+    The last one of a Slurm job is written ``before_limit`` minutes before its time limit.
+    """
 
     minutes: float
     keep: int
+    before_limit: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +97,13 @@ class RunSpec:
     held_out: int = 0
     sync_batch_norm: bool = False
     compile: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     accumulation: int = 1
 
     def identity(self) -> str:
         """Return a digest of all that makes the run what it is, not of how it is carried out."""
         content = dataclasses.asdict(self)
-        for how in ("checkpoint", "wandb", "compile", "evaluation_batch_size"):
+        for how in ("checkpoint", "wandb", "compile", "device", "evaluation_batch_size"):
             del content[how]
         return digest(content, 16)
 

@@ -1,8 +1,35 @@
 """Ending in good order: a signal or the clock asks, and the trainer stops after a step."""
 
+import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from types import FrameType
+
+
+def minutes_left(margin: float) -> float | None:
+    """Return the minutes until ``margin`` minutes before the end of the Slurm job around us.
+
+    At least half of what is left is given, however short that is. None outside of Slurm, in a job
+    without a limit, and, with a warning, where Slurm does not answer.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return None
+    command = ["squeue", "--noheader", "--jobs", job, "--format", "%L"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"warning: the time limit of job {job} is not known: {error}", file=sys.stderr)
+        return None
+    parts = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", done.stdout.strip())
+    if parts is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    left = (days * 24 + hours) * 60 + minutes + seconds / 60
+    return max(left - margin, left / 2)
 
 
 class Stop:
@@ -40,5 +67,5 @@ class Stop:
         if self._signal is not None:
             return self._signal
         if self._deadline is not None and time.monotonic() > self._deadline:
-            return f"the end of its {self._minutes:g} minutes"
+            return f"the end of its {self._minutes:.4g} minutes"
         return None

@@ -18,8 +18,10 @@ from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, write_json
 from workflow_scripts.training.checkpoints import lock
 from workflow_scripts.training.distributed import World, join
+from workflow_scripts.training.outputs import bring_back
+from workflow_scripts.training.provenance import hash_inputs
 from workflow_scripts.training.spec import read_spec
-from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.stopping import Stop, minutes_left
 from workflow_scripts.training.trainer import Trainer
 
 _MODULE = "workflow_scripts.training.train"
@@ -48,9 +50,14 @@ def _options() -> argparse.ArgumentParser:
         help="threads of each process; by default from the cores. On a CPU the result depends "
         "on it in the last digits",
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument(
-        "--minutes", type=float, help="stop in good order, with a checkpoint, after so long"
+        "--device", choices=["auto", "cpu", "cuda"], help="by default what the spec says"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="stop in good order, with a checkpoint, after so long; by default some time before "
+        "the limit of the Slurm job that this is part of",
     )
     parser.add_argument(
         "--timeout",
@@ -68,13 +75,16 @@ def main(arguments: list[str] | None = None) -> None:
     spec = read_spec(options.spec)
     if options.processes > 1 and "WORLD_SIZE" not in os.environ:
         _start_processes(options.processes, given)
-    device = options.device
+    device = options.device or spec.device
     if device == "auto" and options.processes:
         # Asked for GPUs: without them it has to fail at once, not to crawl on the CPU.
         device = "cuda"
     elif device == "auto" and "WORLD_SIZE" not in os.environ:
         device = "cpu"
-    with Stop(options.minutes) as stop:
+    minutes = options.minutes
+    if minutes is None:
+        minutes = minutes_left(spec.checkpoint.before_limit)
+    with Stop(minutes) as stop:
         world = join(device, options.timeout)
         workers, threads = _share(options, world)
         torch.set_num_threads(threads)
@@ -82,7 +92,12 @@ def main(arguments: list[str] | None = None) -> None:
         if world.leads:
             write_json(options.output / "spec.json", read_json(options.spec))
         try:
-            Trainer(spec, options.output, world, workers, stop).run()
+            inputs = hash_inputs(spec.inputs) if world.leads else {}
+            done = world.leads and bring_back(options.output, spec.identity(), inputs)
+            if not world.from_first(int(done)):
+                Trainer(
+                    spec, options.output, world, inputs=inputs, workers=workers, stop=stop
+                ).run()
         except torch.OutOfMemoryError as error:
             raise StepError(
                 f"{spec.run} does not fit the GPU's memory; set accumulation in its spec to take "

@@ -1,0 +1,54 @@
+"""The tiny workflow, submitted to a private Slurm by the profile that users have."""
+
+import datetime
+import subprocess
+from pathlib import Path
+
+from tests.slurm.private_slurm import PrivateSlurm
+from tests.workflow.running import Workflow, copy_workflow
+
+# What is quicker here than on a cluster: looking after jobs, and showing files to other nodes.
+OPTIONS = (
+    *("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"),
+    *("--latency-wait", "10", "--slurm-keep-successful-logs"),
+)
+
+
+def on_slurm(slurm: PrivateSlurm, folder: Path) -> Workflow:
+    """Return a copy of the workflow in a folder, to be run on a private Slurm."""
+    return submitting_to(slurm, copy_workflow(folder))
+
+
+def submitting_to(slurm: PrivateSlurm, workflow: Workflow) -> Workflow:
+    """Return the same workflow, run on a private Slurm."""
+    return Workflow(workflow.folder, OPTIONS, slurm.environment)
+
+
+def start(workflow: Workflow, *arguments: str, config: dict) -> subprocess.Popen:
+    """Start Snakemake; what it prints goes to the file ``printed``."""
+    with (workflow.folder / "printed").open("a") as printed:
+        return subprocess.Popen(
+            workflow.command(*arguments, config=config),
+            cwd=workflow.folder,
+            env=workflow.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def rule_of(job: dict[str, str]) -> str:
+    """Return the name of the rule (or of the group) that a job of Slurm is of."""
+    name = job["Comment"].partition("_wildcards_")[0].strip().removeprefix("rule_")
+    return "results" if name.startswith("results_") else name
+
+
+def of_workflow(slurm: PrivateSlurm, workflow: Workflow) -> list[dict[str, str]]:
+    """Return the jobs that a copy of the workflow has submitted so far."""
+    return [job for job in slurm.jobs() if job["WorkDir"] == str(workflow.folder)]
+
+
+def time_of(job: dict[str, str], event: str) -> datetime.datetime:
+    """Return when a job had its ``StartTime`` or ``EndTime``."""
+    return datetime.datetime.fromisoformat(job[event])

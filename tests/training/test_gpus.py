@@ -1,0 +1,77 @@
+"""Jobs of one machine never share a GPU; the GPUs are names, as CUDA takes them."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training import gpus
+
+SHOW = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Starts a command with GPUs, and ends it with the test; returns process and its GPUs."""
+    started = []
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+    def begin(count):
+        command = [sys.executable, "-m", "workflow_scripts.training.gpus", "--count", str(count)]
+        command += ["--wait", "0", "--", sys.executable, "-c", SHOW]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        started.append(process)
+        return process, process.stdout.readline().decode().strip()
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_jobs_at_the_same_time_have_gpus_of_their_own(start):
+    assert [start(1)[1], start(2)[1]] == ["0", "1,2"]
+
+
+def test_a_job_without_a_free_gpu_is_refused_and_a_killed_one_gives_its_back(start):
+    first, _ = start(2)
+    refused, shown = start(2)
+    assert shown == ""
+    assert b"did not become free within 0 minutes" in refused.stderr.read()
+    first.kill()
+    first.wait()
+    assert start(2)[1] == "0,1"
+
+
+def test_a_refused_job_holds_nothing_meanwhile(start):
+    start(2)
+    start(2)
+    assert start(1)[1] == "2"
+
+
+def test_one_waits_for_another(start, tmp_path, monkeypatch):
+    first, _ = start(3)
+    monkeypatch.setattr(gpus.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(gpus.time, "sleep", lambda seconds: (first.kill(), first.wait()))
+    began = time.monotonic()
+    assert gpus.take(["0", "1", "2"], 1, wait_minutes=1) == ["0"]
+    assert time.monotonic() - began < 30
+
+
+def test_more_than_there_are_is_an_error():
+    with pytest.raises(StepError, match="9 GPUs are asked for, and this machine offers 2"):
+        gpus.take(["0", "1"], 9, wait_minutes=0)
+
+
+def test_in_a_job_of_slurm_the_gpus_are_those_that_slurm_gave(start, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert [start(1)[1], start(1)[1]] == ["0", "0"]
+
+
+def test_a_job_that_asks_for_none_sees_what_it_saw(start):
+    assert start(0)[1] == "0,1,2"
