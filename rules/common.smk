@@ -61,7 +61,7 @@ def run_time(name):
         return min(longest, base * attempt)
 
     def of_training(w, input, attempt):
-        tokens = next(Path(file) for file in input if file.endswith("/tokens.npy"))
+        tokens = next(Path(file) for file in input if Path(file).name == "tokens.npy")
         # A row of 16-bit tokens for each pair.
         pairs = tokens.stat().st_size // (2 * config["captions"]["context_length"])
         estimate = config["cluster"]["slack"] * training_minutes(w.id, pairs)

@@ -9,7 +9,8 @@ rule specs:
     input:
         "<results>/workflow/config.json",
     output:
-        directory("<results>/workflow/specs"),
+        # Kept while it is written anew: were it gone, all that read it would have to run again.
+        update(directory("<results>/workflow/specs")),
     log:
         "<logs>/specs.log",
     localrule: True
