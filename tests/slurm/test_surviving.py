@@ -193,7 +193,7 @@ def test_before_its_time_limit_it_ends_in_good_order_and_goes_on(training, unint
     time.sleep(30)
     training.signal_trainers(signal.SIGCONT)
     training.wait_for_state("FAILED")
-    assert "was stopped by the end of its 0." in training.printed()
+    assert "stopped by the end of its 0." in training.printed()
     training.end()
     check(training, uninterrupted)
     assert training.states()[0] == "FAILED"
