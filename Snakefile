@@ -25,6 +25,13 @@ include: "rules/results.smk"
 include: "rules/demo.smk"
 
 
+# No rule writes the specs. As inputs they would have every training run again when only the way changed in
+# which runs are carried out (or, as `ancient` ones, hide from Snakemake that a run is missing): a spec's path
+# is the digest of all that a run depends on.
+onstart:
+    write_specs(config, PLAN, Path(WRITTEN))
+
+
 rule all:
     default_target: True
     input:

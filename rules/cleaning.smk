@@ -6,7 +6,6 @@
 use rule pretraining as cleaning with:
     input:
         training_inputs,
-        specs=ancient("<results>/workflow/specs"),
     output:
         model="<results>/cleaning/{id}/model.pt",
         metrics="<results>/cleaning/{id}/metrics.csv",
@@ -20,7 +19,7 @@ use rule pretraining as cleaning with:
     resources:
         **NEEDS["cleaning"],
     params:
-        spec="cleaning/{id}.json",
+        spec=f"{WRITTEN}/specs/cleaning/{{id}}.json",
         folder=subpath(output.model, parent=True),
 
 

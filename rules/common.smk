@@ -17,6 +17,7 @@ from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand as expand_experiments
 from workflow_scripts.experiments.paths import run_folder, run_inputs
+from workflow_scripts.experiments.specs import write_specs
 
 try:
     check_config(config)
@@ -25,6 +26,8 @@ except StepError as error:
     raise WorkflowError(str(error))
 
 ROOT = config["pathvars"]["results"]
+# Where `onstart` writes the whole config and the specs.
+WRITTEN = f"{ROOT}/workflow"
 BASEDIR = Path(workflow.basedir)
 
 # Steps are modules of this folder, wherever Snakemake is started from. Each worker process has

@@ -4,7 +4,6 @@
 
 rule poison:
     input:
-        specs=ancient("<results>/workflow/specs"),
         manifest=lambda w: dataset_manifest(w.id),
         classes=f"<results>/evaluation/{config['evaluation']}/classes.json",
     output:
@@ -34,6 +33,7 @@ rule poison:
     resources:
         **NEEDS["poison"],
     params:
+        spec=f"{WRITTEN}/specs/attacks/{{id}}.json",
         root=subpath(output.manifest, ancestor=3),
         folder=subpath(output.manifest, parent=True),
         # An edited trigger re-does what stands on it.
@@ -43,7 +43,7 @@ rule poison:
             variant_file("poison/triggers", PLAN.attacks[w.id]["trigger"]["name"]),
         ),
     shell:
-        "python -m workflow_scripts.poison.poison --attack {input.specs}/attacks/{wildcards.id}.json"
+        "python -m workflow_scripts.poison.poison --attack {params.spec}"
         " --manifest {input.manifest} --classes {input.classes} --root {params.root}"
         " --output {params.folder} --workers {threads} > {log} 2>&1"
 

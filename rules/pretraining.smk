@@ -5,7 +5,6 @@
 rule pretraining:
     input:
         training_inputs,
-        specs=ancient("<results>/workflow/specs"),
     output:
         model="<results>/pretraining/{id}/model.pt",
         optimizer="<results>/pretraining/{id}/optimizer.pt",
@@ -22,9 +21,9 @@ rule pretraining:
     resources:
         **NEEDS["pretraining"],
     params:
-        spec="pretraining/{id}.json",
+        spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
         folder=subpath(output.model, parent=True),
     shell:
         "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
-        " python -m workflow_scripts.training.train --spec {input.specs}/{params.spec}"
+        " python -m workflow_scripts.training.train --spec {params.spec}"
         " --output {params.folder} --processes {resources.gpu} --cores {threads} > {log} 2>&1"

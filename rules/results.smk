@@ -183,8 +183,6 @@ rule figure:
 
 
 rule graph:
-    input:
-        "<results>/workflow/config.json",
     output:
         report(
             "<results>/workflow/{graph}.svg",
@@ -203,17 +201,18 @@ rule graph:
         **NEEDS["small"],
     params:
         snakefile=workflow.main_snakefile,
+        config=f"{WRITTEN}/config.json",
+        changed=digest(config),
         option=lambda w: {"rules": "--rulegraph", "jobs": "--dag"}[w.graph],
         draw=lambda w: {"rules": "dot", "jobs": "dot -Grankdir=LR -Granksep=2"}[w.graph],
     shell:
-        "snakemake --snakefile {params.snakefile} --configfile {input} --nolock --quiet all"
+        "snakemake --snakefile {params.snakefile} --configfile {params.config} --nolock --quiet all"
         " --forceall {params.option} dot all 2> {log} | {params.draw} -Tsvg -o {output} 2>> {log}"
 
 
 rule crate:
     input:
         everything(),
-        config="<results>/workflow/config.json",
     output:
         directory("<results>/crate"),
     log:
@@ -224,7 +223,8 @@ rule crate:
     resources:
         **NEEDS["small"],
     params:
-        results=subpath(input.config, ancestor=2),
+        results=subpath(output[0], parent=True),
+        changed=digest(config),
         code=code_digest("results/crate.py"),
     shell:
         "python -m workflow_scripts.results.crate --results {params.results:q}"

@@ -119,7 +119,7 @@ def spec_of(workflow: Workflow) -> Path:
 def prepared(tmp_path_factory) -> Workflow:
     """All that a pre-training needs, made without Slurm."""
     workflow = copy_workflow(tmp_path_factory.mktemp("prepared"))
-    specs = workflow.snakemake("one", "--until", "specs", "runs_table", config=CONFIG)
+    specs = workflow.snakemake("one", "--until", "runs_table", config=CONFIG)
     assert specs.returncode == 0, specs.stdout
     inputs = read_json(spec_of(workflow))["inputs"]
     made = workflow.snakemake(

@@ -1,39 +1,34 @@
-"""Write the spec of each attack and each training run that a config's experiments need.
+"""The files that tell a step what the config says: the spec of each attack and training run."""
 
-Needs   --config                    the whole config as JSON
-Makes   OUTPUT/attacks/<id>.json    and likewise for pretraining/ and cleaning/
-"""
-
-import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from workflow_scripts.common.errors import run_step
-from workflow_scripts.common.files import atomic_folder, read_json
-from workflow_scripts.experiments.expand import expand
+from workflow_scripts.common.files import atomic
+from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.paths import written_spec
 
+Spec = dict[str, Any]
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and write the specs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, required=True, help="the whole config (JSON)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the specs")
-    options = parser.parse_args(arguments)
-    config = read_json(options.config)
-    plan = expand(config)
+
+def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
+    """Write the whole config and all specs, each of them only if it has changed.
+
+    Args:
+        config: The checked config.
+        plan: Its expanded experiments.
+        folder: ``config.json`` goes there, and ``specs/<kind>/<id>.json`` for the kinds
+            attacks, pretraining and cleaning.
+    """
     named = [("attacks", name) for name in plan.attacks]
     named += [(spec["kind"], name) for name, spec in plan.runs.items()]
-    with atomic_folder(options.output) as folder:
-        for kind in ("attacks", "pretraining", "cleaning"):
-            (folder / kind).mkdir()
-        for kind, name in named:
-            text = json.dumps(written_spec(config, plan, kind, name), indent=2)
-            (folder / kind / f"{name}.json").write_text(f"{text}\n")
-    print(f"{len(named)} specs")
+    _write(folder / "config.json", config)
+    for kind, name in named:
+        _write(folder / "specs" / kind / f"{name}.json", written_spec(config, plan, kind, name))
 
 
-if __name__ == "__main__":
-    run_step(main)
+def _write(path: Path, content: Spec) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        with atomic(path) as temporary:
+            temporary.write_text(text)
