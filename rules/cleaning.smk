@@ -34,14 +34,14 @@ rule pseudo_labels:
         "<benchmarks>/pseudo_labels/{id}.jsonl"
     conda:
         "../envs/pipeline.yaml"
-    threads: THREADS["cleaning"]
+    threads: THREADS["pseudo_labels"]
     resources:
-        **NEEDS["cleaning"],
+        **NEEDS["pseudo_labels"],
     params:
         root=subpath(output[0], ancestor=3),
         options=lambda w: options(labelling_options(w.id)),
         batch_size=config["execution"]["evaluation_batch_size"],
-        device="cuda" if NEEDS["cleaning"]["gpu"] else "cpu",
+        device="cuda" if NEEDS["pseudo_labels"]["gpu"] else "cpu",
     shell:
         "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
         " python -m workflow_scripts.training.label --root {params.root} {params.options:q}"

@@ -284,8 +284,8 @@ def test_trainings_on_a_workstation_have_a_gpu_each(finished, tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
     options = ("--profile", "profiles/local", "--cores", "2", "--resources", "gpu=2")
     config = {
-        "experiments": {"main": {"defence": ["mmcl"]}},
-        "defences": {"mmcl": {"seed": 7}},
+        "experiments": {"main": {"defence": ["cleanclip"]}},
+        "defences": {"cleanclip": {"seed": 7}},
         "execution": {"device": "cpu"},
         "resources": {"cleaning": {"gpu": 1}},
     }
