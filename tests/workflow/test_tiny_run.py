@@ -135,7 +135,7 @@ def test_edited_training_code_marks_runs_and_trains_nothing(finished):
         assert (finished.folder / "report.html").read_text().count(said) >= 4
     finally:
         edited.write_text(text)
-    assert finished.dry_run("main") == {"runs_report": 1}
+    assert finished.dry_run("main") == {"runs_report": 1, "best": 1, "figure": 4}
     finished.snakemake("main")
 
 
