@@ -1,10 +1,11 @@
-# make demo        the paper in miniature, from a URL list to the figure (two cores, no GPU)
-# make demo-all    every experiment in miniature, not the main one alone (an hour)
-# make test        linters and tests
-# make test-slurm  the workflow on a real Slurm, a private one that is started for it
-# make setup       what both need: .venv, WordNet, Graphviz, links to the profiles
-# make lock        resolve the packages of pyproject.toml anew, into requirements.lock and envs/
-# make clean       remove what the demo has made
+# make demo              the paper in miniature, from a URL list to the figure (two cores, no GPU)
+# make demo-all          every experiment in miniature, not the main one alone (an hour)
+# make test              linters and tests
+# make test-experiments  every experiment, really run at its smallest
+# make test-slurm        the workflow on a real Slurm, a private one that is started for it
+# make setup             what both need: .venv, WordNet, Graphviz, links to the profiles
+# make lock              resolve the packages of pyproject.toml anew, into requirements.lock and envs/
+# make clean             remove what the demo has made
 #
 # Each can be run in any order, again, and after being interrupted.
 
@@ -12,7 +13,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo demo-all test test-slurm slurm lint lock clean
+.PHONY: help setup links demo demo-all test test-experiments test-slurm slurm lint lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -53,6 +54,9 @@ demo-all: setup
 
 test: setup lint
 	pytest --numprocesses 2
+
+test-experiments: setup
+	pytest tests/every_experiment
 
 # Two workers, each with a Slurm of its own: most of the time is waiting.
 test-slurm: setup slurm

@@ -6,7 +6,7 @@ import yaml
 
 from tests.workflow.running import ROOT, copy_workflow
 
-SMALLEST = yaml.safe_load((ROOT / "tests/workflow/smallest.yaml").read_text())
+SMALLEST = yaml.safe_load((ROOT / "tests/every_experiment/smallest.yaml").read_text())
 DECLARED = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"]
 
 
