@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from tests.workflow.running import Workflow, copy_workflow
@@ -10,9 +12,17 @@ def untouched(tmp_path) -> Workflow:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Workflow:
+def just_finished(tmp_path_factory) -> Workflow:
     """A copy of the workflow with the tiny run done, from the URL list to the figures."""
-    workflow = copy_workflow(tmp_path_factory.mktemp("finished"))
+    workflow = copy_workflow(tmp_path_factory.mktemp("just_finished"))
     done = workflow.snakemake("all")
     assert done.returncode == 0, done.stdout
     return workflow
+
+
+@pytest.fixture(scope="session")
+def finished(just_finished, tmp_path_factory) -> Workflow:
+    """The same, for tests that run something in it: nothing but `all` has been run in the other."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(just_finished.folder, folder, symlinks=True, dirs_exist_ok=True)
+    return Workflow(folder)

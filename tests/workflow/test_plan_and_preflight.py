@@ -23,31 +23,31 @@ def test_the_plan_counts_the_jobs_that_a_dry_run_counts(untouched):
         assert (int(plan[rule]["jobs"]), plan[rule]["jobs_done"]) == (jobs[rule], "0")
 
 
-def test_the_plan_finds_what_is_done_whenever_it_is_asked_for(finished):
-    plan = _plan(finished)
+def test_the_plan_finds_what_is_done_whenever_it_is_asked_for(just_finished):
+    plan = _plan(just_finished)
     for kind in ("pretraining", "cleaning"):
-        done = len(list((finished.folder / RESULTS / kind).glob("*/run.json")))
+        done = len(list((just_finished.folder / RESULTS / kind).glob("*/run.json")))
         assert plan["all"][kind] == plan["all"][f"{kind}_done"] == str(done)
     assert plan["all"]["jobs_done"] == plan["all"]["jobs"]
     assert float(plan["all"]["core_hours_missing"]) == float(plan["all"]["bytes_missing"]) == 0
-    text = (finished.folder / RESULTS / "workflow/plan.md").read_text()
+    text = (just_finished.folder / RESULTS / "workflow/plan.md").read_text()
     assert "measured" in text
     assert "GPU" not in text
-    run = next((finished.folder / RESULTS / "cleaning").glob("*/run.json"))
+    run = next((just_finished.folder / RESULTS / "cleaning").glob("*/run.json"))
     away = run.rename(run.with_name("away.json"))
     try:
-        assert int(_plan(finished)["all"]["cleaning_done"]) == int(plan["all"]["cleaning"]) - 1
+        assert int(_plan(just_finished)["all"]["cleaning_done"]) == int(plan["all"]["cleaning"]) - 1
     finally:
         away.rename(run)
 
 
-def test_what_the_plan_reckons_for_disk_is_what_is_there(finished):
+def test_what_the_plan_reckons_for_disk_is_what_is_there(just_finished):
     there = sum(
         file.stat().st_size
         for pattern in ("*/*/model.pt", "pretraining/*/optimizer.pt", "captions/**/*.npy")
-        for file in (finished.folder / RESULTS).glob(pattern)
+        for file in (just_finished.folder / RESULTS).glob(pattern)
     )
-    plan = _plan(finished)
+    plan = _plan(just_finished)
     reckoned = sum(float(plan[rule]["bytes"]) for rule in ("pretraining", "cleaning", "captions"))
     assert 0.99 < reckoned / there < 1.01
 

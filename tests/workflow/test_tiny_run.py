@@ -282,7 +282,7 @@ def draw(metrics, *, title):
 
 def test_trainings_on_a_workstation_have_a_gpu_each(finished, tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
-    options = ("--profile", "profiles/local", "--cores", "2", "--resources", "gpu=2")
+    options = ("--profile", "profiles/local", "--resources", "gpu=2", "--cores", "2")
     config = {
         "experiments": {"main": {"defence": ["cleanclip"]}},
         "defences": {"cleanclip": {"seed": 7}},
