@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os.path
 import shlex
 import sys
 from pathlib import Path

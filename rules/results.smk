@@ -200,7 +200,7 @@ rule graph:
     resources:
         **NEEDS["small"],
     params:
-        snakefile=workflow.main_snakefile,
+        snakefile=os.path.relpath(workflow.main_snakefile),
         config=f"{WRITTEN}/config.json",
         changed=digest(config),
         option=lambda w: {"rules": "--rulegraph", "jobs": "--dag"}[w.graph],
