@@ -16,6 +16,7 @@ from workflow_scripts.common.code import run_code
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.experiments.config import check_config
+from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import expand as expand_experiments
 from workflow_scripts.experiments.paths import run_folder, run_inputs
 from workflow_scripts.experiments.specs import write_specs
@@ -51,10 +52,7 @@ def training_minutes(run, pairs):
     """Return the estimated minutes of a training on the GPUs that it asks for."""
     spec, costs = PLAN.runs[run], config["costs"]
     gpus = max(1, config["resources"][spec["kind"]].get("gpu", 0))
-    views = 2 if "ssl" in spec["objective"] else 1
-    trained = spec["epochs"] * pairs * views / costs["samples_per_second"][spec["kind"]]
-    measured = (spec["epochs"] + 1) * 2 * costs["evaluation_images"]
-    return (trained + measured / costs["evaluation_images_per_second"]) / gpus / 60
+    return training_seconds(costs, spec, pairs, configured_speed(costs, spec)) / gpus / 60
 
 
 def run_time(name):

@@ -8,8 +8,8 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import best, best_page
 from workflow_scripts.results.intervals import student, wilson
 from workflow_scripts.results.selection import best_below, honest_choice, start_models
+from workflow_scripts.results.sweeps import work_sentence
 from workflow_scripts.results.table import write_table
-from workflow_scripts.results.work import work_sentence
 
 
 def table_of(metrics, **options):

@@ -183,7 +183,7 @@ def check_slurm(offer: list[Nodes]) -> str:
 
 def check_nodes(config: Spec, rule: str, offer: list[Nodes]) -> str:
     """Check that a node of a rule's partition has the cores, memory and GPUs that it asks for."""
-    needs, model = config["resources"][rule], config.get("cluster", {}).get("gpu_model")
+    needs, model = config["resources"][rule], config["cluster"]["gpu_model"]
     gpus, cores, memory = needs.get("gpu", 0), needs["threads"], needs["mem_mb"]
     wanted = _partition(config, rule)
     nodes = _nodes_of(wanted, offer)
@@ -207,9 +207,7 @@ def check_nodes(config: Spec, rule: str, offer: list[Nodes]) -> str:
 
 def check_time_limit(config: Spec, partition: str | None, offer: list[Nodes]) -> str:
     """Check that a partition allows the run times that jobs ask for."""
-    rules = [rule for rule in config["resources"] if _partition(config, rule) == partition]
-    asked = max(config["resources"][rule]["runtime"] for rule in rules)
-    longest = config.get("cluster", {}).get("max_runtime", asked)
+    longest = config["cluster"]["max_runtime"]
     limit = min((n.minutes for n in _nodes_of(partition, offer)), default=math.inf)
     name = partition or "default"
     if longest > limit:
@@ -222,7 +220,7 @@ def check_time_limit(config: Spec, partition: str | None, offer: list[Nodes]) ->
 
 def _partition(config: Spec, rule: str) -> str | None:
     kind = "gpu" if config["resources"][rule].get("gpu", 0) else "cpu"
-    return config.get("cluster", {}).get("partition", {}).get(kind)
+    return config["cluster"]["partition"][kind]
 
 
 def _nodes_of(partition: str | None, offer: list[Nodes]) -> list[Nodes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.measured import (
     listed_rows,
@@ -91,9 +92,7 @@ class Work:
         measured = self.measured.speed(run_kind(spec, self._on_gpu(spec["kind"])))
         if measured:
             return measured, True
-        # The augmented views are as much work again.
-        views = 2 if "ssl" in spec["objective"] else 1
-        return self.costs["samples_per_second"][spec["kind"]] / views, False
+        return configured_speed(self.costs, spec), False
 
     def model_bytes(self, run: str) -> float:
         """Return the size of a run's ``model.pt``."""
@@ -187,10 +186,7 @@ class Work:
         spec = self.plan.runs[run]
         pretraining = spec["kind"] == "pretraining"
         pairs = self._pairs(spec["dataset"]) if pretraining else spec["data"]["pairs"]
-        # Clean and triggered, before the first epoch and after each.
-        images = 2 * self.costs["evaluation_images"] * (spec["epochs"] + 1)
-        seconds = spec["epochs"] * pairs / self.speed(run)[0]
-        seconds += images / self.costs["evaluation_images_per_second"]
+        seconds = training_seconds(self.costs, spec, pairs, self.speed(run)[0])
         hours = "gpu_hours" if self._on_gpu(spec["kind"]) else "core_hours"
         # A pre-trained model's optimiser state, two numbers for each weight, stays for cleaning.
         size = self.model_bytes(run) * (3 if pretraining else 1)

@@ -1,14 +1,14 @@
 """The table of the best models as people read it: one line for each start model and group."""
 
-import html
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workflow_scripts.results.leaks import duplicates_sentence, originals_text
+from workflow_scripts.results.page import table_page
+from workflow_scripts.results.sweeps import work_sentence
 from workflow_scripts.results.text import column_text, percent_text, threshold_text, value_text
-from workflow_scripts.results.work import work_sentence
 
 CHOICE = (
     "rule", "asr_below", "accuracy", "asr", "run", "epoch", "learning_rate", "runs", "models",
@@ -82,23 +82,8 @@ def notes(metrics: pd.DataFrame, leaks: pd.DataFrame | None = None) -> list[str]
 
 def as_html(lines: pd.DataFrame, said: list[str]) -> str:
     """Return a self-contained page with the table and the notes; every text is escaped."""
-    head = "".join(f"<th>{html.escape(str(c))}</th>" for c in lines.columns)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in line) + "</tr>"
-        for line in lines.itertuples(index=False)
-    )
-    under = "\n".join(f"<p>{html.escape(note)}</p>" for note in said)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Best models</title>\n'
-        "<style>body{font:14px/1.45 sans-serif;color:#222;background:#fff;margin:1.5em}"
-        "table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-        "th,td{padding:.4em .9em;text-align:left;border-bottom:1px solid #ddd}"
-        "th{border-bottom:2px solid #222;vertical-align:bottom;max-width:13em}"
-        "td{white-space:nowrap}"
-        "p{max-width:60em;color:#555}</style></head>\n"
-        f"<body><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
-        f"{under}</body></html>\n"
-    )
+    cells = lines.astype(str).to_numpy().tolist()
+    return table_page("Best models", list(lines.columns), cells, below=said)
 
 
 def as_markdown(lines: pd.DataFrame, said: list[str]) -> str:

@@ -17,8 +17,10 @@ def table_page(
     title: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
-    marked: Sequence[bool],
-    above: Iterable[str],
+    *,
+    marked: Sequence[bool] | None = None,
+    above: Iterable[str] = (),
+    below: Iterable[str] = (),
 ) -> str:
     """Return a self-contained HTML page; every text is escaped.
 
@@ -26,20 +28,24 @@ def table_page(
         title: The page's title.
         columns: The heads.
         rows: The cells of each row.
-        marked: For each row, whether it has a coloured ground.
+        marked: For each row, whether it has a coloured ground; None: none has.
         above: Paragraphs above the table.
+        below: Paragraphs below it.
     """
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = "\n".join(
         ('<tr class="marked">' if mark else "<tr>")
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
         + "</tr>"
-        for cells, mark in zip(rows, marked, strict=True)
+        for cells, mark in zip(rows, marked or [False] * len(rows), strict=True)
     )
-    paragraphs = "\n".join(f"<p>{html.escape(text)}</p>" for text in above)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
-        f"<body>{paragraphs}\n<table><thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody></table></body></html>\n"
+        f"<body>{_paragraphs(above)}\n<table><thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody></table>\n{_paragraphs(below)}</body></html>\n"
     )
+
+
+def _paragraphs(texts: Iterable[str]) -> str:
+    return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts)

@@ -155,7 +155,9 @@ def main(arguments: list[str] | None = None) -> None:
     lines, texts = readable(runs, codes), sentences(codes)
     marked = [code.marked for code in codes]
     output = stem(options.output)
-    page = table_page("Runs", list(lines.columns), lines.to_numpy().tolist(), marked, texts)
+    page = table_page(
+        "Runs", list(lines.columns), lines.to_numpy().tolist(), marked=marked, above=texts
+    )
     bold = [f"**{text}** " if any(marked) else text for text in texts]
     for suffix, text in ((".html", page), (".rst", "\n".join(bold) + "\n")):
         with atomic(f"{output}{suffix}") as temporary:
