@@ -51,7 +51,8 @@ wildcard_constraints:
 def training_minutes(run, pairs):
     """Return the estimated minutes of a training on the GPUs that it asks for."""
     spec, costs = PLAN.runs[run], config["costs"]
-    gpus = max(1, config["resources"][spec["kind"]].get("gpu", 0))
+    asked = config["resources"][spec["kind"]]
+    gpus = max(1, asked.get("gpu", 0)) * asked["nodes"]
     return training_seconds(costs, spec, pairs, configured_speed(costs, spec)) / gpus / 60
 
 
@@ -75,21 +76,42 @@ def run_time(name):
 def needs(name):
     """Return the resources of a rule: those of its name in the config, as its site calls them."""
     declared, site = config["resources"][name], config["cluster"]
-    gpu = declared.get("gpu", 0)
+    gpu, nodes = declared.get("gpu", 0), declared.get("nodes", 1)
     kind = "gpu" if gpu else "cpu"
     # A training that is tried again goes on where it was, and needs no more than before.
     grows = name not in ("pretraining", "cleaning")
     asked = {
-        "nodes": 1,
+        "nodes": nodes,
         "cpus_per_task": declared["threads"],
         "mem_mb": lambda w, attempt: declared["mem_mb"] * (attempt if grows else 1),
         "runtime": run_time(name),
         "gpu": gpu,
+        # Of a training, on each node; a resource, because a changed parameter would train anew.
+        "processes": gpu,
         "gpu_model": gpu and site["gpu_model"],
         "slurm_partition": site["partition"][kind],
         "slurm_account": site["account"],
     }
-    return {key: value for key, value in asked.items() if value or key == "gpu"}
+    if nodes > 1:
+        asked |= on_several_nodes(gpu, site["gpu_model"], declared["threads"])
+    return {key: value for key, value in asked.items() if value or key in ("gpu", "processes")}
+
+
+def on_several_nodes(gpu, model, threads):
+    """Return how the executor plugin is asked for as much on each of several nodes.
+
+    Such a job is to it one of MPI, whose command calls srun itself, with two tasks or more on a node.
+    """
+    tasks = max(2, gpu)
+    return {
+        "mpi": "srun",
+        "tasks_per_node": tasks,
+        "cpus_per_task": math.ceil(threads / tasks),
+        # `gpu` counts those of the whole job, which Slurm might share out unevenly.
+        "gres": ":".join(filter(None, ["gpu", model, str(gpu)])),
+        "gpu": 0,
+        "gpu_model": None,
+    }
 
 
 # What the jobs ask for: cores, and all else.

@@ -24,6 +24,7 @@ rule pretraining:
         spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
         folder=subpath(output.model, parent=True),
     shell:
-        "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
+        "python -m workflow_scripts.training.gpus --count {resources.processes} --"
         " python -m workflow_scripts.training.train --spec {params.spec}"
-        " --output {params.folder} --processes {resources.gpu} --cores {threads} > {log} 2>&1"
+        " --output {params.folder} --nodes {resources.nodes} --processes {resources.processes}"
+        " --cores {threads} > {log} 2>&1"

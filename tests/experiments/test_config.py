@@ -34,6 +34,16 @@ def test_a_number_of_the_wrong_kind_is_named_with_its_meaning(raw_config):
     assert "not of type 'number'" in message
 
 
+def test_several_nodes_are_for_trainings_on_gpus(raw_config):
+    raw_config["resources"]["cleaning"] |= {"nodes": 2, "gpu": 0}
+    assert "'resources.cleaning.gpu': 0 is less than" in _refused(raw_config)
+    raw_config["resources"]["cleaning"] |= {"nodes": 2, "gpu": 1}
+    check_config(raw_config)
+    assert raw_config["resources"]["pretraining"]["nodes"] == 1
+    raw_config["resources"]["poison"]["nodes"] = 2
+    assert "'resources.poison.nodes' is not a key" in _refused(raw_config)
+
+
 @pytest.mark.parametrize(
     ("place", "wrong", "hint"),
     [

@@ -10,12 +10,12 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments import preflight
 
 ROOT = Path(__file__).parents[2]
-# As Slurm writes it: partition, cores, MB, generic resources, time limit.
+# As Slurm writes it: partition, nodes, cores, MB, generic resources, time limit.
 SINFO = """\
-debug* 16 64000 (null) 30:00
-cpu 128 512000 (null) 2-00:00:00
-gpu 64 512000 gpu:a100:4(S:0-1) infinite
-gpu 64 512000 gpu:a100:8(S:0-1) infinite
+debug* 1 16 64000 (null) 30:00
+cpu 40 128 512000 (null) 2-00:00:00
+gpu 9 64 512000 gpu:a100:4(S:0-1) infinite
+gpu 2 64 512000 gpu:a100:8(S:0-1) infinite
 """
 
 
@@ -182,7 +182,7 @@ def test_a_cluster_that_has_what_the_rules_ask_for_passes(slurm, tmp_path, capsy
     ("change", "sentence"),
     [
         ({"partition": {"cpu": "cpu", "gpu": "gpus"}}, "no partition gpus"),
-        ({"gpu_model": "h100"}, "8 h100 GPUs, and no node of the partition gpu has that"),
+        ({"gpu_model": "h100"}, "8 h100 GPUs, and in the partition gpu no node has that"),
         ({"max_runtime": 4000}, "the cpu partition allows 2880"),
         ({"partition": {"cpu": None, "gpu": "gpu"}}, "the default partition allows 30"),
     ],
@@ -200,6 +200,17 @@ def test_more_gpus_memory_or_cores_than_any_node_has_is_told(slurm, tmp_path, ca
         (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
         assert "resources.pretraining asks for" in failure
         slurm["resources"]["pretraining"][key] = before
+
+
+def test_several_nodes_have_to_be_there(slurm, tmp_path, capsys):
+    slurm["resources"]["pretraining"]["nodes"] = 2
+    lines = _passes(slurm, tmp_path, capsys, "slurm")
+    assert any("pretraining fits on 2 nodes of the partition gpu" in line for line in lines)
+    slurm["resources"]["pretraining"]["nodes"] = 3
+    (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
+    assert "on each of 3 nodes, and in the partition gpu only 2 of them can be had" in failure
+    (failure,) = _failures(slurm, tmp_path, capsys)
+    assert "only --profile slurm has them" in failure
 
 
 def test_a_slurm_that_is_down_or_not_there_is_one_failure(slurm, tmp_path, monkeypatch, capsys):

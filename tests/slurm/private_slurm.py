@@ -22,6 +22,8 @@ from pathlib import Path
 
 GPUS = 8
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+# In the environment of a node's slurmd, and of the slurmstepd of each job there.
+_MARK = "PRIVATE_SLURM_NODE"
 # Debian puts the daemons where ordinary users do not look.
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -121,17 +123,15 @@ class PrivateSlurm:
 
     def start_node(self, name: str) -> None:
         """Start a node's slurmd, or start it again."""
-        self._spawn("slurmd", "-N", name)
+        self._spawn("slurmd", "-N", name, **{_MARK: f"{self.folder}/{name}"})
         self._wait_until(lambda: "idle" in self.run("sinfo", "-hn", name, "-o", "%T"), "the node")
 
     def fail_node(self, name: str) -> None:
         """Let a node fail as in a power cut: its slurmd and all its jobs die at once."""
-        pid = (self.folder / f"slurmd-{name}.pid").read_text().strip()
-        os.kill(int(pid), signal.SIGKILL)
-        ours = _processes(f"{self.folder}/")
         # First those that would tell the controller how the others ended.
-        _end([p for p in ours if _name(p) == "slurmstepd"], signal.SIGKILL)
-        _end([p for p in ours if p in _processes("SLURM_JOB_ID=")], signal.SIGKILL)
+        for text in (f"{_MARK}={self.folder}/{name}", f"SLURMD_NODENAME={name}"):
+            ours = set(_processes(f"{self.folder}/"))
+            _end([p for p in _processes(text) if p in ours], signal.SIGKILL)
 
     def _write_files(self) -> None:
         missing = [p for p in PROGRAMS if shutil.which(p, path=_PATH) is None]
@@ -190,10 +190,10 @@ class PrivateSlurm:
         for name in self.nodes:
             self.start_node(name)
 
-    def _spawn(self, *command: str) -> None:
+    def _spawn(self, *command: str, **variables: str) -> None:
         done = subprocess.run(
             command,
-            env=self.environment,
+            env=self.environment | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -236,12 +236,6 @@ def _processes(text: str) -> list[int]:
                 if text.encode() in (entry / "environ").read_bytes():
                     found.append(int(entry.name))
     return found
-
-
-def _name(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    return ""
 
 
 def _end(processes: list[int], number: signal.Signals) -> None:

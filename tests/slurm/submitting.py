@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from tests.slurm.private_slurm import PrivateSlurm
-from tests.workflow.running import Workflow, copy_workflow
+from tests.workflow.running import Workflow
 
 # What is quicker here than on a cluster: looking after jobs, and showing files to other nodes.
 OPTIONS = (
@@ -14,14 +14,9 @@ OPTIONS = (
 )
 
 
-def on_slurm(slurm: PrivateSlurm, folder: Path) -> Workflow:
-    """Return a copy of the workflow in a folder, to be run on a private Slurm."""
-    return submitting_to(slurm, copy_workflow(folder))
-
-
-def submitting_to(slurm: PrivateSlurm, workflow: Workflow) -> Workflow:
-    """Return the same workflow, run on a private Slurm."""
-    return Workflow(workflow.folder, OPTIONS, slurm.environment)
+def submitting_to(slurm: PrivateSlurm, folder: Path) -> Workflow:
+    """Return the copy of the workflow in a folder, to be run on a private Slurm."""
+    return Workflow(folder, OPTIONS, slurm.environment)
 
 
 def start(workflow: Workflow, *arguments: str, config: dict) -> subprocess.Popen:

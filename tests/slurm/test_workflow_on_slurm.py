@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.slurm.submitting import of_workflow, on_slurm, rule_of, time_of
+from tests.slurm.submitting import of_workflow, rule_of, submitting_to, time_of
+from tests.workflow.running import copy_workflow
 from workflow_scripts.common.files import read_json
 
 # Eight processes as on a cluster, on pretended GPUs: they train on the CPU, by gloo.
@@ -34,7 +35,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def done(slurm, tmp_path_factory):
-    workflow = on_slurm(slurm, tmp_path_factory.mktemp("workflow"))
+    workflow = submitting_to(slurm, copy_workflow(tmp_path_factory.mktemp("workflow")).folder)
     ran = workflow.snakemake("main", config=CONFIG)
     assert ran.returncode == 0, ran.stdout
     return workflow
@@ -142,5 +143,5 @@ def test_preflight_finds_it_before_anything_is_submitted(slurm, done):
     config["resources"]["cleaning"]["gpu"] = 9
     failed = done.snakemake("preflight", config=config)
     assert failed.returncode != 0
-    assert "no node of the partition urgent has that" in failed.stdout
+    assert "in the partition urgent no node has that" in failed.stdout
     assert len(of_workflow(slurm, done)) == before

@@ -182,7 +182,7 @@ def check_slurm(offer: list[Nodes]) -> str:
 
 
 def check_nodes(config: Spec, rule: str, offer: list[Nodes]) -> str:
-    """Check that a node of a rule's partition has the cores, memory and GPUs that it asks for."""
+    """Check that nodes of a rule's partition have the cores, memory and GPUs that it asks for."""
     needs, model = config["resources"][rule], config["cluster"]["gpu_model"]
     gpus, cores, memory = needs.get("gpu", 0), needs["threads"], needs["mem_mb"]
     wanted = _partition(config, rule)
@@ -192,17 +192,25 @@ def check_nodes(config: Spec, rule: str, offer: list[Nodes]) -> str:
         raise StepError(
             f"Slurm has no {lacking}; name one of {_partitions(offer)} under cluster.partition"
         )
-    asked = _hardware(cores, memory, gpus, model)
-    if not any(
-        n.cores >= cores and n.mem_mb >= memory and (not gpus or n.gpus_of(model) >= gpus)
+    count, asked = needs.get("nodes", 1), _hardware(cores, memory, gpus, model)
+    fitting = sum(
+        n.count
         for n in nodes
-    ):
-        there = "; ".join(_hardware(n.cores, n.mem_mb, n.gpus_of(model), model) for n in nodes)
-        raise StepError(
-            f"resources.{rule} asks for {asked}, and no node of the partition "
-            f"{nodes[0].partition} has that ({there}); ask for less, or name another partition"
+        if n.cores >= cores and n.mem_mb >= memory and (not gpus or n.gpus_of(model) >= gpus)
+    )
+    partition = nodes[0].partition
+    if fitting < count:
+        there = "; ".join(
+            f"{n.count} x {_hardware(n.cores, n.mem_mb, n.gpus_of(model), model)}" for n in nodes
         )
-    return f"{rule} fits on a node of the partition {nodes[0].partition} ({asked})"
+        wanted = f"{asked} on each of {count} nodes" if count > 1 else asked
+        lacking = f"only {fitting} of them can be had" if fitting else "no node has that"
+        raise StepError(
+            f"resources.{rule} asks for {wanted}, and in the partition {partition} {lacking} "
+            f"({there}); ask for less, or name another partition"
+        )
+    where = f"{count} nodes" if count > 1 else "a node"
+    return f"{rule} fits on {where} of the partition {partition} ({asked})"
 
 
 def check_time_limit(config: Spec, partition: str | None, offer: list[Nodes]) -> str:
@@ -238,6 +246,12 @@ def _hardware(cores: int, mem_mb: int, gpus: int, model: str | None) -> str:
 
 def check_gpus(config: Spec) -> str:
     """Check that this machine has as many GPUs as the largest rule asks for."""
+    several = [rule for rule, needs in config["resources"].items() if needs.get("nodes", 1) > 1]
+    if several:
+        raise StepError(
+            f"resources.{several[0]} asks for several nodes, and only --profile slurm has them; "
+            "set its nodes to 1"
+        )
     rule, needs = max(config["resources"].items(), key=lambda item: item[1].get("gpu", 0))
     asked = needs.get("gpu", 0)
     if not asked:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 from workflow_scripts.common.errors import StepError
 
-# Partition (* marks the default), cores, MB and generic resources of a node, time limit.
-_FORMAT = "%P %c %m %G %l"
+# Partition (* marks the default), nodes; cores, MB and generic resources of each, time limit.
+_FORMAT = "%P %D %c %m %G %l"
 _GPUS = re.compile(r"gpu(?::(?P<model>[^:,(]+))?:(?P<count>\d+)")
 _PATIENCE = 60  # seconds
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one kind in a partition; ``gpus`` by model, ``minutes`` is the time limit."""
+    """``count`` nodes of one kind in a partition; ``gpus`` by model, ``minutes`` is the limit."""
 
     partition: str
     default: bool
+    count: int
     cores: int
     mem_mb: int
     gpus: dict[str, int]
@@ -55,7 +56,7 @@ def read_offer() -> list[Nodes]:
 
 
 def _parse(line: str) -> Nodes:
-    partition, cores, memory, resources, limit = line.split()
+    partition, count, cores, memory, resources, limit = line.split()
     gpus: dict[str, int] = {}
     for found in _GPUS.finditer(resources):
         model = found["model"] or ""
@@ -63,6 +64,7 @@ def _parse(line: str) -> Nodes:
     return Nodes(
         partition=partition.rstrip("*"),
         default=partition.endswith("*"),
+        count=int(count),
         cores=int(cores.rstrip("+")),
         mem_mb=int(memory.rstrip("+")),
         gpus=gpus,

@@ -67,6 +67,7 @@ def _hardware(world: World) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "processes": world.size,
+        "nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
         "threads": torch.get_num_threads(),
     }
 

@@ -2,12 +2,14 @@
 
     python -m workflow_scripts.training.train --spec runs/x/spec.json --output runs/x --processes 8
 
-Started by torchrun, it is one of torchrun's processes; else it starts as many as are asked for.
-A run that was interrupted goes on where it was when it is started again.
+Started by torchrun, it is one of torchrun's processes; else it starts as many as are asked for,
+in a Slurm job also on several nodes. A run that was interrupted goes on where it was when it is
+started again.
 """
 
 import argparse
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -37,10 +39,11 @@ def _options() -> argparse.ArgumentParser:
         "--processes",
         type=int,
         default=0,
-        help="training processes, one on each GPU; 0 is a single one on the CPU "
+        help="training processes of each node, one on each GPU; 0 is a single one on the CPU "
         "(started by torchrun, this is torchrun's business)",
     )
-    parser.add_argument("--cores", type=int, default=1, help="cores of all processes together")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of the Slurm job (default 1)")
+    parser.add_argument("--cores", type=int, default=1, help="cores of all processes of a node")
     parser.add_argument(
         "--workers", type=int, help="loader processes of each process; by default from the cores"
     )
@@ -73,8 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     options = _options().parse_args(given)
     spec = read_spec(options.spec)
-    if options.processes > 1 and "WORLD_SIZE" not in os.environ:
-        _start_processes(options.processes, given)
+    if max(options.processes, options.nodes) > 1 and "WORLD_SIZE" not in os.environ:
+        _start_processes(options, given)
     device = options.device or spec.device
     if device == "auto" and options.processes:
         # Asked for GPUs: without them it has to fail at once, not to crawl on the CPU.
@@ -117,8 +120,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _share(options: argparse.Namespace, world: World) -> tuple[int, int]:
-    """Return loader workers and threads of one process, from the cores of all of them."""
-    cores = max(1, options.cores // world.size)
+    """Return loader workers and threads of one process, from the cores of all of its node."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    cores = max(1, options.cores // here)
     gpu = world.device.type == "cuda"
     workers = cores - 1 if gpu else min(cores - 1, 1)
     threads = 1 if gpu else cores
@@ -133,15 +137,42 @@ def _is_of_peers(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistBackendError) or "gloo" in text or "peer" in text
 
 
-def _start_processes(count: int, arguments: list[str]) -> None:
-    """Become torchrun, which starts this module in ``count`` processes and passes signals on."""
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", str(count), "--shutdown-timeout", str(_SHUTDOWN_SECONDS)),
+def _start_processes(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Become torchrun, which starts this module in several processes and passes signals on."""
+    torchrun = [
+        *("-m", "torch.distributed.run", "--shutdown-timeout", str(_SHUTDOWN_SECONDS)),
         *("--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"),
-        *("-m", _MODULE, *arguments),
+        *("--nproc-per-node", str(options.processes)),
     ]
-    os.execv(sys.executable, command)
+    program = ["-m", _MODULE, *arguments]
+    if options.nodes == 1:
+        command = [sys.executable, *torchrun, "--standalone", *program]
+    else:
+        command = [*_on_nodes(options), sys.executable, *torchrun, *program]
+    os.execvp(command[0], command)
+
+
+def _on_nodes(options: argparse.Namespace) -> list[str]:
+    """Return what starts one torchrun on each node of the Slurm job around us.
+
+    They meet at this node, which is the job's first.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        raise StepError(
+            f"{options.nodes} nodes are asked for outside of a Slurm job; ask for one "
+            "(resources.*.nodes in the config, --nodes here), or use --profile slurm"
+        )
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    # Slurm tells each node's task which node it is on, and where srun was called.
+    meet = (
+        f'exec "$0" "$1" "$2" --nnodes {options.nodes} --node-rank "$SLURM_NODEID" '
+        f'--master-addr "$SLURM_LAUNCH_NODE_IPADDR" --master-port {port} "${{@:3}}"'
+    )
+    return [
+        *("srun", f"--nodes={options.nodes}", f"--ntasks={options.nodes}", "--ntasks-per-node=1"),
+        *(f"--cpus-per-task={options.cores}", "--kill-on-bad-exit=1", "bash", "-c", meet),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""A training on two nodes is that of one with as many processes, whatever happens to a node."""
+
+import os
+import signal
+
+import pytest
+
+from tests.slurm.training import CONFIG, Training, check, train_here
+from workflow_scripts.common.files import read_json
+
+TWO_NODES = CONFIG | {
+    "resources": {"pretraining": {"threads": 3, "mem_mb": 3000, "runtime": 9, "gpu": 2, "nodes": 2}}
+}
+
+
+@pytest.fixture(scope="module")
+def two_nodes(start_slurm):
+    """A private Slurm of two nodes."""
+    yield from start_slurm(2)
+
+
+@pytest.fixture(scope="module")
+def on_one_node(prepared):
+    """The files of the same training by four processes of one node, each with one thread."""
+    return train_here(prepared, "four", "--processes", "4", "--device", "cpu")
+
+
+@pytest.fixture
+def training(two_nodes, prepared, tmp_path):
+    with Training(two_nodes, prepared, tmp_path / "workflow", TWO_NODES) as training:
+        yield training
+
+
+def test_processes_of_two_nodes_train_as_those_of_one_do(training, on_one_node):
+    training.submit()
+    training.end()
+    check(training, on_one_node)
+    (job,) = training.jobs()
+    assert (job["JobState"], job["NumNodes"], job["TresPerNode"]) == (
+        "COMPLETED",
+        "2",
+        "gres:gpu:2",
+    )
+    hardware = read_json(training.folder / "run.json")["hardware"]
+    assert (hardware["processes"], hardware["nodes"], hardware["threads"]) == (4, 2, 1)
+
+
+def test_a_process_that_dies_ends_the_job_on_both_nodes_and_the_next_one_goes_on(
+    training, on_one_node
+):
+    training.submit()
+    training.wait_for_step(20)
+    os.kill(max(training.trainers()), signal.SIGKILL)
+    training.wait_for_state("FAILED", seconds=60)
+    training.end()
+    check(training, on_one_node)
+    assert training.states() == ["FAILED", "COMPLETED"]
+    assert training.resumed_from()[0] >= 20
+
+
+def test_a_node_that_fails_takes_its_job_to_where_both_are_up_again(
+    training, on_one_node, two_nodes
+):
+    training.submit()
+    training.wait_for_step(20)
+    two_nodes.fail_node("node2")
+    training.wait(lambda: training.jobs()[0]["Restarts"] == "1", "the requeueing")
+    two_nodes.start_node("node2")
+    training.end()
+    check(training, on_one_node)
+    (job,) = training.jobs()
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+    assert training.resumed_from()[0] >= 20
