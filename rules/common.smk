@@ -82,6 +82,8 @@ def needs(name):
     grows = name not in ("pretraining", "cleaning")
     asked = {
         "nodes": nodes,
+        # A profile makes the members of a group take turns by it.
+        "in_turn": 1,
         "cpus_per_task": declared["threads"],
         "mem_mb": lambda w, attempt: declared["mem_mb"] * (attempt if grows else 1),
         "runtime": run_time(name),

@@ -130,7 +130,7 @@ class Trainer:
         return DistributedDataParallel(
             self.module,
             device_ids=[self.world.device.index] if gpu else None,
-            broadcast_buffers=False,
+            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
         )
 
