@@ -74,6 +74,7 @@ def test_how_runs_are_carried_out_is_not_part_of_what_they_are(config):
     before = expand(config)
     changed = copy.deepcopy(config)
     changed["execution"]["wandb"]["mode"] = "online"
+    changed["execution"]["staging"] = "$TMPDIR"
     changed["resources"]["pretraining"]["gpu"] = 4
     changed["starts"]["cc6m_mmcl"]["label"] = "another name"
     assert list(expand(changed).runs) == list(before.runs)

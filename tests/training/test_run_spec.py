@@ -54,5 +54,5 @@ def test_how_a_run_is_carried_out_is_no_part_of_its_identity(runs, tmp_path):
     def identity(**changes):
         return read_spec(written(tmp_path, runs.spec(**changes))).identity()
 
-    assert identity() == identity(checkpoint__keep=9, evaluation_batch_size=3)
+    assert identity() == identity(checkpoint__keep=9, evaluation_batch_size=3, staging="$TMPDIR")
     assert identity() != identity(seed=1)

@@ -1,6 +1,7 @@
 """What a run starts from: its model, ready on its device, and its pairs."""
 
 import inspect
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -54,8 +55,10 @@ def _change(model: nn.Module, spec: RunSpec) -> None:
     change(model, models.create(spec.model), **options)
 
 
-def training_pairs(spec: RunSpec, model: nn.Module, augmented: bool) -> Pairs:
+def training_pairs(spec: RunSpec, model: nn.Module, root: Path, augmented: bool) -> Pairs:
     """Return the run's pairs, those held out included, with augmented views if asked for.
+
+    Their tars are read below ``root``: the results root, or a copy of it.
 
     Raises:
         StepError: The augmented captions are not given, or a file is broken.
@@ -69,7 +72,7 @@ def training_pairs(spec: RunSpec, model: nn.Module, augmented: bool) -> Pairs:
         manifest=inputs.manifest,
         tokens=inputs.tokens,
         augmented=inputs.augmented if augmented else None,
-        root=inputs.root,
+        root=root,
         size=models.image_size(model),
         context_length=model.context_length,
         seed=spec.seed,

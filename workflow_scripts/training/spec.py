@@ -75,7 +75,8 @@ class RunSpec:
 
     The last ``held_out`` rows of the manifest are not trained on; losses on them are measured at
     each epoch. ``accumulation`` is the number of micro-batches that each process takes one after
-    another, so that a large batch fits a small card.
+    another, so that a large batch fits a small card. ``staging`` is a folder on the node's own
+    disk, environment variables not yet expanded, to which the images are copied first.
     """
 
     run: str
@@ -97,13 +98,14 @@ class RunSpec:
     held_out: int = 0
     sync_batch_norm: bool = False
     compile: bool = False
+    staging: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     accumulation: int = 1
 
     def identity(self) -> str:
         """Return a digest of all that makes the run what it is, not of how it is carried out."""
         content = dataclasses.asdict(self)
-        for how in ("checkpoint", "wandb", "compile", "device", "evaluation_batch_size"):
+        for how in ("checkpoint", "wandb", "compile", "staging", "device", "evaluation_batch_size"):
             del content[how]
         return digest(content, 16)
 

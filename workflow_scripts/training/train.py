@@ -23,6 +23,7 @@ from workflow_scripts.training.distributed import World, join
 from workflow_scripts.training.outputs import bring_back
 from workflow_scripts.training.provenance import hash_inputs
 from workflow_scripts.training.spec import read_spec
+from workflow_scripts.training.staging import staged
 from workflow_scripts.training.stopping import Stop, minutes_left
 from workflow_scripts.training.trainer import Trainer
 
@@ -98,9 +99,16 @@ def main(arguments: list[str] | None = None) -> None:
             inputs = hash_inputs(spec.inputs) if world.leads else {}
             done = world.leads and bring_back(options.output, spec.identity(), inputs)
             if not world.from_first(int(done)):
-                Trainer(
-                    spec, options.output, world, inputs=inputs, workers=workers, stop=stop
-                ).run()
+                with staged(spec, world, stop) as root:
+                    Trainer(
+                        spec,
+                        options.output,
+                        world,
+                        inputs=inputs,
+                        root=root,
+                        workers=workers,
+                        stop=stop,
+                    ).run()
         except torch.OutOfMemoryError as error:
             raise StepError(
                 f"{spec.run} does not fit the GPU's memory; set accumulation in its spec to take "

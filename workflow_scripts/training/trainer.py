@@ -50,6 +50,7 @@ class Trainer:
         output: The run's folder.
         world: The processes.
         inputs: Digests of the input files, on the leading process.
+        root: Folder that the manifests' tars are relative to.
         workers: Loader processes of this process.
         stop: Says when to end early.
     """
@@ -61,11 +62,12 @@ class Trainer:
         world: World,
         *,
         inputs: dict[str, str],
+        root: Path,
         workers: int,
         stop: Stop,
     ):
         self.spec, self.output, self.world, self.stop = spec, output, world, stop
-        self.workers = workers
+        self.root, self.workers = root, workers
         self.progress = Progress()
         self.scores: Scores | None = None
         self.inputs = inputs
@@ -98,20 +100,21 @@ class Trainer:
     def _make_data(self) -> None:
         spec, world, inputs = self.spec, self.world, self.spec.inputs
         model = self.module.model
-        self.pairs = training_pairs(spec, model, augmented=self.module.objective.uses_augmented)
+        augmented = self.module.objective.uses_augmented
+        self.pairs = training_pairs(spec, model, self.root, augmented=augmented)
         # The last ones are held out.
         self.rows = len(self.pairs) - spec.held_out
         self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
         self.loader = Batches(self.pairs, self.sampler, self.workers, world.device)
         self.held_out = None
         if spec.held_out:
-            pairs = training_pairs(spec, model, augmented=True)
+            pairs = training_pairs(spec, model, self.root, augmented=True)
             self.held_out = HeldOut(pairs, spec.held_out, self.workers)
         if inputs.labels is not None:
             self.module.labels = read_labels(inputs.labels, len(self.pairs)).to(world.device)
         self.evaluator = Evaluator(
             folder=inputs.evaluation,
-            root=inputs.root,
+            root=self.root,
             attack=spec.attack,
             model=spec.model,
             size=self.size,
