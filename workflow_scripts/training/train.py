@@ -22,7 +22,7 @@ from workflow_scripts.training.checkpoints import lock
 from workflow_scripts.training.distributed import World, join
 from workflow_scripts.training.outputs import bring_back
 from workflow_scripts.training.provenance import hash_inputs
-from workflow_scripts.training.spec import read_spec
+from workflow_scripts.training.spec import RunSpec, read_spec
 from workflow_scripts.training.staging import staged
 from workflow_scripts.training.stopping import Stop, minutes_left
 from workflow_scripts.training.trainer import Trainer
@@ -96,19 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         if world.leads:
             write_json(options.output / "spec.json", read_json(options.spec))
         try:
-            inputs = hash_inputs(spec.inputs) if world.leads else {}
-            done = world.leads and bring_back(options.output, spec.identity(), inputs)
-            if not world.from_first(int(done)):
-                with staged(spec, world, stop) as root:
-                    Trainer(
-                        spec,
-                        options.output,
-                        world,
-                        inputs=inputs,
-                        root=root,
-                        workers=workers,
-                        stop=stop,
-                    ).run()
+            _train(spec, options.output, world, workers, stop)
         except torch.OutOfMemoryError as error:
             raise StepError(
                 f"{spec.run} does not fit the GPU's memory; set accumulation in its spec to take "
@@ -125,6 +113,18 @@ def main(arguments: list[str] | None = None) -> None:
             if held is not None:
                 held.close()
         world.leave()
+
+
+def _train(spec: RunSpec, output: Path, world: World, workers: int, stop: Stop) -> None:
+    """Train the run, or bring it back if it is finished."""
+    inputs = hash_inputs(spec.inputs) if world.leads else {}
+    done = world.leads and bring_back(output, spec.identity(), inputs)
+    if not world.from_first(int(done)):
+        with staged(spec, world, stop) as root:
+            trainer = Trainer(
+                spec, output, world, inputs=inputs, root=root, workers=workers, stop=stop
+            )
+            trainer.run()
 
 
 def _share(options: argparse.Namespace, world: World) -> tuple[int, int]:

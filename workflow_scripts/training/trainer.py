@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.training import models, optimizer, outputs
 from workflow_scripts.training.checkpoints import Checkpoints
+from workflow_scripts.training.display import Display
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.embedding import embed_images
 from workflow_scripts.training.evaluation import Evaluator, Scores
@@ -31,9 +31,7 @@ from workflow_scripts.training.setup import start_model, training_pairs, uses_bf
 from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.stopping import Stop
 from workflow_scripts.training.tensors import load_tensors
-from workflow_scripts.training.tracking import Tracker
 
-_REFRESH_SECONDS = 5
 # Looking at the loss makes the CPU wait for the GPU.
 _CHECK_EVERY = {"cpu": 1, "cuda": 50}
 
@@ -148,17 +146,17 @@ class Trainer:
         Raises:
             StepError: Stopped early (a checkpoint is kept), or the loss is not a number.
         """
-        self.tracker = self._track()
+        spec, state = self.spec, self.progress
+        self.display = Display(spec, self.output, state, self.total_steps, self.world.leads)
         try:
-            with self._bar() as self.bar:
-                self._run_epochs()
+            self._run_epochs()
         finally:
+            self.display.close()
             self.loader.close()
             self.evaluator.close()
         self._finish()
 
     def _run_epochs(self) -> None:
-        self._shown_at, self._shown_step = time.monotonic(), self.progress.step
         while True:
             epoch, within = divmod(self.progress.step, self.sampler.steps)
             if within == 0 and len(self.progress.metrics) == epoch:
@@ -166,20 +164,6 @@ class Trainer:
             if self.progress.step >= self.total_steps:
                 return
             self._train_epoch(epoch, within)
-
-    def _track(self) -> Tracker | None:
-        if not self.world.leads:
-            return None
-        tracker = Tracker(self.spec, self.output, self.progress.wandb_id)
-        self.progress.wandb_id = tracker.identity
-        return tracker
-
-    def _bar(self) -> tqdm:
-        hide = not self.world.leads
-        done, total = self.progress.step, self.total_steps
-        return tqdm(
-            None, self.spec.run, total, initial=done, mininterval=_REFRESH_SECONDS, disable=hide
-        )
 
     def _train_epoch(self, epoch: int, within: int) -> None:
         state = self.progress
@@ -192,7 +176,7 @@ class Trainer:
         self.module.train()
         for batch in self.loader:
             loss = self._step(batch)
-            self._show(loss)
+            self.display.step(state.step, loss, self.optimizer.param_groups[0]["lr"])
             if state.step % _CHECK_EVERY[self.world.device.type] == 0:
                 self._check_loss()
             self._stop_or_save()
@@ -248,20 +232,6 @@ class Trainer:
         for term in self.module.objective.terms:
             torch.manual_seed(seed)
             term.before_epoch(Epoch(epoch, seed, embed, forget))
-
-    def _show(self, loss: torch.Tensor) -> None:
-        self.bar.update()
-        if not self.world.leads or self.bar.disable:
-            return
-        waited = time.monotonic() - self._shown_at
-        if waited < _REFRESH_SECONDS:
-            return
-        step = self.progress.step
-        speed = (step - self._shown_step) * self.spec.batch_size / waited
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.bar.set_postfix_str(f"loss {loss:.3f}, lr {rate:.2e}, {speed:.0f} samples/s", False)
-        self.tracker.log({"loss": float(loss), "learning_rate": rate}, step)
-        self._shown_at, self._shown_step = time.monotonic(), step
 
     _saved_step = -1
 
@@ -340,8 +310,7 @@ class Trainer:
         summary = state.add_epoch(spec, epoch, self.sampler.steps, measured)
         if self.world.leads:
             outputs.write_tables(self.output, state.metrics, state.timings)
-            self.bar.write(summary, file=sys.stderr)
-            self.tracker.log({"epoch": epoch, **measured}, state.step)
+        self.display.epoch(epoch, state.step, summary, measured)
 
     def _finish(self) -> None:
         state = self.progress
@@ -366,4 +335,4 @@ class Trainer:
             record,
         )
         self.checkpoints.clear()
-        self.tracker.finish()
+        self.display.finish()
