@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     augment = partial(augment_chunk, seed=options.seed, wordnet=wordnet, context_length=length)
     texts = []
     with (
-        worker_pool(options.workers, preload=TOKENIZER) as pool,
+        worker_pool(options.workers, preload=[TOKENIZER, WordNet.__module__]) as pool,
         token_file(options.output / "augmented.npy", len(captions), length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):

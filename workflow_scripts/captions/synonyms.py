@@ -1,53 +1,51 @@
-"""Synonyms out of WordNet's own files, read in place.
+"""Synonyms out of a folder of WordNet, as nltk reads it."""
 
-Formats: wndb(5WN); forms of a word: morphy(7WN), with the rules as nltk applies them. nltk's reader
-finds the same synonyms (a test compares them), but takes 300 MB and some seconds in each process.
-"""
-
+import contextlib
 import functools
 import hashlib
-import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import nltk.data
+from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
 from workflow_scripts.common.errors import StepError
 
-PARTS = ("noun", "verb", "adj", "adv")
-FILES = tuple(name for part in PARTS for name in (f"index.{part}", f"data.{part}", f"{part}.exc"))
+_PARTS = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}  # nltk's letter -> in files' names
+WORDS = tuple(
+    name for part in _PARTS.values() for name in (f"index.{part}", f"data.{part}", f"{part}.exc")
+)
+FILES = (*WORDS, "lexnames")
 
-_ENDINGS = {
-    "noun": (
-        *(("s", ""), ("ses", "s"), ("ves", "f"), ("xes", "x"), ("zes", "z")),
-        *(("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y")),
-    ),
-    "verb": (
-        *(("s", ""), ("ies", "y"), ("es", "e"), ("es", "")),
-        *(("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")),
-    ),
-    "adj": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
-    "adv": (),
-}
 _NOT_LETTERS = re.compile("[^a-z ]")
 
 
-class WordNet:
-    """A folder of WordNet's ``index.*``, ``data.*`` and ``*.exc`` files.
+class _Reader(WordNetCorpusReader):
+    def map_wn(self, version: str = "wordnet") -> None:
+        """Return no map to other editions, which takes seconds and ``index.sense``."""
 
-    It holds open files: each process makes its own.
+
+class WordNet:
+    """A folder of WordNet's ``index.*``, ``data.*`` and ``*.exc`` files, and of ``lexnames``.
+
+    It holds open files, in which forked processes would share one place: each makes its own.
     """
 
     def __init__(self, folder: str | Path):
         """Read the indices; the data is read as it is asked for.
 
         Raises:
-            StepError: As :meth:`check` does.
+            StepError: As :meth:`check` does, or the files are damaged or refused by nltk. So do
+                the other methods, as they come to what is damaged.
         """
-        folder = Path(folder)
-        self.check(folder)
-        self._index = {part: _read_index(folder / f"index.{part}") for part in PARTS}
-        self._exceptions = {part: _read_exceptions(folder / f"{part}.exc") for part in PARTS}
-        self._data = {part: _map(folder / f"data.{part}") for part in PARTS}
+        self._folder = Path(folder)
+        self.check(self._folder)
+        # nltk reads nothing outside of the folders in this list.
+        nltk.data.path.append(str(folder))
+        with self._reading():
+            # If there were None in place of other languages, nltk would warn.
+            self.reader = _Reader(str(folder), omw_reader=False)
         self.synonyms = functools.cache(self._synonyms)
 
     @staticmethod
@@ -73,33 +71,10 @@ class WordNet:
         Returns:
             Without ``word`` itself; of letters a-z and spaces; in alphabetical order.
         """
-        names = (
-            name
-            for part in PARTS
-            for form in self._forms(word, part)
-            for names in self.senses(form, part)
-            for name in names
-        )
+        with self._reading():
+            names = {name for synset in self.reader.synsets(word) for name in synset.lemma_names()}
         found = {_letters_only(name) for name in names}
         return tuple(sorted(found - {word, ""}))
-
-    def senses(self, lemma: str, part: str) -> Iterator[tuple[str, ...]]:
-        """Yield the words of each sense of ``lemma`` as ``part`` of speech, by frequency."""
-        line = self._index[part].get(lemma)
-        if line is None:
-            return
-        fields = line.split()
-        for offset in fields[len(fields) - int(fields[1]) :]:
-            yield _words_at(self._data[part], int(offset))
-
-    def _forms(self, word: str, part: str) -> list[str]:
-        """Return ``word`` and its base forms, those which WordNet has as this part of speech."""
-        bases = self._exceptions[part].get(word)
-        if bases is None:
-            rules = _ENDINGS[part]
-            bases = [word.removesuffix(old) + new for old, new in rules if word.endswith(old)]
-        there = self._index[part]
-        return [form for form in dict.fromkeys([word, *bases]) if form in there]
 
     def digest(self) -> str:
         """Return the SHA-256 of all words by lemma and sense, and of the irregular forms.
@@ -107,37 +82,31 @@ class WordNet:
         Editions that differ in definitions or in the layout of their files have the same one.
         """
         hashed = hashlib.sha256()
-        for part in PARTS:
-            for lemma in sorted(self._index[part]):
-                senses = [" ".join(names) for names in self.senses(lemma, part)]
-                hashed.update("\t".join([part, lemma, *senses, "\n"]).encode())
-            for form, bases in sorted(self._exceptions[part].items()):
-                hashed.update("\t".join([part, form, *bases, "\n"]).encode())
+        with self._reading():
+            for letter, part in _PARTS.items():
+                for lemma in sorted(self.reader.all_lemma_names(letter)):
+                    synsets = self.reader.synsets(lemma, letter)
+                    senses = [" ".join(synset.lemma_names()) for synset in synsets]
+                    hashed.update("\t".join([part, lemma, *senses, "\n"]).encode())
+                hashed.update(" ".join(self.reader.raw(f"{part}.exc").split()).encode())
         return hashed.hexdigest()
 
-
-def _read_index(path: Path) -> dict[str, str]:
-    """Return lemma -> what follows it on its line; the licence's lines start with a space."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    entries = (line.partition(" ") for line in lines if line and line[0] != " ")
-    return {lemma: rest for lemma, _, rest in entries}
-
-
-def _read_exceptions(path: Path) -> dict[str, list[str]]:
-    lines = map(str.split, path.read_text(encoding="utf-8").splitlines())
-    return {form: bases for form, *bases in filter(None, lines)}
-
-
-def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _words_at(data: mmap.mmap, offset: int) -> tuple[str, ...]:
-    line = data[offset : data.find(b"\n", offset)].partition(b"|")[0]
-    fields = line.decode().split()
-    # Adjectives may carry a marker of where they stand: "galore(ip)".
-    return tuple(word.partition("(")[0] for word in fields[4 : 4 + 2 * int(fields[3], 16) : 2])
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise StepError(
+                f"{self._folder} may not be read ({error}); or make WordNet ready in a folder of "
+                "your own (python -m workflow_scripts.captions.wordnet --output FOLDER) and set "
+                "wordnet in the config to it"
+            ) from error
+        # What nltk raises depends on where a file is damaged: nearly anything.
+        except Exception as error:
+            raise StepError(
+                f"{self._folder} is no WordNet that can be read (files that do not fit together, "
+                "or are damaged); remove the folder and make it anew with `make setup`"
+            ) from error
 
 
 def _letters_only(name: str) -> str:

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     captions = read_captions(options.manifest, length)
     tasks = ((texts,) for _, texts in in_chunks(captions))
     with (
-        worker_pool(options.workers, preload=TOKENIZER) as pool,
+        worker_pool(options.workers, preload=[TOKENIZER]) as pool,
         token_file(options.output / "tokens.npy", len(captions), length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):

@@ -11,15 +11,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from workflow_scripts.captions.synonyms import FILES, WordNet
+from workflow_scripts.captions.synonyms import FILES, WORDS, WordNet
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder, read_json, write_json
 
 # WordNet.digest() of WordNet 3.0, taken from Debian's wordnet-base 1:3.0-37. Its bytes are not
 # Princeton's (16 definitions are mended in it), its words are.
-WORDNET_3_0 = "f631b10dbafb33846b7bab520c36e55ac0141f79f99e5ef1215437cf64f03fa2"
+WORDNET_3_0 = "ccfd1629731d85df0c386e11dd282404e069f2e8fa9d423ec1f591c0bb6ff060"
 
 USUAL_FOLDERS = (
     "/usr/share/wordnet",
@@ -40,8 +41,6 @@ verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.m
 verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl
 """
 _NUMBERS = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
-# Beside what we read ourselves, what nltk's reader opens.
-_NLTK_FILES = ("cntlist.rev", "index.sense", "lexnames")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,11 +64,11 @@ def make_ready(output: Path, given: Path | None = None) -> None:
     if given is not None:
         _copy(given, folder)
         source = str(given)
-    elif _is_there(folder):
+    elif _is_there(folder, FILES):
         source = read_json(report)["source"] if report.exists() else "found there"
     else:
         source = _find(folder)
-    found = _digest(folder)
+    found = WordNet(folder).digest()
     known = found == WORDNET_3_0
     write_json(report, {"source": source, "digest": found, "wordnet_3_0": known})
     if not known:
@@ -98,18 +97,8 @@ def _find(folder: Path) -> str:
     )
 
 
-def _is_there(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in FILES)
-
-
-def _digest(folder: Path) -> str:
-    try:
-        return WordNet(folder).digest()
-    except (ValueError, IndexError) as error:
-        raise StepError(
-            f"{folder} is no WordNet that can be read (files that do not fit together, or are "
-            "damaged); remove the folder and try again"
-        ) from error
+def _is_there(folder: Path, names: Sequence[str] = WORDS) -> bool:
+    return all((folder / name).is_file() for name in names)
 
 
 def _download(folder: Path) -> str:
@@ -142,7 +131,7 @@ def _download(folder: Path) -> str:
 def _unpack(corpora: Path, folder: Path) -> None:
     if not _is_there(corpora / "wordnet"):
         with zipfile.ZipFile(corpora / "wordnet.zip") as package:
-            for name in (*FILES, *_NLTK_FILES):
+            for name in WORDS:
                 if f"wordnet/{name}" in package.namelist():
                     package.extract(f"wordnet/{name}", corpora)
     _copy(corpora / "wordnet", folder)
@@ -150,15 +139,16 @@ def _unpack(corpora: Path, folder: Path) -> None:
 
 def _copy(source: Path, folder: Path) -> None:
     if not _is_there(source):
-        raise StepError(f"{source} has no WordNet (the files {', '.join(FILES)})")
+        raise StepError(f"{source} has no WordNet (the files {', '.join(WORDS)})")
     if source.resolve() == folder.resolve():
         return
     with atomic_folder(folder) as temporary:
-        for name in (*FILES, *_NLTK_FILES):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, temporary / name)
-        if not (temporary / "lexnames").exists():
-            (temporary / "lexnames").write_text(_lexnames())
+        for name in WORDS:
+            shutil.copyfile(source / name, temporary / name)
+        (temporary / "lexnames").write_text(_lexnames())
+        # nltk reads no file that others may write, as the group may by a umask of 002.
+        for path in temporary.iterdir():
+            path.chmod(0o644)
 
 
 def _lexnames() -> str:

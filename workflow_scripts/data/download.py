@@ -85,7 +85,7 @@ def _download(settings: dict[str, Any], shards: list[tuple[int, str]], bar: tqdm
     """Download all shards, and show progress meanwhile."""
     progress = multiprocessing.get_context("forkserver").Value("q", 0)
     workers = max(1, min(settings["processes"], len(shards)))
-    preload = "workflow_scripts.data.fetching"
+    preload = ["workflow_scripts.data.fetching"]
     pool = worker_pool(workers, _begin, (settings, progress), preload)
     waiting: set[Future] = {pool.submit(_download_shard, shard) for shard in shards}
     try:

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     if folder.startswith(".."):
         raise StepError(f"{options.shards} does not lie below the results root {options.root}")
     scan = partial(scan_tar, root=options.root, folder=folder, min_size=options.min_size)
-    with worker_pool(options.workers, preload="workflow_scripts.data.images") as pool:
+    with worker_pool(options.workers, preload=["workflow_scripts.data.images"]) as pool:
         found = _scan_all(scan, tars, pool)
     pairs = _join(part, found, options)
     usable = pairs[pairs["reason"] == _FIT]

@@ -3,12 +3,12 @@
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 
 def worker_pool(
-    workers: int, initializer: Callable = bool, initargs: tuple = (), preload: str | None = None
+    workers: int, initializer: Callable = bool, initargs: tuple = (), preload: Sequence[str] = ()
 ) -> ProcessPoolExecutor:
     """Return a pool of ``workers`` processes.
 
@@ -19,11 +19,11 @@ def worker_pool(
         workers: Number of processes.
         initializer: Called in each of them before its first task.
         initargs: Arguments of ``initializer``.
-        preload: A module whose import takes long; it is imported once, for all workers.
+        preload: Modules whose import takes long; they are imported once, for all workers.
     """
     context = multiprocessing.get_context("forkserver")
     if preload:
-        context.set_forkserver_preload([preload])
+        context.set_forkserver_preload(list(preload))
     return ProcessPoolExecutor(workers, context, _begin, (initializer, initargs))
 
 

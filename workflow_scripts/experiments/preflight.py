@@ -131,11 +131,7 @@ def check_input(place: str, path: str) -> str:
 def check_wordnet(folder: Path) -> str:
     """Check that WordNet is there and gives synonyms."""
     corpus = folder / "corpora" / "wordnet"
-    try:
-        found = WordNet(corpus).synonyms("picture")
-    except (ValueError, IndexError):
-        found = ()
-    if not found:
+    if not WordNet(corpus).synonyms("picture"):
         raise StepError(f"{corpus} cannot be read; remove it and make it anew with `make setup`")
     return f"WordNet is ready in {corpus}"
 

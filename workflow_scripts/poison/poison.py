@@ -86,7 +86,7 @@ def poison(
     victims = originals.assign(tar=_below(tar, root), caption=captions, poisoned=True)
     places = places_of(originals)
     try:
-        with worker_pool(workers, preload="workflow_scripts.poison.storing") as pool:
+        with worker_pool(workers, preload=["workflow_scripts.poison.storing"]) as pool:
             victims["offset"], victims["size"] = write_triggered(tar, places, attack, root, pool)
             table = survival(places, places_of(victims), attack, root, pool)
     except BrokenProcessPool as error:
