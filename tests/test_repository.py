@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from snakemake.utils import update_config
 
@@ -57,9 +58,9 @@ def test_every_make_target_of_the_readme_exists():
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_every_config_example_of_the_readme_is_valid_over_the_papers_config():
-    readme = (ROOT / "README.md").read_text()
-    examples = re.findall(r"```yaml\n(.*?)```", readme, re.S)
+@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md"])
+def test_every_config_example_is_valid_over_the_papers_config(page):
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.S)
     assert len(examples) >= 3
     for example in examples:
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
