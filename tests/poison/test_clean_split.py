@@ -47,6 +47,16 @@ def test_poisoned_pairs_are_put_back_in_and_the_number_of_pairs_stays(manifests,
     assert left == 14 or set(other["key"][other["poisoned"]]) != set(back.index)
 
 
+def test_a_victim_that_is_held_out_is_not_put_back_beside_its_original(manifests):
+    clean, poisoned = manifests
+    # Of each three rows one is a victim: of the 40, 14, and 5 of those are held out.
+    split, report = clean_split(clean, poisoned, 15, held_out=15, poisoned_left=9)
+    assert report["poisoned_left"] == 9
+    assert split["key"].is_unique
+    with pytest.raises(StepError, match="the attack has 9 that are not held out"):
+        clean_split(clean, poisoned, 15, held_out=15, poisoned_left=10)
+
+
 def test_a_poisoned_pair_takes_the_place_of_its_own_original(manifests):
     clean, poisoned = manifests
     split, report = clean_split(clean, poisoned, 40, poisoned_left=14)

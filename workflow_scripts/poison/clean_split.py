@@ -10,9 +10,9 @@ them in the subset, in their order. Nothing is trained on them.
 
 Poisoned pairs may be left in (--poisoned-left), as if a few had slipped through. They take the
 place of other pairs, so that the number of pairs and of training steps stays the same and nothing
-but the poison differs: each that of its own original if it is there (no image is in the split
-twice), else that of a pair drawn at random. More of them with the same seed are the same ones and
-others.
+but the poison differs: each that of its own original if it is there, else that of a pair drawn at
+random. No image is in the split twice: victims that are held out are not drawn. More of them with
+the same seed are the same ones and others.
 """
 
 import argparse
@@ -105,15 +105,20 @@ def clean_split(
             f"are {len(rows)} {what}"
         )
     kept, rows = rows[len(rows) - wanted : len(rows) - pairs], rows[len(rows) - pairs :]
-    most = min(pairs, victims.sum())
+    random = generator(seed, "poisoned left")
+    # Drawn from all, so that holding pairs out changes no more than it has to.
+    drawn = random.permutation(np.flatnonzero(victims))
+    drawn = drawn[~np.isin(drawn, kept)]
+    most = min(pairs, len(drawn))
     if poisoned_left > most:
         raise StepError(
             f"{poisoned_left} poisoned pairs are to be left in, but there are {most} (the attack "
-            f"has {victims.sum()}, the split {pairs} pairs)"
+            f"has {len(drawn)} that are not held out, the split {pairs} pairs)"
         )
     split = clean.iloc[rows].reset_index(drop=True)
     if poisoned_left:
-        _put_back(split, rows, poisoned, poisoned_left, generator(seed, "poisoned left"))
+        left = drawn[:poisoned_left]
+        _put_back(split, rows, poisoned.iloc[left], left, random)
     still_poisoned = split["poisoned"].to_numpy(bool)
     return pd.concat([split, clean.iloc[kept]], ignore_index=True), {
         "pairs": pairs,
@@ -128,18 +133,25 @@ def clean_split(
 def _put_back(
     split: pd.DataFrame,
     rows: np.ndarray,
-    poisoned: pd.DataFrame,
-    number: int,
+    left: pd.DataFrame,
+    victims: np.ndarray,
     random: np.random.Generator,
 ) -> None:
-    """Put poisoned pairs into ``split``, whose pairs are the manifest's ``rows`` (ascending)."""
-    victims = random.permutation(np.flatnonzero(poisoned["poisoned"].to_numpy(bool)))[:number]
+    """Put the pairs ``left`` into ``split``; both are rows of one manifest.
+
+    Args:
+        split: Changed in place.
+        rows: Those of the split, ascending.
+        left: Poisoned pairs.
+        victims: Their rows.
+        random: Draws whose places they take.
+    """
     places = np.searchsorted(rows, victims).clip(max=len(rows) - 1)
     inside = rows[places] == victims
     others = np.setdiff1d(np.arange(len(rows)), places[inside])
     places[~inside] = random.permutation(others)[: (~inside).sum()]
     for name in split.columns:
-        split.iloc[places, split.columns.get_loc(name)] = poisoned[name].iloc[victims].to_numpy()
+        split.iloc[places, split.columns.get_loc(name)] = left[name].to_numpy()
 
 
 def _read_poisoned(options: argparse.Namespace, clean: pd.DataFrame) -> pd.DataFrame | None:
