@@ -51,6 +51,13 @@ def die(runs, number, step):
     (runs.folder / "order").write_text(f"{int(number)} {step}")
 
 
+def wait_for(happened, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def join(process):
     process.join(60)
     return process.exitcode
@@ -67,6 +74,20 @@ def test_killed_at_random_steps_it_ends_with_the_same_bytes(runs, fragile, resne
         assert join(process) == -signal.SIGKILL
     killed = runs.train("killed", fragile)
     assert runs.same(whole, killed)
+
+
+def test_four_processes_that_are_killed_end_with_the_same_bytes(runs, fragile):
+    whole = runs.together("whole", fragile, processes=4)
+    (runs.folder / "slow").touch()
+    ranks = runs.fork("killed", fragile, processes=4)
+    wait_for(lambda: list((runs.folder / "killed/checkpoints").glob("step-000000003-*")))
+    for rank in ranks:
+        rank.kill()
+        rank.join()
+    (runs.folder / "slow").unlink()
+    resumed = runs.together("killed", fragile, processes=4)
+    assert json.loads((resumed / "run.json").read_text())["resumptions"][0]["step"] >= 3
+    assert runs.same(whole, resumed)
 
 
 def test_without_checkpoints_between_it_repeats_the_epoch(runs, fragile):

@@ -133,6 +133,10 @@ class Trainer:
             device_ids=[self.world.device.index] if gpu else None,
             forward_sync_buffers=False,
             gradient_as_bucket_view=True,
+            # Else DDP sorts its buckets anew after a first step, which a resumed run has twice,
+            # and there a sum over three processes or more would be rounded otherwise. GPUs add in
+            # no fixed order anyway.
+            find_unused_parameters=not gpu,
         )
 
     @property
