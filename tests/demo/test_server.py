@@ -91,18 +91,6 @@ def test_exit_code_is_the_command_s(world):
     assert killed.wait(30) == 128 + 9
 
 
-@pytest.fixture
-def heard():
-    """Signals reach what is started, even if the tests run in the background (nohup, &)."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_server_and_command_end_when_the_server_process_is_signalled(world, number):

@@ -74,6 +74,7 @@ def test_preempted_by_a_more_urgent_job_it_waits_and_goes_on(training, uninterru
     assert training.resumed_from()[0] >= 20
 
 
+@pytest.mark.usefixtures("heard")
 def test_after_ctrl_c_its_job_is_cancelled_and_a_new_start_goes_on(training, uninterrupted):
     training.submit()
     training.wait_for_step(20)

@@ -1,0 +1,15 @@
+import signal
+
+import pytest
+
+
+@pytest.fixture
+def heard():
+    """Signals reach what is started, even if the tests run in the background (nohup, &)."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
