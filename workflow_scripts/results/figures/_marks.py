@@ -17,7 +17,10 @@ BASELINE = "Not poisoned"
 
 
 def asr_axis(axes: Axes, asr_below: float) -> None:
-    """Make x the ASR from 0 to 100 %, with room for markers, and shade the low ones."""
+    """Make x the ASR from 0 to 100 %, with room for markers, and shade the low ones.
+
+    Stars and rings, which are larger than that room in a small panel, are not cut off at its edge.
+    """
     axes.axvspan(-4, 100 * asr_below, color=style.BAND, linewidth=0, zorder=0)
     axes.set_xlim(-4, 104)
     axes.set_xticks([0, 25, 50, 75, 100])
@@ -43,14 +46,14 @@ def references(axes: Axes, rows: pd.DataFrame) -> None:
     bars(axes, baseline[baseline["interval_drawn"]], style.INK)
     axes.scatter(
         100 * baseline["asr"], 100 * baseline["accuracy"], s=55, marker="*", facecolors="white",
-        edgecolors="black", linewidths=0.8, zorder=6, gid="baseline",
+        edgecolors="black", linewidths=0.8, zorder=6, gid="baseline", clip_on=False,
     )  # fmt: skip
     for accuracy in start["accuracy"]:
         axes.axhline(100 * accuracy, color=style.START, linewidth=0.6, linestyle=":", zorder=1)
     bars(axes, start[start["interval_drawn"]], style.START)
     axes.scatter(
         100 * start["asr"], 100 * start["accuracy"], s=100, marker="*", facecolors=style.START,
-        edgecolors="black", linewidths=0.6, zorder=6, gid="start",
+        edgecolors="black", linewidths=0.6, zorder=6, gid="start", clip_on=False,
     )  # fmt: skip
 
 
@@ -59,7 +62,7 @@ def ring(axes: Axes, best: pd.DataFrame) -> None:
     for colour, line, name in (("white", 2.6, None), ("black", 1.2, "best")):
         axes.scatter(
             100 * best["asr"], 100 * best["accuracy"], s=95, marker="o", facecolors="none",
-            edgecolors=colour, linewidths=line, zorder=5, gid=name,
+            edgecolors=colour, linewidths=line, zorder=5, gid=name, clip_on=False,
         )  # fmt: skip
 
 
