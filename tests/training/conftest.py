@@ -183,8 +183,8 @@ class Runs:
         return self.folder / name
 
     def fork(self, name, spec, *options, processes=1, prepare=None):
-        """Start forked processes that train together; return them."""
-        arguments = self.arguments(name, spec, *options)
+        """Start forked processes that train together, on the CPU unless told; return them."""
+        arguments = self.arguments(name, spec, "--device", "cpu", *options)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         context = get_context("fork")

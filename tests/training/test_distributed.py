@@ -3,6 +3,8 @@
 The tower has no batch norm: as published, each process has its own statistics there.
 """
 
+import os
+
 import pytest
 import torch
 
@@ -52,6 +54,24 @@ def test_processes_train_as_one(runs, objective, processes):
     together = runs.together("together", spec, processes=processes)
     assert losses(together) == pytest.approx(losses(alone), rel=1e-5)
     assert_same(runs, alone, together)
+
+
+def _without_tf32():
+    """Let GPUs multiply in full float32, so that sums differ by their order alone."""
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_train_as_one_on_gpus_by_nccl(runs, objective, processes):
+    if torch.cuda.device_count() < processes:
+        pytest.skip(f"there are fewer than {processes} GPUs")
+    spec = runs.spec(objective=OBJECTIVES[objective], precision="fp32", **STEPS)
+    on_gpus = {"prepare": _without_tf32}
+    alone = runs.together("alone", spec, "--device", "cuda", processes=1, **on_gpus)
+    together = runs.together("together", spec, "--device", "cuda", processes=processes, **on_gpus)
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
+    assert_same(runs, alone, together, tolerance=1e-4)
 
 
 def test_training_moves_the_weights_far_beyond_the_tolerance(runs):
