@@ -105,19 +105,10 @@ def clean_split(
             f"are {len(rows)} {what}"
         )
     kept, rows = rows[len(rows) - wanted : len(rows) - pairs], rows[len(rows) - pairs :]
-    random = generator(seed, "poisoned left")
-    # Drawn from all, so that holding pairs out changes no more than it has to.
-    drawn = random.permutation(np.flatnonzero(victims))
-    drawn = drawn[~np.isin(drawn, kept)]
-    most = min(pairs, len(drawn))
-    if poisoned_left > most:
-        raise StepError(
-            f"{poisoned_left} poisoned pairs are to be left in, but there are {most} (the attack "
-            f"has {len(drawn)} that are not held out, the split {pairs} pairs)"
-        )
     split = clean.iloc[rows].reset_index(drop=True)
     if poisoned_left:
-        left = drawn[:poisoned_left]
+        random = generator(seed, "poisoned left")
+        left = _draw(np.flatnonzero(victims), kept, poisoned_left, pairs, random)
         _put_back(split, rows, poisoned.iloc[left], left, random)
     still_poisoned = split["poisoned"].to_numpy(bool)
     return pd.concat([split, clean.iloc[kept]], ignore_index=True), {
@@ -128,6 +119,22 @@ def clean_split(
         ),
         "poisoned_left": int(still_poisoned.sum()),
     }
+
+
+def _draw(
+    victims: np.ndarray, held_out: np.ndarray, number: int, pairs: int, random: np.random.Generator
+) -> np.ndarray:
+    """Return the rows of ``number`` poisoned pairs, none of them held out, for ``pairs`` places."""
+    # Of all of them, so that holding pairs out changes no more than it has to.
+    drawn = random.permutation(victims)
+    drawn = drawn[~np.isin(drawn, held_out)]
+    most = min(pairs, len(drawn))
+    if number > most:
+        raise StepError(
+            f"{number} poisoned pairs are to be left in, but there are {most} (the attack has "
+            f"{len(drawn)} that are not held out, the split {pairs} pairs)"
+        )
+    return drawn[:number]
 
 
 def _put_back(
