@@ -6,7 +6,6 @@ import pytest
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, atomic_folder, digest
-from workflow_scripts.common.plugins import load_variant
 from workflow_scripts.common.seeds import generator, seed_for
 
 
@@ -75,10 +74,3 @@ def test_seeds_are_the_same_in_every_process_and_differ_by_name():
 def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
-
-
-def test_a_variant_that_is_not_there_is_told_with_those_that_are():
-    with pytest.raises(StepError, match=r"'mmlc' is none of the losses \(.*mmcl.*\)"):
-        load_variant("workflow_scripts.training.losses", "mmlc")
-    with pytest.raises(StepError, match=r"mine\.py is named in the config"):
-        load_variant("workflow_scripts.training.losses", "mine.py")

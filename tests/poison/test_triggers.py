@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.plugins import variants
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.poison.trigger import TRIGGERS, load_trigger, to_bytes
+from workflow_scripts.poison.trigger import load_trigger, to_bytes
 
 S = 32
 
@@ -32,7 +32,7 @@ def _changed_box(before, after):
 
 
 def test_the_table_of_triggers_is_complete():
-    assert variants(TRIGGERS) == ["blended", "random", "sig", "warped", "yellow"]
+    assert variants.names("trigger") == ["blended", "random", "sig", "warped", "yellow"]
 
 
 @pytest.mark.parametrize("overflow", ["wrap", "clip"])
@@ -148,7 +148,7 @@ def test_every_byte_comes_through_untouched():
         assert (to_bytes(bytes_.float() / 255, overflow) == bytes_).all()
 
 
-@pytest.mark.parametrize("name", variants(TRIGGERS))
+@pytest.mark.parametrize("name", variants.names("trigger"))
 def test_the_same_key_and_seed_give_the_same_bytes(image, name):
     first, second = (load_trigger(_attack(name))(image, "key") for _ in range(2))
     assert (first == second).all()
@@ -178,10 +178,10 @@ def test_an_image_of_another_shape_is_squashed_without_cropping():
         ),
         ("random", {"patch_size": "8"}, "has to be a number of pixels"),
         ("yellow", {"location": "middle"}, "'middle' is none of random, four_corners"),
-        ("sig", {"patch_size": 3}, r"no option 'patch_size' \(there are: location, overflow\)"),
+        ("sig", {"patch_size": 3}, r"no option 'patch_size'; available: location, overflow"),
         ("blended", {"location": "random"}, "covers the whole image"),
         ("warped", {"k": 1}, "k has to be at least 2"),
-        ("randon", {}, "none of the triggers"),
+        ("randon", {}, "unknown trigger"),
         ("yellow", {"overflow": "wrapp"}, "'wrapp'"),
     ],
 )

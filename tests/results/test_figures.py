@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.plugins import variants
 from workflow_scripts.results import best, figure, style
 from workflow_scripts.results.figures import by_value, dynamics, scatter, trajectories
 from workflow_scripts.results.table import write_table
@@ -343,6 +343,6 @@ def test_empty_and_missing_tables_are_errors(metrics, tmp_path):
 
 def test_every_kind_of_figure_has_its_caption():
     caption = (ROOT / "rules/report/figure.rst").read_text()
-    kinds = variants(figure.FIGURES)
+    kinds = variants.names("figure")
     assert set(kinds) >= {"scatter", "dynamics", "trajectories", "by_value"}
     assert [kind for kind in kinds if f'"{kind}"' not in caption] == []

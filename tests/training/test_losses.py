@@ -97,7 +97,7 @@ def test_only_ssl_asks_for_augmented_views():
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"mmlc": 1.0}, "'mmlc' is none of the losses"),
+        ({"mmlc": 1.0}, "unknown loss term 'mmlc'; did you mean 'mmcl'"),
         ({"ssl": {"weight": 1.0, "wieght": 2}}, "no option 'wieght'"),
         ({"ssl": {}}, "weight of loss term 'ssl' has to be a number"),
     ],

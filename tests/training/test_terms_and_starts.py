@@ -127,7 +127,7 @@ def test_shrink_and_perturb_is_its_formula(runs, transformer):
 
 
 def test_an_option_that_a_start_change_lacks_is_named(runs):
-    with pytest.raises(StepError, match="takes the options shrink, perturb, not shrnk"):
+    with pytest.raises(StepError, match="no option 'shrnk'; did you mean 'shrink'"):
         runs.train("a", runs.spec(start_change={"name": "shrink_and_perturb", "shrnk": 1}))
 
 

@@ -1,12 +1,22 @@
 """Errors that a person can act on: one sentence on stderr and a non-zero exit, no traceback."""
 
+import difflib
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class StepError(Exception):
     """Something that the user can put right; the message names the thing and what to do."""
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """Return a hint for a wrong name: the nearest right one, or all of them."""
+    right = sorted(right)
+    close = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"available: {', '.join(right)}" if right else "none is declared"
 
 
 def run_step(main: Callable[[], None]) -> None:

@@ -1,6 +1,5 @@
 """The config, checked before any rule is read; an error names the key and the nearest one."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from snakemake.utils import validate
 
-from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.errors import StepError, nearest
 
 SCHEMA_PATH = Path(__file__).with_name("config.schema.yaml")
 
@@ -27,12 +26,6 @@ def check_config(config: dict[str, Any]) -> None:
         raise StepError(f"config: {_sentence(errors[0], config)}")
     validate(config, str(SCHEMA_PATH))
     _check_names(config)
-
-
-def nearest(wrong: str, right: list[str]) -> str:
-    """Return a hint for a wrong name: the nearest right one, or all of them."""
-    close = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(right))}"
 
 
 def _sentence(error: ValidationError, config: dict[str, Any]) -> str:
@@ -93,5 +86,5 @@ def _check_figures(name: str, experiment: dict[str, Any], config: dict[str, Any]
 def _known(place: str, name: str, names: dict[str, Any]) -> None:
     if name not in names:
         raise StepError(
-            f"config: {place!r} is {name!r}, which is not declared; {nearest(name, list(names))}"
+            f"config: {place!r} is {name!r}, which is not declared; {nearest(name, names)}"
         )

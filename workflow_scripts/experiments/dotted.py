@@ -5,8 +5,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from workflow_scripts.common.errors import StepError
-from workflow_scripts.experiments.config import nearest
+from workflow_scripts.common.errors import StepError, nearest
 
 Spec = dict[str, Any]
 

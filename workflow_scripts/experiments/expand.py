@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
-from workflow_scripts.experiments.config import nearest
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 
 Spec = dict[str, Any]

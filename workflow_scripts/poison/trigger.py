@@ -1,20 +1,16 @@
 """The one place where images are triggered: for poisoning, evaluation and looking at them."""
 
-import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.plugins import load_variant
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import squash
 
-TRIGGERS = "workflow_scripts.poison.triggers"
 OVERFLOWS = ("wrap", "clip")
-
-_FROM_ATTACK = ("image_size", "seed")
 
 
 class ImageTrigger:
@@ -94,12 +90,5 @@ def to_bytes(values: Tensor, overflow: str) -> Tensor:
 
 def _make(options: dict[str, Any], image_size: int, seed: int) -> Any:
     name = options.pop("name")
-    kind = getattr(load_variant(TRIGGERS, name), "Trigger", None)
-    if kind is None:
-        raise StepError(f"{name} has no class Trigger")
-    known = [option for option in inspect.signature(kind).parameters if option not in _FROM_ATTACK]
-    for option in options:
-        if option not in known:
-            there = ", ".join(known) or "none"
-            raise StepError(f"the trigger {name} has no option {option!r} (there are: {there})")
-    return kind(image_size=image_size, seed=seed, **options)
+    variants.check_options("trigger", name, options)
+    return variants.load("trigger", name)(image_size=image_size, seed=seed, **options)

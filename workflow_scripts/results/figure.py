@@ -12,21 +12,17 @@ DataFrame; without it, the CSV holds all metrics.
 """
 
 import argparse
-import difflib
-import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.plugins import load_variant
 from workflow_scripts.results import style
 from workflow_scripts.results.published import ASR_IMAGES, EPOCHS, IMAGES, read_published
 from workflow_scripts.results.table import read_table, write_csv
-
-FIGURES = "workflow_scripts.results.figures"
 
 
 def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> None:
@@ -49,12 +45,10 @@ def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> No
         under = read_points(Path(options["under"]))
         there = {column: values for column, values in where.items() if column in under.columns}
         options["under"] = chosen_runs(under, there)
-    kind = load_variant(FIGURES, spec["kind"])
-    if not hasattr(kind, "draw"):
-        raise StepError(f"{spec['kind']} has no function draw(metrics, **options); write one")
-    _check_options(spec["kind"], kind.draw, options)
+    variants.check_options("figure", spec["kind"], options)
+    draw_kind = variants.load("figure", spec["kind"])
     with style.paper():
-        figure = kind.draw(metrics, **options)
+        figure = draw_kind(metrics, **options)
         for output in outputs:
             style.save(figure, output)
     write_csv(outputs[0].with_suffix(".csv"), getattr(figure, "numbers", metrics))
@@ -89,21 +83,6 @@ def read_points(path: Path) -> pd.DataFrame:
     if path.suffix == ".json":
         return read_published(path, EPOCHS, IMAGES, ASR_IMAGES)
     return read_table(path)
-
-
-def _check_options(kind: str, function: Any, options: dict[str, Any]) -> None:
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
-        return
-    there = [p.name for p in parameters]
-    for parameter in parameters:
-        if parameter.default is parameter.empty and parameter.name not in options:
-            raise StepError(f"the figure {kind!r} needs the option {parameter.name!r}; declare it")
-    for name in options:
-        if name not in there:
-            near = difflib.get_close_matches(name, there, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(there)}"
-            raise StepError(f"the figure {kind!r} has no option {name!r}; {hint}")
 
 
 def _spec(text: str) -> dict[str, Any]:

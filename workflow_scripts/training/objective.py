@@ -1,22 +1,19 @@
 """The loss of a batch: the model's embeddings, gathered once, through a weighted sum of terms."""
 
 import contextlib
-import inspect
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.plugins import load_variant
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.losses._term import Features, LossTerm
 from workflow_scripts.training.models import embed_dim, encode_text, normalization
 from workflow_scripts.training.pairs import Batch
-
-LOSSES = "workflow_scripts.training.losses"
 
 
 class Objective(nn.Module):
@@ -59,14 +56,10 @@ class Objective(nn.Module):
 
 
 def _make_term(name: str, options: dict, embed_dim: int) -> LossTerm:
-    kind = getattr(load_variant(LOSSES, name), "Loss", None)
-    if kind is None or not issubclass(kind, LossTerm):
-        raise StepError(f"the loss term {name} has no class Loss(LossTerm)")
-    known = [p for p in inspect.signature(kind).parameters if p != "embed_dim"]
-    for option in options:
-        if option not in known:
-            there = ", ".join(known) or "none"
-            raise StepError(f"loss term {name} has no option {option!r} (there are: {there})")
+    kind = variants.load("loss", name)
+    if not (isinstance(kind, type) and issubclass(kind, LossTerm)):
+        raise StepError(f"the Loss of {name} is not a subclass of LossTerm; make it one")
+    variants.check_options("loss", name, options)
     return kind(embed_dim=embed_dim, **options)
 
 

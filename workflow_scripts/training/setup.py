@@ -1,20 +1,17 @@
 """What a run starts from: its model, ready on its device, and its pairs."""
 
-import inspect
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.plugins import load_variant
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.training import models
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.spec import RunSpec
-
-START_CHANGES = "workflow_scripts.training.start_changes"
 
 
 def start_model(spec: RunSpec, world: World) -> nn.Module:
@@ -45,12 +42,8 @@ def _change(model: nn.Module, spec: RunSpec) -> None:
     name = options.pop("name", None)
     if name is None:
         raise StepError("start_change has no name")
-    change = load_variant(START_CHANGES, name).change
-    known = list(inspect.signature(change).parameters)[2:]
-    if set(options) != set(known):
-        raise StepError(
-            f"start change {name} takes the options {', '.join(known)}, not {', '.join(options)}"
-        )
+    change = variants.load("start_change", name)
+    variants.check_options("start_change", name, options)
     torch.manual_seed(seed_for(spec.seed, "start_change"))
     change(model, models.create(spec.model), **options)
 

@@ -1,0 +1,147 @@
+"""What a variant takes is read from its source, and its errors are sentences."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from workflow_scripts.common import variants
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.syntax import UNKNOWN
+from workflow_scripts.common.variants import Option
+
+
+@pytest.fixture
+def own(tmp_path):
+    def write(text):
+        path = tmp_path / "own file é.py"
+        path.write_text(textwrap.dedent(text))
+        return str(path)
+
+    return write
+
+
+def test_each_kind_has_the_variants_of_its_folder():
+    assert variants.names("loss") == [
+        "deep_clustering",
+        "mmcl",
+        "pseudo_labels",
+        "siglip",
+        "siglip_bias",
+        "ssl",
+    ]
+    for kind in variants.KINDS:
+        for name in variants.names(kind):
+            assert variants.source(kind, name).stem == name
+
+
+def test_every_variant_that_is_read_is_what_is_imported():
+    for kind in variants.KINDS:
+        for name in variants.names(kind):
+            assert callable(variants.load(kind, name))
+            assert not variants.takes_any(kind, name)
+
+
+def test_options_are_dataclass_fields_parameters_and_inherited_ones():
+    assert variants.options("trigger", "warped") == {
+        "k": Option(False, 224, "int"),
+        "s": Option(False, 0.6, "float"),
+        "location": Option(False, "whole", "str"),
+        "overflow": Option(False, "wrap", "str"),
+    }
+    assert variants.options("loss", "mmcl") == {}
+    assert variants.options("loss", "deep_clustering")["clusters"] == Option(True, None, "int")
+    assert variants.options("start_change", "shrink_and_perturb") == {
+        "shrink": Option(True, None, "float"),
+        "perturb": Option(True, None, "float"),
+    }
+    scatter = variants.options("figure", "scatter")
+    assert scatter["accuracy"].default == "top1"
+    assert isinstance(scatter["width"].default, float)
+    assert "metrics" not in scatter
+
+
+def test_defaults_are_literals_constants_or_unknown(own):
+    name = own("""
+        from dataclasses import dataclass, field
+        from typing import ClassVar
+        from workflow_scripts.poison.triggers.yellow import Trigger as Yellow
+
+        SIDE = -4
+
+        @dataclass(frozen=True, kw_only=True)
+        class Trigger(Yellow):
+            NAME: ClassVar[str] = "mine"
+            side: int = SIDE
+            shift: tuple = (1, -2.5)
+            patch_size: int = 8
+            made: list = field(default_factory=list)
+            plain: float = field(default=0.5)
+            hidden: int = field(init=False, default=1)
+    """)
+    found = variants.options("trigger", name)
+    assert {key: option.default for key, option in found.items()} == {
+        "patch_size": 8,
+        "location": "random",
+        "overflow": "wrap",
+        "side": -4,
+        "shift": (1, -2.5),
+        "made": UNKNOWN,
+        "plain": 0.5,
+    }
+    assert variants.load("trigger", name)(image_size=8, seed=0).side == -4
+
+
+def test_class_attributes_are_read_and_inherited():
+    assert variants.attribute("loss", "ssl", "uses_augmented", None) is True
+    assert variants.attribute("loss", "mmcl", "uses_augmented", None) is False
+    assert variants.attribute("trigger", "yellow", "uses_augmented", "none") == "none"
+
+
+def test_an_option_that_is_unknown_or_missing_is_named():
+    with pytest.raises(StepError, match=r"has no option 'patch_sise'; did you mean 'patch_size'"):
+        variants.check_options("trigger", "random", ["patch_sise"])
+    with pytest.raises(StepError, match=r"'shrink_and_perturb' needs the option 'perturb'"):
+        variants.check_options("start_change", "shrink_and_perturb", ["shrink"])
+    with pytest.raises(StepError, match=r"'ssl' has no option 'k'; it takes none"):
+        variants.check_options("loss", "ssl", ["k"])
+
+
+def test_a_function_with_any_options_takes_them_all(own):
+    name = own("def draw(table, *, by, **options):\n    return None\n")
+    assert variants.options("figure", name) == {"by": Option(True, None, "")}
+    variants.check_options("figure", name, ["by", "anything"])
+
+
+def test_a_name_that_is_unknown_is_told_with_the_nearest():
+    with pytest.raises(StepError, match=r"unknown loss term 'mmlc'; did you mean 'mmcl'\?"):
+        variants.options("loss", "mmlc")
+    with pytest.raises(StepError, match=r"'mine\.py' does not exist as a file"):
+        variants.load("loss", "mine.py")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sentence"),
+    [
+        ("loss", "def f(:\n", "is not valid Python: line 1"),
+        ("loss", "x = 1\n", "has no class Loss, which a loss term needs"),
+        ("figure", "x = 1\n", "has no function draw, which a figure kind needs"),
+        ("loss", "from torch import nn\nclass Loss(nn.Module): pass\n", "subclass of LossTerm"),
+        ("loss", "\0", "cannot be read as Python|is not valid Python"),
+        ("trigger", "import nowhere_\nclass Trigger: pass\n", "cannot be imported: No module"),
+    ],
+)
+def test_a_file_of_ones_own_that_cannot_be_used_is_a_sentence(own, kind, text, sentence):
+    with pytest.raises(StepError, match=sentence):
+        variants.load(kind, own(text))
+
+
+def test_reading_a_source_imports_no_torch():
+    script = (
+        "import sys; from workflow_scripts.common import variants\n"
+        "for kind in variants.KINDS:\n"
+        "    [variants.options(kind, name) for name in variants.names(kind)]\n"
+        "assert not {'torch', 'matplotlib', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
