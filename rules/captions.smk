@@ -25,9 +25,9 @@ rule captions:
         folder=subpath(output.tokens, parent=True),
         wordnet=config["wordnet"],
     shell:
-        "(python -m workflow_scripts.captions.tokenize --manifest {input.manifest}"
-        " --context-length {params.context_length} --output {params.folder}"
+        "(python -m workflow_scripts.captions.tokenize --manifest {input.manifest:q}"
+        " --context-length {params.context_length:q} --output {params.folder:q}"
         " --workers {threads}"
-        " && python -m workflow_scripts.captions.augment --manifest {input.manifest}"
-        " --context-length {params.context_length} --output {params.folder}"
-        " --seed {params.seed} --wordnet {params.wordnet} --workers {threads}) > {log} 2>&1"
+        " && python -m workflow_scripts.captions.augment --manifest {input.manifest:q}"
+        " --context-length {params.context_length:q} --output {params.folder:q}"
+        " --seed {params.seed:q} --wordnet {params.wordnet:q} --workers {threads}) > {log:q} 2>&1"

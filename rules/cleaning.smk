@@ -44,6 +44,6 @@ rule pseudo_labels:
         device="cuda" if NEEDS["pseudo_labels"]["gpu"] else "cpu",
     shell:
         "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
-        " python -m workflow_scripts.training.label --root {params.root} {params.options:q}"
-        " --batch-size {params.batch_size} --device {params.device} --threads {threads}"
-        " --output {output} > {log} 2>&1"
+        " python -m workflow_scripts.training.label --root {params.root:q} {params.options:q}"
+        " --batch-size {params.batch_size:q} --device {params.device:q} --threads {threads}"
+        " --output {output:q} > {log:q} 2>&1"

@@ -24,8 +24,8 @@ rule url_list:
         serve=lambda w: server(w.source),
         options=lambda w: options(list_options(w.source)),
     shell:
-        "exec {params.serve} python -m workflow_scripts.data.urls {params.options:q} --output {params.folder}"
-        " > {log} 2>&1"
+        "exec {params.serve} python -m workflow_scripts.data.urls {params.options:q} --output {params.folder:q}"
+        " > {log:q} 2>&1"
 
 
 rule download:
@@ -50,9 +50,9 @@ rule download:
         image_size=config["image_size"],
         options=options({k: v for k, v in config["download"].items() if k != "min_size"}),
     shell:
-        "exec {params.serve} python -m workflow_scripts.data.download --part {input.parts}/{wildcards.part}.parquet"
-        " --output {output} --image-size {params.image_size} --processes {threads}"
-        " {params.options:q} > {log} 2>&1"
+        "exec {params.serve} python -m workflow_scripts.data.download --part {input.parts:q}/{wildcards.part}.parquet"
+        " --output {output:q} --image-size {params.image_size:q} --processes {threads}"
+        " {params.options:q} > {log:q} 2>&1"
 
 
 rule usable:
@@ -73,9 +73,9 @@ rule usable:
         root=subpath(output.pairs, ancestor=4),
         min_size=config["download"]["min_size"],
     shell:
-        "python -m workflow_scripts.data.usable --part {input.parts}/{wildcards.part}.parquet"
-        " --shards {input.shards} --root {params.root} --min-size {params.min_size}"
-        " --workers {threads} --output {output.pairs} > {log} 2>&1"
+        "python -m workflow_scripts.data.usable --part {input.parts:q}/{wildcards.part}.parquet"
+        " --shards {input.shards:q} --root {params.root:q} --min-size {params.min_size:q}"
+        " --workers {threads} --output {output.pairs:q} > {log:q} 2>&1"
 
 
 rule merge:
@@ -105,7 +105,7 @@ rule merge:
     params:
         folder=subpath(output.manifest, parent=True),
     shell:
-        "python -m workflow_scripts.data.merge --source {params.folder} > {log} 2>&1"
+        "python -m workflow_scripts.data.merge --source {params.folder:q} > {log:q} 2>&1"
 
 
 rule subset:
@@ -123,8 +123,8 @@ rule subset:
     params:
         pairs=lambda w: PLAN.datasets[w.id]["pairs"],
     shell:
-        "python -m workflow_scripts.data.subset --manifest {input} --pairs {params.pairs}"
-        " --output {output} > {log} 2>&1"
+        "python -m workflow_scripts.data.subset --manifest {input:q} --pairs {params.pairs:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule duplicates:
@@ -143,8 +143,8 @@ rule duplicates:
     params:
         code=code_digest("data/duplicates.py"),
     shell:
-        "python -m workflow_scripts.data.duplicates --manifest {input.manifest}"
-        " --evaluation {input.evaluation} --output {output} > {log} 2>&1"
+        "python -m workflow_scripts.data.duplicates --manifest {input.manifest:q}"
+        " --evaluation {input.evaluation:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule evaluation_set:
@@ -168,5 +168,5 @@ rule evaluation_set:
         folder=subpath(output.manifest, parent=True),
         options=lambda w: options(config["evaluations"][w.evaluation]),
     shell:
-        "python -m workflow_scripts.data.evaluation {params.options:q} --root {params.root}"
-        " --output {params.folder} > {log} 2>&1"
+        "python -m workflow_scripts.data.evaluation {params.options:q} --root {params.root:q}"
+        " --output {params.folder:q} > {log:q} 2>&1"

@@ -30,4 +30,4 @@ rule demo_world:
         code=code_digest("demo/*.py"),
     shell:
         "python -m workflow_scripts.demo.world {params.options:q} --workers {threads}"
-        " --output {params.folder} > {log} 2>&1"
+        " --output {params.folder:q} > {log:q} 2>&1"

@@ -13,7 +13,7 @@ rule runs_table:
     params:
         table=lambda w: run_rows(PLAN.experiments[w.experiment]),
     shell:
-        "printf '%s' {params.table:q} > {output} 2> {log}"
+        "printf '%s' {params.table:q} > {output:q} 2> {log:q}"
 
 
 # Without an output it runs each time that it is asked for: what exists already is in it.
@@ -26,9 +26,9 @@ rule plan:
     params:
         folder=WRITTEN,
     shell:
-        "python -m workflow_scripts.experiments.plan --config {params.folder}/config.json"
-        " --output {params.folder}"
-        " 2>&1 | tee {log}"
+        "python -m workflow_scripts.experiments.plan --config {params.folder:q}/config.json"
+        " --output {params.folder:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule preflight:
@@ -43,5 +43,5 @@ rule preflight:
         config=f"{WRITTEN}/config.json",
         executor=lambda w: workflow.executor_plugin.name,
     shell:
-        "python -m workflow_scripts.experiments.preflight --config {params.config}"
-        " --executor {params.executor} 2>&1 | tee {log}"
+        "python -m workflow_scripts.experiments.preflight --config {params.config:q}"
+        " --executor {params.executor:q} 2>&1 | tee {log:q}"

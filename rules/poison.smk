@@ -43,9 +43,9 @@ rule poison:
             variant_file("poison/triggers", PLAN.attacks[w.id]["trigger"]["name"]),
         ),
     shell:
-        "python -m workflow_scripts.poison.poison --attack {params.spec}"
-        " --manifest {input.manifest} --classes {input.classes} --root {params.root}"
-        " --output {params.folder} --workers {threads} > {log} 2>&1"
+        "python -m workflow_scripts.poison.poison --attack {params.spec:q}"
+        " --manifest {input.manifest:q} --classes {input.classes:q} --root {params.root:q}"
+        " --output {params.folder:q} --workers {threads} > {log:q} 2>&1"
 
 
 rule clean_split:
@@ -65,6 +65,6 @@ rule clean_split:
     params:
         options=lambda w: options({k: v for k, v in PLAN.splits[w.id].items() if k != "attack_id"}),
     shell:
-        "python -m workflow_scripts.poison.clean_split --manifest {input.manifest}"
-        " --poisoned-manifest {input.poisoned} {params.options:q} --output {output.manifest}"
-        " > {log} 2>&1"
+        "python -m workflow_scripts.poison.clean_split --manifest {input.manifest:q}"
+        " --poisoned-manifest {input.poisoned:q} {params.options:q} --output {output.manifest:q}"
+        " > {log:q} 2>&1"

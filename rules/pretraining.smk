@@ -25,6 +25,6 @@ rule pretraining:
         folder=subpath(output.model, parent=True),
     shell:
         "python -m workflow_scripts.training.gpus --count {resources.processes} --"
-        " python -m workflow_scripts.training.train --spec {params.spec}"
-        " --output {params.folder} --nodes {resources.nodes} --processes {resources.processes}"
-        " --cores {threads} > {log} 2>&1"
+        " python -m workflow_scripts.training.train --spec {params.spec:q}"
+        " --output {params.folder:q} --nodes {resources.nodes} --processes {resources.processes}"
+        " --cores {threads} > {log:q} 2>&1"

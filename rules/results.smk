@@ -32,8 +32,8 @@ rule collect:
     params:
         code=code_digest("results/collect.py", "results/table.py"),
     shell:
-        "python -m workflow_scripts.results.collect --runs {input.runs}"
-        " --output {output.parquet} > {log} 2>&1"
+        "python -m workflow_scripts.results.collect --runs {input.runs:q}"
+        " --output {output.parquet:q} > {log:q} 2>&1"
 
 
 rule collect_all:
@@ -52,8 +52,8 @@ rule collect_all:
     params:
         code=code_digest("results/collect.py", "results/table.py"),
     shell:
-        "python -m workflow_scripts.results.collect --experiments {input}"
-        " --output {output.parquet} > {log} 2>&1"
+        "python -m workflow_scripts.results.collect --experiments {input:q}"
+        " --output {output.parquet:q} > {log:q} 2>&1"
 
 
 rule leaks:
@@ -78,9 +78,9 @@ rule leaks:
         starts=lambda w: [start for start, _, _ in cleaned_on(w.experiment)],
         code=code_digest("results/leaks_table.py", "results/table.py"),
     shell:
-        "python -m workflow_scripts.results.leaks_table --starts {params.starts}"
-        " --reports {input.reports} --duplicates {input.duplicates} --output {output}"
-        " > {log} 2>&1"
+        "python -m workflow_scripts.results.leaks_table --starts {params.starts:q}"
+        " --reports {input.reports:q} --duplicates {input.duplicates:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 # Runs of other code than the present are marked in it, and neither hidden nor done again.
@@ -108,8 +108,8 @@ rule runs_report:
         of_runs=lambda w: code_of_runs(w.experiment),
         code=code_digest("results/runs.py", "results/page.py", "common/code.py"),
     shell:
-        "python -m workflow_scripts.results.runs --runs {input.runs}"
-        " --output {output.html} > {log} 2>&1"
+        "python -m workflow_scripts.results.runs --runs {input.runs:q}"
+        " --output {output.html:q} > {log:q} 2>&1"
 
 
 rule best:
@@ -138,8 +138,8 @@ rule best:
     params:
         code=code_digest("results/*.py"),
     shell:
-        "python -m workflow_scripts.results.best --metrics {input.metrics} --leaks {input.leaks}"
-        " --output {output.csv} > {log} 2>&1"
+        "python -m workflow_scripts.results.best --metrics {input.metrics:q} --leaks {input.leaks:q}"
+        " --output {output.csv:q} > {log:q} 2>&1"
 
 
 rule figure:
@@ -176,10 +176,10 @@ rule figure:
             variant_file("results/figures", figure_of(w)["kind"]),
         ),
     shell:
-        "python -m workflow_scripts.results.figure --metrics {input.metrics} --spec {params.spec:q}"
-        " --output {output.png} {output.pdf} > {log} 2>&1;"
-        " python -m workflow_scripts.results.reading --metrics {input.metrics}"
-        " --spec {params.spec:q} --output {output.reading} >> {log} 2>&1"
+        "python -m workflow_scripts.results.figure --metrics {input.metrics:q} --spec {params.spec:q}"
+        " --output {output.png:q} {output.pdf:q} > {log:q} 2>&1;"
+        " python -m workflow_scripts.results.reading --metrics {input.metrics:q}"
+        " --spec {params.spec:q} --output {output.reading:q} >> {log:q} 2>&1"
 
 
 rule graph:
@@ -206,8 +206,8 @@ rule graph:
         option=lambda w: {"rules": "--rulegraph", "jobs": "--dag"}[w.graph],
         draw=lambda w: {"rules": "dot", "jobs": "dot -Grankdir=LR -Granksep=2"}[w.graph],
     shell:
-        "snakemake --snakefile {params.snakefile} --configfile {params.config} --nolock --quiet all"
-        " --forceall {params.option} dot all 2> {log} | {params.draw} -Tsvg -o {output} 2>> {log}"
+        "snakemake --snakefile {params.snakefile:q} --configfile {params.config:q} --nolock --quiet all"
+        " --forceall {params.option} dot all 2> {log:q} | {params.draw} -Tsvg -o {output:q} 2>> {log:q}"
 
 
 rule crate:
@@ -228,4 +228,4 @@ rule crate:
         code=code_digest("results/crate.py"),
     shell:
         "python -m workflow_scripts.results.crate --results {params.results:q}"
-        " --output {output} > {log} 2>&1"
+        " --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,61 @@
+"""Folders with blanks, quotes and `$(...)` in their names are names, and never run by a shell."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from tests.workflow.running import ROOT, copy_workflow
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.folders import check_folders
+
+ODD = """it's "odd" $(touch pwned)`touch pwned` ü;&|*"""
+
+
+def test_a_folder_of_any_name_is_never_run_by_a_shell(tmp_path):
+    (tmp_path / ODD).mkdir()
+    workflow = copy_workflow(tmp_path / ODD)
+    for name in ("one", "two"):
+        (workflow.folder / ODD / "classes" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(workflow.folder / ODD / "classes" / name / "image.png")
+    results = f"{ODD}/results"
+    config = {
+        "pathvars": {
+            "results": results,
+            "logs": f"{results}/logs",
+            "benchmarks": f"{results}/benchmarks",
+        },
+        "evaluations": {"demo": {"folder": f"{ODD}/classes"}},
+    }
+    targets = [
+        f"{results}/evaluation/demo/manifest.parquet",
+        f"{results}/experiments/main/runs.csv",
+    ]
+    done = workflow.snakemake(*targets, config=config)
+    assert done.returncode == 0, done.stdout
+    written = workflow.folder / results
+    classes = json.loads((written / "evaluation/demo/classes.json").read_text())["classes"]
+    assert classes == ["one", "two"]
+    assert results in (written / "experiments/main/runs.csv").read_text().replace('""', '"')
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_everything_in_a_shell_command_is_quoted():
+    # Commands and words of ours, digits.
+    ours = {"params.serve", "params.draw", "params.option", "wildcards.part"}
+    for file in (ROOT / "rules").glob("*.smk"):
+        commands = re.findall(r"^    shell:\n((?:        .*\n)+)", file.read_text(), re.M)
+        used = re.findall(r"\{((?:input|output|log|params|wildcards)[^}]*)\}", "".join(commands))
+        assert [name for name in used if not name.endswith(":q") and name not in ours] == [], file
+
+
+@pytest.mark.parametrize("name", ["", "~/results", "-x", "a{b}", "<a>", "a\nb", "results/", "./a"])
+def test_a_folder_that_snakemake_cannot_handle_is_refused(name):
+    with pytest.raises(StepError, match=r"pathvars\.results"):
+        check_folders({"results": name}, "/")
+
+
+def test_the_workflows_own_folder_is_checked_too():
+    with pytest.raises(StepError, match="the folder of the workflow"):
+        check_folders({"results": "results", "logs": "<results>/logs"}, "/home/{me}")
