@@ -76,7 +76,8 @@ def test_killed_at_random_steps_it_ends_with_the_same_bytes(runs, fragile, resne
     assert runs.same(whole, killed)
 
 
-def test_four_processes_that_are_killed_end_with_the_same_bytes(runs, fragile):
+def test_four_processes_that_are_killed_end_with_the_same_bytes(runs, fragile, resnet):
+    fragile["model"]["config"] = resnet
     whole = runs.together("whole", fragile, processes=4)
     (runs.folder / "slow").touch()
     ranks = runs.fork("killed", fragile, processes=4)

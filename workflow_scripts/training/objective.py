@@ -69,8 +69,11 @@ class LossOfBatch(nn.Module):
     One forward call of it is one step, so that DistributedDataParallel can wrap it and averages
     the gradients of all parameters, those of the loss terms included.
 
-    The augmented views go through the towers in forward calls of their own, as published: batch
-    norm then normalises the originals and the augmented images each by their own statistics.
+    With ``joint_statistics``, the originals and the augmented images of a process (or of a
+    micro-batch) go through the image tower in one forward pass, so that batch norm normalises them
+    by common statistics, as in the published training loop (src/train.py). Without it, each of the
+    two has a pass and statistics of its own. It makes no difference in evaluation mode, nor to the
+    texts, whose tower has no batch norm.
 
     Whatever is random in a step (dropout, a loss term) is drawn from generators seeded by
     ``step_seed``, which the trainer sets, so that no state of theirs outlives a step. It sets
@@ -80,9 +83,17 @@ class LossOfBatch(nn.Module):
     step_seed = 0
     labels: Tensor | None = None
 
-    def __init__(self, model: nn.Module, objective: Objective, world: World, amp: bool):
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        world: World,
+        amp: bool,
+        joint_statistics: bool = True,
+    ):
         super().__init__()
         self.model, self.objective = model, objective
+        self.joint_statistics = joint_statistics
         self.world, self._amp = world, amp
         if self.bias is not None:
             # A parameter without a gradient would stop a process group.
@@ -120,13 +131,17 @@ class LossOfBatch(nn.Module):
     def embed(self, batch: Batch, part: int = 0) -> Tensor:
         """Return float32 [n, views * d]: images, texts, augmented images, augmented texts."""
         torch.manual_seed(seed_for(self.step_seed, "towers", self.world.rank, part))
-        views = [self.embed_images(batch.images), self.embed_texts(batch.texts)]
-        if batch.augmented_images is not None:
-            views += [
-                self.embed_images(batch.augmented_images),
-                self.embed_texts(batch.augmented_texts),
-            ]
-        return torch.cat(views, dim=1)
+        if batch.augmented_images is None:
+            return torch.cat([self.embed_images(batch.images), self.embed_texts(batch.texts)], 1)
+        images, augmented = self._embed_both(batch.images, batch.augmented_images)
+        texts = self.embed_texts(batch.texts)
+        return torch.cat([images, texts, augmented, self.embed_texts(batch.augmented_texts)], 1)
+
+    def _embed_both(self, images: Tensor, augmented: Tensor) -> tuple[Tensor, ...]:
+        """Return the embeddings of the originals and of the augmented images."""
+        if self.joint_statistics and self.training:
+            return self.embed_images(torch.cat([images, augmented])).chunk(2)
+        return self.embed_images(images), self.embed_images(augmented)
 
     def loss(self, embeddings: Tensor, rows: Tensor | None) -> Tensor:
         """Return the loss of a global batch from the embeddings of all its views."""

@@ -74,7 +74,8 @@ class RunSpec:
     """One training run. ``batch_size`` is that of all processes together, lengths are steps.
 
     The last ``held_out`` rows of the manifest are not trained on; losses on them are measured at
-    each epoch. ``accumulation`` is the number of micro-batches that each process takes one after
+    each epoch. ``joint_statistics`` sends the originals and the augmented images through the image
+    tower in one forward pass, so that batch norm sees both. ``accumulation`` is the number of micro-batches that each process takes one after
     another, so that a large batch fits a small card. ``staging`` is a folder on the node's own
     disk, environment variables not yet expanded, to which the images are copied first.
     """
@@ -96,6 +97,7 @@ class RunSpec:
     inputs: InputsSpec
     start_change: dict | None = None
     held_out: int = 0
+    joint_statistics: bool = True
     sync_batch_norm: bool = False
     compile: bool = False
     staging: str | None = None

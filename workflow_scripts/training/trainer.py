@@ -84,7 +84,8 @@ class Trainer:
         self.size = models.image_size(model)
         torch.manual_seed(seed_for(spec.seed, "objective"))
         objective = Objective(spec.objective, models.embed_dim(model)).to(world.device)
-        self.module = LossOfBatch(model, objective, world, uses_bf16(spec.precision, world))
+        amp = uses_bf16(spec.precision, world)
+        self.module = LossOfBatch(model, objective, world, amp, spec.joint_statistics)
         self.module.to(world.device)
         self.optimizer = optimizer.make_optimizer(self.module, spec.optimizer)
         if spec.optimizer.carry_over:
