@@ -253,6 +253,12 @@ def figure_of(w):
     return config["experiments"][w.experiment]["figures"][w.figure]
 
 
+def points_under(w):
+    """Return the file that a figure draws beneath its own points, or nothing."""
+    under = figure_of(w).get("under", [])
+    return under["points"] if isinstance(under, dict) else under
+
+
 def experiment_files(experiment):
     """Return all that the target of an experiment's name makes."""
     folder = f"<results>/experiments/{experiment}"

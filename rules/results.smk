@@ -144,7 +144,7 @@ rule best:
 
 rule figure:
     input:
-        lambda w: figure_of(w).get("under", []),
+        points_under,
         metrics="<results>/experiments/{experiment}/metrics.parquet",
         # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
         code="<results>/experiments/{experiment}/runs.rst",

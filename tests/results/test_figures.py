@@ -239,12 +239,36 @@ def test_points_of_others_can_lie_under_ones_own(metrics, tmp_path):
 def test_a_published_file_itself_can_lie_under(metrics, tmp_path):
     points = tmp_path / "published.json"
     name = "cleaning_poisoned_cc3m_mmcl_1500poison_clean_ssl_lr_"
-    points.write_text(json.dumps({name: [[0.1, 0.2], [0.3, 0.4]]}))
+    points.write_text(json.dumps({name: [[0.1] * 20, [0.3, 0.4] * 10]}))
     metrics["start_label"] = metrics["start_label"].replace({"MMCL": "CC3M, MMCL"})
     numbers = run_figure(metrics, tmp_path, {"kind": "scatter", "under": str(points)})
     beneath = numbers[numbers["role"] == "under"]
-    assert beneath["panel"].tolist() == ["CC3M, MMCL"] * 2
-    assert beneath["accuracy_percent"].tolist() == [30.0, 40.0]
+    assert beneath["panel"].tolist() == ["CC3M, MMCL"] * 20
+    assert beneath["accuracy_percent"].tolist() == [30.0, 40.0] * 10
+
+
+def test_points_beneath_are_read_with_the_options_of_the_reader(metrics, tmp_path):
+    points = tmp_path / "published.json"
+    points.write_text(json.dumps({"mine": [[0.9, 0.1, 0.9, 0.2], [0.5, 0.3, 0.5, 0.4]]}))
+    labels = {"mine": {"start_label": "MMCL", "defence": "SSL"}}
+    under = {"points": str(points), "epochs": 2, "first_epoch": 0, "labels": labels}
+    numbers = run_figure(metrics, tmp_path, {"kind": "scatter", "under": under})
+    beneath = numbers[numbers["role"].str.startswith("under")]
+    assert beneath["role"].tolist() == ["under", "under", "under_start"]
+    assert beneath["accuracy_percent"].tolist() == [30.0, 40.0, 50.0]
+    write_table(tmp_path / "others", metrics)
+    under = {"points": str(tmp_path / "others.parquet"), "epochs": 2}
+    with pytest.raises(StepError, match="is a tidy table; remove them"):
+        run_figure(metrics, tmp_path, {"kind": "scatter", "under": under})
+
+
+def test_points_without_learning_rates_have_no_entry_for_them_in_a_legend(metrics):
+    without = metrics.assign(learning_rate=np.nan)
+    assert not any("earning rate" in text for text in legend(drawn(trajectories, without)))
+    assert legend(drawn(trajectories, without)) == ["Start model"]
+    assert legend(drawn(scatter, without, by="learning_rate", ring="none")) == ["Start model"]
+    titles = [block.get_title().get_text() for block in drawn(trajectories, without).legends]
+    assert titles == [""]
 
 
 def test_a_baseline_is_a_mark_of_its_own_in_its_starts_panel(metrics, baseline):

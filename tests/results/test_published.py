@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from workflow_scripts.common.errors import StepError
@@ -69,7 +68,7 @@ def test_start_models_can_be_given(points):
 def test_other_names_need_labels(points, tmp_path):
     content = json.loads(points.read_text())
     points.write_text(json.dumps({"mine": next(iter(content.values()))}))
-    with pytest.raises(StepError, match="'mine' does not say what it is"):
+    with pytest.raises(StepError, match="'mine' does not say its start_label and defence"):
         read(points)
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps({"mine": {"start_label": "A", "defence": "B", "seed": 3}}))
@@ -84,10 +83,11 @@ def test_other_names_need_labels(points, tmp_path):
         ("[1, 2", "is not JSON"),
         ("[]", "must hold"),
         ('{"%s": [[0.1], [0.1, 0.2]]}', "as many ASRs as accuracies"),
-        ('{"%s": [[], []]}', "as many ASRs as accuracies"),
         ('{"%s": [[10.0], [24.0]]}', "fractions"),
         ('{"%s": [["a"], [0.2]]}', "two lists of numbers"),
+        ('{"%s": {"asr": [0.1], "accuracy": [0.2]}}', "two lists of numbers"),
         ('{"%s": 3}', "two lists of numbers"),
+        ('{"%s": [[], []]}', "holds no points"),
     ],
 )
 def test_another_shape_is_one_clear_sentence(points, content, said):
@@ -96,8 +96,57 @@ def test_another_shape_is_one_clear_sentence(points, content, said):
         read(points)
 
 
-def test_a_last_run_that_is_shorter_is_kept(points):
+def test_a_number_of_points_that_no_number_of_runs_has_is_refused(points):
     name = NAME.format("mmcl", "ssl")
-    points.write_text(json.dumps({name: [[0.1] * 4, list(np.linspace(0.1, 0.2, 4))]}))
-    table = read(points)
-    assert table.groupby("run").size().tolist() == [3, 1]
+    points.write_text(json.dumps({name: [[0.1] * 8, [0.2] * 8]}))
+    with pytest.raises(StepError, match=r"8 points, which is not .* of 3; .*\(4, the first"):
+        read(points)
+    points.write_text(json.dumps({name: [[0.1] * 7, [0.2] * 7]}))
+    with pytest.raises(StepError, match="7 points, which is not a multiple of 3"):
+        read(points)
+
+
+def test_series_without_points_are_left_out(points, tmp_path):
+    content = json.loads(points.read_text())
+    content[NAME.format("mmcl", "mmcl")] = []
+    content[NAME.format("mmcl", "ssl")] = [[], []]
+    points.write_text(json.dumps(content))
+    assert set(read(points)["defence"]) == {"MMCL + SSL (CleanCLIP)", "SSL"}
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({NAME.format("mmcl", "mmcl_ssl"): None}))
+    assert set(read(points, "--labels", str(labels))["defence"]) == {"SSL"}
+    labels.write_text(json.dumps({NAME.format("mmcl", "mmcl_sl"): None}))
+    with pytest.raises(StepError, match=r"no series .* did you mean"):
+        read(points, "--labels", str(labels))
+
+
+def test_a_name_without_a_dataset_needs_one(points):
+    name = "cleaning_poisoned_mmcl_clean_ssl_lr_"
+    points.write_text(json.dumps({name: [[0.1] * 3, [0.1, 0.2, 0.3]]}))
+    with pytest.raises(StepError, match="does not say its start_label; give its 'dataset'"):
+        read(points)
+    table = read(points, "--dataset", "CC3M")
+    assert set(table["start_label"]) == {"CC3M, MMCL"}
+    assert set(table["defence"]) == {"SSL"}
+
+
+def test_runs_of_21_points_begin_with_their_start_model(points):
+    run = [0.16, *[0.1] * 20]
+    content = {
+        NAME.format("mmcl", "ssl"): [[0.99, *[0.4] * 20] * 2, [*run, 0.1599, *run[1:]]],
+        NAME.format("mmcl", "mmcl"): [[0.99, *[0.4] * 20], [0.1601, *run[1:]]],
+    }
+    points.write_text(json.dumps(content))
+    table = read(points, "--epochs", "21")
+    assert table.groupby("run")["epoch"].agg(["min", "max"]).to_numpy().tolist() == [[0, 20]] * 3
+    rows = best.best_table(table, [0.5], 0.01, by=["defence"])
+    assert set(rows["start_accuracy"]) == {0.16}
+    table = read(points, "--epochs", "21", "--first-epoch", "1")
+    assert set(table.groupby("run")["epoch"].max()) == {21}
+    content[NAME.format("mmcl", "ssl")][1][0] = 0.2
+    points.write_text(json.dumps(content))
+    with pytest.raises(StepError, match="are not one start model"):
+        read(points, "--epochs", "21")
+    assert len(read(points, "--epochs", "21", "--first-epoch", "1")) == 63
+    table = read(points, "--epochs", "3", "--first-epoch", "1")
+    assert set(table.groupby("run")["epoch"].min()) == {1}

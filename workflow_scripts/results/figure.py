@@ -21,7 +21,7 @@ import pandas as pd
 from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.results import style
-from workflow_scripts.results.published import ASR_IMAGES, EPOCHS, IMAGES, read_published
+from workflow_scripts.results.published import read_published
 from workflow_scripts.results.table import read_table, write_csv
 
 
@@ -31,8 +31,8 @@ def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> No
     Args:
         metrics: The tidy table.
         spec: ``kind`` and the kind's options; of any kind, ``where`` says which runs to draw
-            (a column to the values to keep), ``under`` names a tidy table or a file of published
-            points to lay under, and ``caption`` is for the report only.
+            (a column to the values to keep), ``under`` names points to draw beneath (see
+            ``read_points``), and ``caption`` is for the report only.
         outputs: Where to; the suffix chooses the format (.png, .pdf, .svg).
 
     Raises:
@@ -42,7 +42,7 @@ def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> No
     where = spec.get("where", {})
     metrics = chosen_runs(metrics, where)
     if "under" in options:
-        under = read_points(Path(options["under"]))
+        under = read_points(options["under"])
         there = {column: values for column, values in where.items() if column in under.columns}
         options["under"] = chosen_runs(under, there)
     variants.check_options("figure", spec["kind"], options)
@@ -78,10 +78,25 @@ def chosen_runs(metrics: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
     return metrics[keep | ((metrics["kind"] != "cleaning") & metrics["start"].isin(starts))]
 
 
-def read_points(path: Path) -> pd.DataFrame:
-    """Return a tidy table, or published points (.json) of runs of the published length."""
+def read_points(under: str | dict[str, Any]) -> pd.DataFrame:
+    """Return the tidy table of points to draw beneath others.
+
+    Args:
+        under: Path of a tidy table (.parquet) or of published points (.json); or a mapping with
+            that path as ``points`` and the options of ``published.read_published``.
+
+    Raises:
+        StepError: There is no such file, it cannot be read so, or a tidy table has options.
+    """
+    options = {"points": under} if isinstance(under, str) else dict(under)
+    path = Path(options.pop("points"))
     if path.suffix == ".json":
-        return read_published(path, EPOCHS, IMAGES, ASR_IMAGES)
+        return read_published(path, **options)
+    if options:
+        raise StepError(
+            f"'under' has options for published points ({', '.join(options)}), but {path} is a "
+            "tidy table; remove them"
+        )
     return read_table(path)
 
 

@@ -164,14 +164,22 @@ class Panels:
     def legend(
         self, series: list[Line2D], others: Sequence[Line2D] = (), title: str | None = None
     ) -> None:
-        """Put one legend for all panels under them: lines of the series, then the others."""
+        """Put one legend for all panels under them: lines of the series, then the others.
+
+        A series without a name is not in it.
+        """
+        series = [handle for handle in series if handle.get_label()]
         first, second = _lines(series, self.figure), _lines(list(others), self.figure)
         blank = Line2D([], [], linestyle="none", label=" ")
         # The second block stands on blank lines of the first, so that each has its own columns.
-        blocks = [([*first, *[[blank]] * len(second)], "outside lower center", title)]
         if first and second:
-            blocks.append((second, "lower center", None))
+            below = [*first, *[[blank]] * len(second)]
+            blocks = [(below, "outside lower center", title), (second, "lower center", None)]
+        else:
+            blocks = [(first or second, "outside lower center", title if first else None)]
         for lines, place, heading in blocks:
+            if not lines:
+                continue
             across = max(len(line) for line in lines)
             filled = [[*line, *[blank] * (across - len(line))] for line in lines]
             # The library fills a legend column by column.

@@ -136,8 +136,13 @@ def grouped(
 ) -> tuple[pd.DataFrame, dict[str, Look]]:
     """Return ``table`` with the texts of ``by`` in the column ``series``, and a look for each.
 
-    What ``order`` names has its look even in a table where others of them are missing.
+    What ``order`` names has its look even in a table where others of them are missing. Where no
+    row has a value, as published points have no learning rate, there is one series without a name,
+    which has no entry in a legend.
     """
+    check_column(table, by)
+    if table[by].isna().all():
+        return table.assign(series=""), looks([""])
     texts, names, numeric = levels(table, by, labels, order)
     reserved = [value_text(value, labels) for value in order or []]
     all_looks = looks(list(dict.fromkeys([*reserved, *names])), ordered=numeric)

@@ -89,7 +89,7 @@ def draw(
         drawn.append(chosen.assign(panel=panel.name))
         lines = chosen.groupby(["series", "rule"], sort=False)
         for place, ((name, rule), rows) in enumerate(lines):
-            look = looks.get(name) or _REFERENCES[rule]
+            look = _REFERENCES.get(rule) or looks[name]
             line = _LINES.get(rule, look.line)
             _line(panel.axes, rows, scale, look, line, place=place)
         scale.ticks(panel.axes)

@@ -22,7 +22,13 @@ from workflow_scripts.results.figures._points import (
     points,
     references,
 )
-from workflow_scripts.results.selection import ACCURACY, ASR, best_below, cleaned_models
+from workflow_scripts.results.selection import (
+    ACCURACY,
+    ASR,
+    best_below,
+    cleaned_models,
+    start_models,
+)
 from workflow_scripts.results.text import column_text, percent_text, threshold_text
 
 RINGS = ("panel", "group", "none")
@@ -66,7 +72,8 @@ def draw(
         ring: Ring the best of each ``panel``, of each ``group`` in a panel, or ``none``.
         intervals: 95 % intervals of ``all`` points, of the ``marked`` ones (stars and rings), of
             ``none``; ``auto``: of all that are few enough and wide enough to be seen.
-        under: Another tidy table, drawn grey beneath in the panels of the same name.
+        under: Another tidy table, drawn grey beneath in the panels of the same name, its start
+            models as grey stars.
         under_label: What the legend calls it.
 
     Raises:
@@ -84,7 +91,7 @@ def draw(
         shown = cleaned.loc[panel.rows]
         ringed = _ringed(shown, ring, asr_below)
         drawn = pd.concat([
-            beneath.get(panel.name, shown.iloc[:0]).assign(role="under"),
+            beneath.get(panel.name, shown.iloc[:0].assign(role="under")),
             shown.assign(role="cleaned"),
             of_starts(compared, shown),
             shown.loc[ringed].assign(role="best"),
@@ -119,7 +126,7 @@ def _ringed(shown: pd.DataFrame, ring: str, asr_below: float) -> list[Any]:
 
 
 def _with_interval(drawn: pd.DataFrame, intervals: str) -> pd.Series:
-    own = drawn["role"] != "under"
+    own = ~drawn["role"].str.startswith("under")
     marked = drawn["role"].isin(["start", "baseline", "best"])
     if intervals in ("none", "all", "marked"):
         return {"none": own & False, "all": own, "marked": marked}[intervals]
@@ -131,11 +138,12 @@ def _with_interval(drawn: pd.DataFrame, intervals: str) -> pd.Series:
 def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     cleaned = drawn[drawn["role"] == "cleaned"]
     dense = len(cleaned) > _DENSE
-    beneath = drawn[drawn["role"] == "under"]
-    axes.scatter(
-        100 * beneath["asr"], 100 * beneath["accuracy"], s=5, color=style.UNDER, linewidths=0,
-        zorder=1, gid="under",
-    )  # fmt: skip
+    for role, size, marker in (("under", 5, "o"), ("under_start", 70, "*")):
+        beneath = drawn[drawn["role"] == role]
+        axes.scatter(
+            100 * beneath["asr"], 100 * beneath["accuracy"], s=size, marker=marker,
+            color=style.UNDER, linewidths=0, zorder=1, gid=role,
+        )  # fmt: skip
     for name, look in looks.items():
         rows = cleaned[cleaned["series"] == name]
         marks.bars(axes, rows[rows["interval_drawn"]], look.colour)
@@ -163,9 +171,15 @@ def _beneath(
 ) -> dict[str, pd.DataFrame]:
     if under is None:
         return {}
-    models = cleaned_models(points(under, accuracy, asr)).assign(series="")
+    table = points(under, accuracy, asr)
+    models = cleaned_models(table).assign(role="under", series="")
+    starts = start_models(table).assign(role="under_start", series="")
     names = panel_names(models, *facets)
-    return {name: models.loc[rows] for line in names for name, rows in line}
+    return {
+        name: pd.concat([models.loc[rows], of_starts(starts, models.loc[rows])])
+        for line in names
+        for name, rows in line
+    }
 
 
 def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
