@@ -336,7 +336,7 @@ def test_many_columns_of_panels_wrap_and_each_line_has_its_titles(metrics):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ({"kind": "scater"}, "none of the figures"),
+        ({"kind": "scater"}, "unknown figure kind"),
         ({"kind": "scatter", "rings": "none"}, "did you mean 'ring'"),
         ({"kind": "scatter", "ring": "both"}, "it must be panel, group, none"),
         ({"kind": "scatter", "asr_below": 5}, "is a fraction such as 0.05, not 5"),
