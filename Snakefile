@@ -5,9 +5,15 @@
 #     snakemake -n EXPERIMENT            what one experiment of the config would run
 #
 # Each stage is one file in rules/ and one folder in workflow_scripts/.
+import sys
+
+sys.path.insert(0, str(workflow.basedir))
+from workflow_scripts.experiments.profiles import keep_profile_configfiles
+
+keep_profile_configfiles(workflow)
 
 
-# The paper; what --configfile or a profile names is laid over it.
+# The paper. Then come the profile's config file, those of --configfile in their order, and --config.
 configfile: f"{workflow.basedir}/config.yaml"
 
 

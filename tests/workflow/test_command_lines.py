@@ -1,0 +1,83 @@
+"""Command lines: a profile with a config file of the user's, and those of the documentation."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
+
+from tests.workflow.running import ROOT, job_counts, run
+from workflow_scripts.experiments.profiles import profile_configfiles
+
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("profiles/*/*.yaml"),
+    *(ROOT / name for name in ("config.yaml", "Snakefile", "Makefile")),
+]
+
+
+def _commands(text: str) -> list[str]:
+    """Return the arguments of each `snakemake ...` of a text, without comments."""
+    found = re.findall(r'\bsnakemake (?=[-\w])([^`#()"\n]*)', text)
+    return [command.strip() for command in found]
+
+
+def test_ones_own_file_wins_over_the_profiles_which_wins_over_the_paper(untouched):
+    (untouched.folder / "mine.yaml").write_text("pretraining: {epochs: 3}\n")
+    profile = ["snakemake", "--profile", "profiles/demo"]
+    options = [
+        "--configfile",
+        "mine.yaml",
+        "--config",
+        "image_size=48",
+        "cluster={'account': 'me'}",
+    ]
+    counts = job_counts(run([*profile, "-n", "main", *options], untouched.folder))
+    assert counts["cleaning"] == 18, "the demo's runs, not the paper's"
+    done = run([*profile, "plan", *options], untouched.folder)
+    assert done.returncode == 0, done.stdout
+    config = yaml.safe_load((untouched.folder / "results/demo/workflow/config.json").read_text())
+    assert (config["pretraining"]["epochs"], config["pretraining"]["batch_size"]) == (3, 64)
+    assert (config["image_size"], config["cluster"]["account"]) == (48, "I")
+
+
+def test_a_site_file_of_ones_own_wins_over_the_slurm_profiles(untouched):
+    site = untouched.folder / "profiles/slurm/site.yaml"
+    site.write_text("cluster: {account: theirs, partition: {cpu: theirs, gpu: theirs}}\n")
+    (untouched.folder / "mine.yaml").write_text("cluster: {partition: {gpu: mine}}\n")
+    shown = run(
+        ["snakemake", "--profile", "profiles/slurm", "-n", "all", "--configfile", "mine.yaml"],
+        untouched.folder,
+    )
+    assert shown.returncode == 0, shown.stdout
+    partitions = set(re.findall(r"slurm_partition=(\w+)", shown.stdout))
+    assert partitions == {"mine", "theirs"}
+    assert "slurm_account=theirs" in shown.stdout
+
+
+def test_a_profile_is_found_as_snakemake_finds_it(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    demo = ROOT / "profiles/demo/demo.yaml"
+    for arguments in (["--profile", "profiles/demo"], ["-n", "--workflow-profile=demo", "all"]):
+        assert [f.resolve() for f in profile_configfiles(arguments)] == [demo]
+    assert profile_configfiles(["all", "--configfile", "mine.yaml"]) == []
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "profiles/demo")
+    assert [f.resolve() for f in profile_configfiles(["all"])] == [demo]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_command_of_the_documentation_has_its_target_taken_for_a_file_or_a_value(document):
+    for command in _commands(document.read_text()):
+        given = get_argument_parser().parse_args(shlex.split(command))
+        values = [*(given.config or []), *(given.resources or {})]
+        assert all(file.suffix for file in given.configfile), command
+        assert all(isinstance(value, str) for value in values), command
+        assert given.targets or given.report or given.unlock or given.lint, command
+
+
+def test_the_commands_are_found_in_the_documentation():
+    commands = [command for file in DOCUMENTS for command in _commands(file.read_text())]
+    assert len(commands) > 30
+    assert any("--configfile" in command for command in commands)
