@@ -121,6 +121,7 @@ def base_spec(world):
         },
         "epochs": 3,
         "warmup_steps": 3,
+        "schedule": {"shift_epochs": 0},
         "batch_size": 12,
         "seed": 0,
         "precision": "auto",

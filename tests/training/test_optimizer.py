@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.training import optimizer as optimizers
+from workflow_scripts.training.optimizer import make_optimizer
 from workflow_scripts.training.spec import OptimizerSpec
 
 SPEC = OptimizerSpec(learning_rate=0.1, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.2)
@@ -16,7 +18,7 @@ SPEC = OptimizerSpec(learning_rate=0.1, betas=[0.9, 0.999], eps=1e-8, weight_dec
 
 def test_weight_decay_spares_norms_biases_and_logit_scale(resnet):
     model = open_clip.CLIP(**resnet)
-    decayed, spared = optimizers.make_optimizer(model, SPEC).param_groups
+    decayed, spared = make_optimizer(model, SPEC).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.2, 0.0)
     norms = {
         f"{name}.{kind}"
@@ -30,6 +32,32 @@ def test_weight_decay_spares_norms_biases_and_logit_scale(resnet):
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
+        {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+    ],
+)
+def test_published_decay_goes_by_the_parameters_names(resnet, vision):
+    module = nn.Module()
+    module.model = open_clip.CLIP(**resnet | {"vision_cfg": vision})
+    module.objective = nn.Linear(2, 2)
+    spec = OptimizerSpec(**vars(SPEC) | {"decay_on": "published"})
+    decayed, spared = (set(g["param_names"]) for g in make_optimizer(module, spec).param_groups)
+    expected = {
+        f"model.{name}"
+        for name, _ in module.model.named_parameters()
+        if all(key not in name for key in ("bn", "ln", "bias", "logit_scale"))
+    }
+    assert decayed == expected
+    assert {"objective.weight", "objective.bias"} <= spared
+    by_matrices = set(make_optimizer(module, SPEC).param_groups[0]["param_names"])
+    more = {name.removeprefix("model.visual.") for name in decayed - by_matrices}
+    shortcuts = {f"layer{n}.0.downsample.1.weight" for n in (1, 2, 3, 4)}
+    assert more == (shortcuts if vision["patch_size"] is None else {"class_embedding"})
+
+
 def test_rate_warms_up_linearly_then_falls_to_zero_as_a_cosine():
     rates = [optimizers.learning_rate(step, 2.0, 4, 14) for step in range(14)]
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
@@ -40,6 +68,41 @@ def test_rate_warms_up_linearly_then_falls_to_zero_as_a_cosine():
 
 def test_a_run_shorter_than_its_warm_up_only_warms_up():
     assert [optimizers.learning_rate(s, 1.0, 10, 3) for s in range(3)] == [0.1, 0.2, 0.3]
+
+
+def published_rates(base, warmup, epochs, steps):
+    """Return the rates of all steps of the published loop, which counts epochs from 1."""
+    rates = []
+    for epoch in range(1, epochs + 1):
+        for index in range(steps):
+            step = steps * epoch + index
+            if step < warmup:
+                rates.append(base * (step + 1) / warmup)
+            else:
+                done, whole = step - warmup, steps * epochs - warmup
+                rates.append(0.5 * (1 + np.cos(np.pi * done / whole)) * base)
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("base", "warmup", "epochs", "pairs", "batch", "first"),
+    [
+        (1e-5, 50, 20, 100_000, 64, 0.994),  # cleaning: no warm-up at all
+        (1e-3, 10_000, 64, 6_000_000, 2048, 0.293),  # CC6M, MMCL
+        (1e-3, 10_000, 64, 6_000_000, 1024, 0.586),  # CC6M, MMCL+SSL
+    ],
+)
+def test_a_schedule_shifted_by_an_epoch_is_the_published_one(
+    base, warmup, epochs, pairs, batch, first
+):
+    steps = pairs // batch
+    total = epochs * steps
+    rates = [optimizers.learning_rate(s + steps, base, warmup, total) for s in range(total)]
+    assert rates == pytest.approx(published_rates(base, warmup, epochs, steps), abs=1e-18)
+    assert rates[0] / base == pytest.approx(first, abs=1e-3)
+    # Zero one epoch before the end, then a little more again.
+    assert rates[total - steps] == 0
+    assert 0 < rates[total - 1] < 0.01 * base
 
 
 def test_logit_scale_stays_where_clip_keeps_it(resnet):
@@ -60,7 +123,7 @@ class Small(nn.Module):
 
 
 def used(module):
-    chosen = optimizers.make_optimizer(module, SPEC)
+    chosen = make_optimizer(module, SPEC)
     for parameter in module.parameters():
         parameter.grad = torch.randn_like(parameter)
     chosen.step()
@@ -70,7 +133,7 @@ def used(module):
 def test_carry_over_takes_the_moments_and_keeps_the_new_numbers():
     before = used(Small())
     module = Small(head=False)
-    after = optimizers.make_optimizer(module, OptimizerSpec(**{**vars(SPEC), "weight_decay": 9.0}))
+    after = make_optimizer(module, OptimizerSpec(**{**vars(SPEC), "weight_decay": 9.0}))
     optimizers.carry_over(after, before.state_dict(), "start.pt")
     first = before.state[before.param_groups[0]["params"][0]]
     taken = after.state[module.model.weight]
@@ -82,7 +145,7 @@ def test_carry_over_takes_the_moments_and_keeps_the_new_numbers():
 
 def test_carry_over_leaves_new_heads_without_a_past():
     module = Small()
-    after = optimizers.make_optimizer(module, SPEC)
+    after = make_optimizer(module, SPEC)
     optimizers.carry_over(after, used(Small(head=False)).state_dict(), "start.pt")
     assert module.head.weight not in after.state
     assert module.model.weight in after.state
@@ -91,11 +154,11 @@ def test_carry_over_leaves_new_heads_without_a_past():
 @pytest.mark.parametrize("state", [{"state": {}}, {"a": 1}])
 def test_carry_over_refuses_what_is_no_state(state):
     with pytest.raises(StepError, match=r"start\.pt is not an optimiser"):
-        optimizers.carry_over(optimizers.make_optimizer(Small(), SPEC), state, "start.pt")
+        optimizers.carry_over(make_optimizer(Small(), SPEC), state, "start.pt")
 
 
 def test_carry_over_refuses_another_model():
     with pytest.raises(StepError, match=r"no state that fits model\.weight"):
         optimizers.carry_over(
-            optimizers.make_optimizer(Small(4), SPEC), used(Small()).state_dict(), "start.pt"
+            make_optimizer(Small(4), SPEC), used(Small()).state_dict(), "start.pt"
         )

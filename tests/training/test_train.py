@@ -8,6 +8,7 @@ import torch
 
 from workflow_scripts.common.code import changed_since
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.training import optimizer
 
 
 def test_asked_for_gpus_it_does_not_crawl_on_the_cpu(runs):
@@ -35,3 +36,24 @@ def test_a_run_leaves_weights_tables_and_its_provenance(runs):
     weights = torch.load(folder / "model.pt", weights_only=True)
     assert 0 <= weights["logit_scale"] <= 4.6052
     assert not (folder / "checkpoints").exists()
+
+
+def test_a_shifted_schedule_trains_with_the_rates_of_an_epoch_later(runs, monkeypatch):
+    def rates(name, **changes):
+        used = []
+        original = optimizer.set_learning_rate
+        monkeypatch.setattr(
+            optimizer, "set_learning_rate", lambda o, rate: (used.append(rate), original(o, rate))
+        )
+        runs.train(name, runs.spec(**changes))
+        monkeypatch.undo()
+        return used
+
+    plain, shifted = rates("plain"), rates("shifted", schedule__shift_epochs=1)
+    assert shifted[:8] == plain[4:]
+    assert shifted[8] == 0
+
+
+def test_a_shift_past_a_warm_up_as_long_as_the_run_is_refused(runs):
+    with pytest.raises(StepError, match="warmup_steps is 12 and the run has 12 steps"):
+        runs.train("a", runs.spec(warmup_steps=12, schedule__shift_epochs=1))

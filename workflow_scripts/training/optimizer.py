@@ -10,18 +10,18 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.training.spec import OptimizerSpec
 
 MAX_LOGIT_SCALE = math.log(100)
+_NOT_DECAYED = ("bn", "ln", "bias", "logit_scale")
 
 
 def make_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
-    """Return AdamW over the module's trainable parameters.
-
-    Weight decay is for weights only, that is for parameters of two dimensions and more: norms,
-    biases and logit_scale have fewer.
-    """
+    """Return AdamW over the module's trainable parameters, see :func:`decays`."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decayed = [pair for pair in named if decays(*pair, spec.decay_on)]
+    names = {name for name, _ in decayed}
+    spared = [pair for pair in named if pair[0] not in names]
     groups = [
-        {"params": [(n, p) for n, p in named if p.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [(n, p) for n, p in named if p.ndim < 2], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": spec.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     # fused: one kernel for all parameters, also on the CPU.
@@ -30,11 +30,30 @@ def make_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
     )
 
 
+def decays(name: str, parameter: nn.Parameter, rule: str) -> bool:
+    """Return whether weight decay is applied to a parameter.
+
+    Args:
+        name: The parameter's name within :class:`LossOfBatch`: ``model.`` or ``objective.`` first.
+        parameter: The parameter.
+        rule: ``matrices`` selects parameters with two dimensions or more. ``published`` selects
+            the model's parameters whose names contain none of ``bn``, ``ln``, ``bias`` and
+            ``logit_scale`` (src/main.py of the published code), and none of the loss terms'
+            parameters. In a ResNet it also selects the scales of the four batch norms of the
+            shortcuts (``downsample.1.weight``), in a ViT ``class_embedding``.
+    """
+    if rule == "matrices":
+        return parameter.ndim >= 2
+    return name.startswith("model.") and not any(part in name for part in _NOT_DECAYED)
+
+
 def learning_rate(step: int, base: float, warmup_steps: int, total_steps: int) -> float:
     """Return the rate of a step: linear warm-up, then cosine to zero, as published.
 
     ``base * (step + 1) / warmup`` while step < warmup, then half a cosine over what remains. A
-    run shorter than its warm-up ends before it reaches the base rate.
+    run shorter than its warm-up ends before it reaches the base rate. At ``total_steps`` the rate
+    is zero; beyond it, where a shifted schedule gets in its last epoch, the cosine rises again, as
+    in the published code (src/scheduler.py).
     """
     if step < warmup_steps:
         return base * (step + 1) / warmup_steps

@@ -23,13 +23,28 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """AdamW's numbers; ``carry_over`` takes the start model's optimiser state along."""
+    """AdamW's numbers; ``carry_over`` takes the start model's optimiser state along.
+
+    ``decay_on`` says which parameters the weight decay is applied to, see
+    :func:`workflow_scripts.training.optimizer.decays`.
+    """
 
     learning_rate: float
     betas: list
     eps: float
     weight_decay: float
     carry_over: bool = False
+    decay_on: Literal["published", "matrices"] = "matrices"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec:
+    """The learning rate's schedule: a step has the rate of the step ``shift_epochs`` epochs later.
+
+    The published loop counts epochs from 1 when it computes the step, a shift of one epoch.
+    """
+
+    shift_epochs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +90,10 @@ class RunSpec:
 
     The last ``held_out`` rows of the manifest are not trained on; losses on them are measured at
     each epoch. ``joint_statistics`` sends the originals and the augmented images through the image
-    tower in one forward pass, so that batch norm sees both. ``accumulation`` is the number of micro-batches that each process takes one after
-    another, so that a large batch fits a small card. ``staging`` is a folder on the node's own
-    disk, environment variables not yet expanded, to which the images are copied first.
+    tower in one forward pass, so that batch norm sees both. ``accumulation`` is the number of
+    micro-batches that each process takes one after another, so that a large batch fits a small
+    card. ``staging`` is a folder on the node's own disk, environment variables not yet expanded, to
+    which the images are copied first.
     """
 
     run: str
@@ -95,6 +111,7 @@ class RunSpec:
     evaluation_batch_size: int
     wandb: WandbSpec
     inputs: InputsSpec
+    schedule: ScheduleSpec = ScheduleSpec()
     start_change: dict | None = None
     held_out: int = 0
     joint_statistics: bool = True
@@ -131,6 +148,8 @@ def _check(spec: RunSpec) -> None:
         raise StepError("batch_size, accumulation and checkpoint.keep have to be at least 1")
     if spec.epochs < 0 or spec.warmup_steps < 0 or spec.held_out < 0:
         raise StepError("epochs, warmup_steps and held_out cannot be negative")
+    if spec.schedule.shift_epochs < 0:
+        raise StepError("schedule.shift_epochs cannot be negative")
     if not spec.objective:
         raise StepError("the objective names no loss term")
     if spec.kind == "cleaning" and spec.inputs.start is None and spec.model.pretrained is None:

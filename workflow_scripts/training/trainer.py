@@ -104,6 +104,12 @@ class Trainer:
         # The last ones are held out.
         self.rows = len(self.pairs) - spec.held_out
         self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
+        if spec.schedule.shift_epochs and spec.warmup_steps >= self.total_steps:
+            raise StepError(
+                f"schedule.shift_epochs needs a warm-up shorter than the run, but warmup_steps is "
+                f"{spec.warmup_steps} and the run has {self.total_steps} steps; lower warmup_steps "
+                "or set the shift to 0"
+            )
         self.loader = Batches(self.pairs, self.sampler, self.workers, world.device)
         self.held_out = None
         if spec.held_out:
@@ -199,8 +205,9 @@ class Trainer:
 
     def _step(self, batch: Batch) -> torch.Tensor:
         state, spec = self.progress, self.spec
+        scheduled = state.step + spec.schedule.shift_epochs * self.sampler.steps
         rate = optimizer.learning_rate(
-            state.step, spec.optimizer.learning_rate, spec.warmup_steps, self.total_steps
+            scheduled, spec.optimizer.learning_rate, spec.warmup_steps, self.total_steps
         )
         optimizer.set_learning_rate(self.optimizer, rate)
         numbers = self.sampler.global_rows(state.step % self.sampler.steps)
