@@ -19,10 +19,12 @@ from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import expand as expand_experiments
 from workflow_scripts.experiments.folders import check_folders
+from workflow_scripts.experiments.load_config import load_config
 from workflow_scripts.experiments.paths import run_folder, run_inputs
 from workflow_scripts.experiments.specs import write_specs
 
 try:
+    load_config(workflow, config)
     check_config(config)
     check_folders(config["pathvars"], str(workflow.basedir))
     PLAN = expand_experiments(config)

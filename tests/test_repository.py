@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from snakemake.utils import update_config
 
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.load_config import merged
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +64,7 @@ def test_every_config_example_is_valid_over_the_papers_config(page):
     assert len(examples) >= 3
     for example in examples:
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
-        update_config(config, yaml.safe_load(example))
+        config = merged(config, yaml.safe_load(example))
         check_config(config)
         assert expand(config).runs
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from snakemake.utils import update_config
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.config import SCHEMA_PATH, check_config
+from workflow_scripts.experiments.load_config import combined_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,13 +64,12 @@ def test_a_name_that_is_not_declared_is_told_with_the_nearest(raw_config, place,
     assert hint in message
 
 
-def test_every_profile_config_is_valid_when_laid_over_the_papers(raw_config):
+def test_every_profile_config_is_valid_when_it_overrides_the_papers():
     files = list(ROOT.glob("profiles/*/*.yaml"))
     overlays = [f for f in files if f.name != "profile.yaml"]
     assert overlays
     for overlay in overlays:
-        update_config(raw_config, yaml.safe_load(overlay.read_text()))
-        check_config(raw_config)
+        check_config(combined_config([ROOT / "config.yaml", overlay], {}))
 
 
 def test_every_key_that_the_schema_describes_at_the_top_is_in_the_papers_config(raw_config):
