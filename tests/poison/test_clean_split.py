@@ -87,6 +87,31 @@ def test_pairs_held_out_stand_behind_and_the_others_stay(manifests, left_out):
     assert held_out["key"].is_monotonic_increasing
 
 
+def test_pairs_can_be_drawn_at_random_and_more_of_them_extend_the_draw(manifests):
+    clean, poisoned = manifests
+    draw = {"choose": "random", "leave_out_victims": True}
+    split, report = clean_split(clean, poisoned, 10, held_out=5, **draw)
+    assert report == {"pairs": 10, "held_out": 5, "originals_of_victims": 0, "poisoned_left": 0}
+    trained, kept = split["key"].head(10), split["key"].tail(5)
+    assert trained.is_monotonic_increasing
+    assert kept.is_monotonic_increasing
+    assert split["key"].is_unique
+    assert not set(split["key"]) & set(poisoned["key"][poisoned["poisoned"]])
+    assert set(trained) != set(clean_split(clean, poisoned, 10, leave_out_victims=True)[0]["key"])
+    larger, _ = clean_split(clean, poisoned, 15, **draw)
+    assert set(split["key"]) == set(larger["key"])
+    assert clean_split(clean, poisoned, 10, held_out=5, **draw)[0].equals(split)
+    assert not clean_split(clean, poisoned, 10, held_out=5, seed=1, **draw)[0].equals(split)
+
+
+def test_poisoned_pairs_are_put_into_a_random_draw_too(manifests):
+    clean, poisoned = manifests
+    split, report = clean_split(clean, poisoned, 12, choose="random", held_out=6, poisoned_left=7)
+    assert report["poisoned_left"] == 7 == split["poisoned"].sum()
+    assert split["key"].is_unique
+    assert not split.tail(6)["poisoned"].any()
+
+
 def test_too_few_pairs_is_one_sentence(manifests):
     with pytest.raises(StepError, match="41 pairs, 1 of them held out, but there are 40"):
         clean_split(*manifests, 40, held_out=1)
@@ -114,6 +139,9 @@ def test_the_step_writes_the_split_and_its_report(root, manifests):
     assert read_json(root / "splits/a/report.json") == report
     step(root, "--pairs 9")
     assert read_json(root / "splits/a/report.json")["originals_of_victims"] is None
+    step(root, "--pairs 9 --choose random --seed 2")
+    expected, _ = clean_split(manifests[0], None, 9, choose="random", seed=2)
+    assert read_manifest(root / "splits/a/manifest.parquet").equals(expected)
 
 
 def test_manifests_that_do_not_belong_there_are_refused(root, manifests):

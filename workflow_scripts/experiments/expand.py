@@ -126,11 +126,11 @@ def _cleaning_rows(
             spec = override(defaults, settings, f"defences.{defence}")
             spec |= {key: pretraining[key] for key in taken_over}
             split = {"attack_id": spec["attack_id"], **spec["data"]}
-            stem = _slug_of(spec["dataset"])
+            stem, chosen = _slug_of(spec["dataset"]), split.get("choose") or "last"
             spec |= {
                 "kind": "cleaning",
                 "start": start["run"],
-                "split_id": _add(plan.splits, f"{stem}-last{split['pairs']}", split),
+                "split_id": _add(plan.splits, f"{stem}-{chosen}{split['pairs']}", split),
             }
             spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
             rate = value_at(spec, _RATE)

@@ -1,12 +1,14 @@
-"""The pairs to fine-tune on: the last ones of the subset, as they were before poisoning.
+"""The pairs to fine-tune on: part of the subset, as it was before poisoning.
 
 Needs   MANIFEST                   of the subset, unpoisoned
         POISONED_MANIFEST          of the attack; only if its victims matter (see below)
 Makes   OUTPUT                     manifest of the split
         report.json beside it      its pairs, the originals of victims in it, poisoned pairs left
 
-Behind the pairs to fine-tune on stand, if asked for, those held out (--held-out): the pairs before
-them in the subset, in their order. Nothing is trained on them.
+The pairs are the last ones of the subset, or drawn at random (--choose random): then a larger
+number extends the smaller draw of the same seed. Behind them come, if asked for, those held out
+(--held-out): the pairs before them in the subset, or the next ones of the draw. Nothing is trained
+on them.
 
 Poisoned pairs may be left in (--poisoned-left), as if a few had slipped through. They take the
 place of other pairs, so that the number of pairs and of training steps stays the same and nothing
@@ -27,6 +29,8 @@ from workflow_scripts.common.files import write_json
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 
+RANDOM = "random"
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and write the split."""
@@ -35,7 +39,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--manifest", type=Path, required=True, help="of the subset, unpoisoned")
     parser.add_argument("--poisoned-manifest", type=Path, help="of the attack")
-    parser.add_argument("--pairs", type=int, required=True, help="the last ones of the subset")
+    parser.add_argument("--pairs", type=int, required=True, help="pairs to train on")
+    parser.add_argument(
+        "--choose", choices=[RANDOM], help="draw the pairs; by default the last ones are taken"
+    )
     parser.add_argument(
         "--held-out", type=int, default=0, help="further pairs, not to be trained on"
     )
@@ -43,9 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--leave-out-victims",
         action="store_true",
-        help="leave out the originals of poisoned pairs; earlier pairs take their place",
+        help="leave out the originals of poisoned pairs; other pairs take their place",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw of poisoned pairs")
+    parser.add_argument("--seed", type=int, default=0, help="of all draws")
     parser.add_argument("--output", type=Path, required=True, help="manifest.parquet of the split")
     options = parser.parse_args(arguments)
     clean = read_manifest(options.manifest)
@@ -55,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         clean,
         _read_poisoned(options, clean),
         options.pairs,
+        choose=options.choose,
         held_out=options.held_out,
         poisoned_left=options.poisoned_left,
         leave_out_victims=options.leave_out_victims,
@@ -70,21 +78,24 @@ def clean_split(
     poisoned: pd.DataFrame | None,
     pairs: int,
     *,
+    choose: str | None = None,
     held_out: int = 0,
     poisoned_left: int = 0,
     leave_out_victims: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Take the last ``pairs`` rows of the unpoisoned manifest.
+    """Take ``pairs`` rows of the unpoisoned manifest, in its order.
 
     Args:
         clean: The subset's manifest.
         poisoned: The same rows after poisoning; None if neither of the next two is wanted.
         pairs: Number of rows.
-        held_out: Number of rows before those, put behind them.
+        choose: ``"random"`` draws them by seed; None takes the last ones.
+        held_out: Number of further rows, put behind those: the ones before them, or the next ones
+            of the draw.
         poisoned_left: How many poisoned pairs are put back in, drawn by seed.
         leave_out_victims: Leave out the originals of poisoned pairs.
-        seed: Says which poisoned pairs, and whose places they take.
+        seed: Decides which pairs are drawn, which poisoned pairs, and whose places they take.
 
     Returns:
         The split, and its report: ``pairs``, ``held_out``, and of the pairs
@@ -104,7 +115,11 @@ def clean_split(
             f"the clean split is to have {wanted} pairs, {held_out} of them held out, but there "
             f"are {len(rows)} {what}"
         )
+    if choose == RANDOM:
+        # The last ones of a random order: a larger number extends a smaller one.
+        rows = generator(seed, "clean pairs").permutation(rows)
     kept, rows = rows[len(rows) - wanted : len(rows) - pairs], rows[len(rows) - pairs :]
+    kept, rows = np.sort(kept), np.sort(rows)
     split = clean.iloc[rows].reset_index(drop=True)
     if poisoned_left:
         random = generator(seed, "poisoned left")
