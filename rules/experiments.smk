@@ -1,6 +1,10 @@
 # Needs: the config.
 # Makes: run tables; what all of it costs, and what would fail. (Specs are written by `onstart`.)
 
+from workflow_scripts.experiments.dry_run import shorten_dry_run
+
+shorten_dry_run(workflow, config, PLAN)
+
 
 rule runs_table:
     output:

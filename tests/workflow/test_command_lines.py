@@ -48,7 +48,16 @@ def test_a_site_file_of_ones_own_wins_over_the_slurm_profiles(untouched):
     site.write_text("cluster: {account: theirs, partition: {cpu: theirs, gpu: theirs}}\n")
     (untouched.folder / "mine.yaml").write_text("cluster: {partition: {gpu: mine}}\n")
     shown = run(
-        ["snakemake", "--profile", "profiles/slurm", "-n", "all", "--configfile", "mine.yaml"],
+        [
+            "snakemake",
+            "--profile",
+            "profiles/slurm",
+            "-n",
+            "-p",
+            "all",
+            "--configfile",
+            "mine.yaml",
+        ],
         untouched.folder,
     )
     assert shown.returncode == 0, shown.stdout

@@ -1,0 +1,43 @@
+"""A dry run is a page: jobs by rule, runs to train by name, and what would be done again."""
+
+import re
+
+from tests.workflow.running import job_counts, run
+
+TABLE = "results/demo/experiments/main/runs.csv"
+
+
+def test_a_dry_run_names_the_new_runs_and_what_they_vary(untouched):
+    shown = untouched.snakemake("-n", "ablation_trigger")
+    assert job_counts(shown)["pretraining"] == 7
+    lines = shown.stdout.splitlines()
+    assert len(lines) < 80
+    assert "7 pre-trainings to train, 0 finished already" in lines
+    assert any(re.fullmatch(r"    demo-mmcl-\w{8}: MMCL; four corners", line) for line in lines)
+    assert "rule pretraining:" not in shown.stdout
+
+
+def test_with_p_a_dry_run_shows_every_job_and_its_command(untouched):
+    shown = run(["snakemake", "-n", "-p", "pretraining_dynamics"], untouched.folder)
+    assert shown.stdout.count("rule pretraining:") == 4
+    assert "-m workflow_scripts.training.train" in shown.stdout
+
+
+def test_a_dry_run_tells_what_is_done_already_and_would_be_done_again(untouched):
+    assert untouched.snakemake(TABLE).returncode == 0
+    changed = {"starts": {"demo_mmcl": {"label": "other"}}}
+    shown = untouched.snakemake("-n", TABLE, config=changed).stdout
+    assert "1 runs_table: params have changed since last execution" in shown
+
+
+def test_another_evaluation_set_is_said_to_train_finished_runs_again(untouched):
+    target = "pretraining_dynamics"
+    named = re.findall(r"^    (demo-mmcl\S*):", untouched.snakemake("-n", target).stdout, re.M)
+    for name in named:
+        folder = untouched.folder / "results/demo/pretraining" / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    mine = {"evaluations": {"mine": {"folder": "pictures"}}, "evaluation": "mine"}
+    shown = untouched.snakemake("-n", target, config=mine).stdout
+    assert f"{len(named)} of these runs are finished with `evaluation: demo`" in shown
+    assert "finished with" not in untouched.snakemake("-n", target).stdout

@@ -1,0 +1,98 @@
+"""What a dry run prints: the jobs by rule, the runs to train by name, and what is done again."""
+
+import logging
+import os.path
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from snakemake.logging import logger
+from snakemake.settings.types import Quietness
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from workflow_scripts.experiments.expand import Plan
+from workflow_scripts.experiments.finished import finished_with_another_evaluation
+
+Spec = dict[str, Any]
+
+# What each row of a run table has, whatever its experiment varies.
+_COLUMNS = {"run", "kind", "start", "start_label", "defence", "learning_rate"}
+
+
+def shorten_dry_run(workflow: Any, config: Spec, plan: Plan) -> None:
+    """Have a dry run print a summary in place of every job; with ``-p`` it prints all of them.
+
+    Args:
+        workflow: Snakemake's.
+        config: The checked config.
+        plan: Its expanded experiments.
+    """
+    settings = workflow.output_settings
+    if settings.dryrun and not settings.quiet and not settings.printshellcmds:
+        # So Snakemake ends after its table of jobs, which this handler hears of.
+        settings.quiet = {Quietness.RULES, Quietness.PROGRESS}
+        logger.addHandler(_AfterJobStats(lambda: summary(workflow.dag, config, plan)))
+
+
+class _AfterJobStats(logging.Handler):
+    """Logs a text after Snakemake's table of jobs."""
+
+    def __init__(self, text: Callable[[], str]):
+        super().__init__()
+        self.text = text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "event", None) == LogEvent.RUN_INFO:
+            logger.info(self.text())
+
+
+def summary(dag: Any, config: Spec, plan: Plan) -> str:
+    """Return which runs a DAG of Snakemake would train, and which finished jobs it would repeat."""
+    needed = list(dag.needrun_jobs())
+    asked = {getattr(job.wildcards, "experiment", None) for job in dag.jobs}
+    tables = [table for name, table in plan.experiments.items() if name in asked]
+    rows = {row["run"]: row for table in tables for row in table}
+    lines = []
+    for kind, word in (("pretraining", "pre-trainings"), ("cleaning", "cleaning runs")):
+        runs = [job.wildcards.id for job in needed if job.rule.name == kind]
+        of_kind = sum(job.rule.name == kind for job in dag.jobs)
+        if of_kind:
+            lines.append(f"{len(runs)} {word} to train, {of_kind - len(runs)} finished already")
+            lines += [f"    {line}" for line in _named(runs, rows)]
+    again = Counter(
+        (job.rule.name, "; ".join(dag.reason(job).get_names()))
+        for job in needed
+        if job.output and not dag.reason(job).missing_output
+    )
+    if again:
+        lines.append("Done already, and to be done again:")
+        lines += [f"    {n} {rule}: {reason}" for (rule, reason), n in sorted(again.items())]
+    pretrained = [job.wildcards.id for job in needed if job.rule.name == "pretraining"]
+    lines += finished_with_another_evaluation(config, plan, pretrained)
+    lines.append("Nothing was run (-n). To list every job with its command, add -p.")
+    return "\n".join(lines)
+
+
+def _named(runs: Iterable[str], rows: dict[str, Spec]) -> list[str]:
+    """Return a line for each run, or for runs that differ in their learning rate alone."""
+    groups: dict[str, list[str]] = {}
+    place = {run: number for number, run in enumerate(rows)}
+    for run in sorted(runs, key=lambda run: place.get(run, len(place))):
+        groups.setdefault(_description(rows.get(run)), []).append(run)
+    lines = []
+    for description, alike in groups.items():
+        # Names, and not paths.
+        several = f"{os.path.commonprefix(alike)}* ({len(alike)} runs)"  # noqa: RUF071
+        lines.append(f"{several if len(alike) > 1 else alike[0]}: {description}")
+    return lines
+
+
+def _description(row: Spec | None) -> str:
+    """Return what is known of a run besides its learning rate, from its row in a run table."""
+    if row is None:
+        return "needed by another run"
+    kind = "without poison" if row["kind"] == "baseline" else row["defence"]
+    varied = {key: value for key, value in row.items() if key not in _COLUMNS}
+    # A variant is the name of a combination of the other values.
+    named = [varied["variant"]] if "variant" in varied else [f"{k} {v}" for k, v in varied.items()]
+    return "; ".join(filter(None, [row["start_label"], kind, *named]))

@@ -1,0 +1,43 @@
+"""Which runs are finished."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.experiments.expand import Plan, expand
+from workflow_scripts.experiments.paths import run_folder
+
+Spec = dict[str, Any]
+
+
+def is_finished(plan: Plan, run: str, results: Path) -> bool:
+    """Return whether a run's ``run.json``, which is written last, is there."""
+    return (results / run_folder(plan, run) / "run.json").is_file()
+
+
+def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[str]) -> list[str]:
+    """Return a sentence for each evaluation set with which some of ``runs`` are finished.
+
+    A model is measured at every epoch, so that the evaluation set is part of a run, and another
+    one means to train it again.
+
+    Args:
+        config: The checked config.
+        plan: Its expanded experiments.
+        runs: Runs that are to be trained.
+    """
+    results, runs = Path(config["pathvars"]["results"]), list(runs)
+    sentences = []
+    for other in config["evaluations"]:
+        if other != config["evaluation"] and runs:
+            # The same runs in the same order, whatever they are called.
+            with_other = expand(config | {"evaluation": other})
+            names = dict(zip(plan.runs, with_other.runs, strict=True))
+            finished = sum(is_finished(with_other, names[run], results) for run in runs)
+            if finished:
+                sentences.append(
+                    f"{finished} of these runs are finished with `evaluation: {other}`; models are "
+                    f"measured at every epoch, so `evaluation: {config['evaluation']}` trains them "
+                    "again. To measure a finished model only, see Checkpoint in README.md."
+                )
+    return sentences
