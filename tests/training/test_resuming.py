@@ -231,6 +231,15 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_checkpoints_of_later_steps_give_way(tmp_path):
+    kept = Checkpoints(tmp_path, 2)
+    for step in (5, 11, 12, 3):
+        kept.save(step, {"step": step})
+    assert [file.name[:14] for file in kept.files()] == ["step-000000003"]
+    kept.save(3, {"step": "another"})
+    assert kept.newest() == (3, {"step": "another"})
+
+
 def test_a_second_job_of_the_same_run_ends_with_a_clear_message(runs, tmp_path):
     (runs.folder / "x").mkdir()
     child = os.fork()

@@ -27,13 +27,19 @@ class Checkpoints:
         self.folder, self.keep = Path(folder), keep
 
     def save(self, step: int, content: dict[str, Any]) -> None:
-        """Write a checkpoint of tensors and plain values, and drop the oldest beyond ``keep``."""
+        """Write a checkpoint of tensors and plain values, and drop the oldest beyond ``keep``.
+
+        Those of this step and later ones are dropped too: they are damaged and were passed over,
+        or the run was trained there before.
+        """
         whole = self.folder / "unnamed.pt"
         with atomic(whole) as temporary:
             save_tensors(content, temporary)
-        whole.rename(self.folder / f"step-{step:09d}-{sha256(whole)[:16]}.pt")
-        for old in self.files()[self.keep :]:
-            old.unlink()
+        new = whole.rename(self.folder / f"step-{step:09d}-{sha256(whole)[:16]}.pt")
+        others = [file for file in self.files() if file != new]
+        earlier = [file for file in others if _step(file) < step]
+        for file in set(others) - set(earlier[: self.keep - 1]):
+            file.unlink()
 
     def files(self) -> list[Path]:
         """Return the checkpoint files, the newest first."""
@@ -46,20 +52,22 @@ class Checkpoints:
         Warns on stderr of each damaged one.
         """
         for file in self.files():
-            step = int(_NAME.fullmatch(file.name)[1])
             content = self._read(file)
             if content is not None:
-                return step, content
+                return _step(file), content
         return None
+
+    def find(self, step: int) -> dict[str, Any] | None:
+        """Return the content of the checkpoint of a step, or None if there is no whole one."""
+        of_step = (self._read(file) for file in self.files() if _step(file) == step)
+        return next((content for content in of_step if content is not None), None)
 
     def read(self, step: int) -> dict[str, Any]:
         """Return the content of the checkpoint of a step that another process found whole."""
-        for file in self.files():
-            if int(_NAME.fullmatch(file.name)[1]) == step:
-                content = self._read(file)
-                if content is not None:
-                    return content
-        raise StepError(f"the checkpoint of step {step} in {self.folder} cannot be read here")
+        content = self.find(step)
+        if content is None:
+            raise StepError(f"the checkpoint of step {step} in {self.folder} cannot be read here")
+        return content
 
     def check_origin(self, content: dict[str, Any], identity: str, inputs: dict[str, str]) -> None:
         """Make sure that a checkpoint was made by the run that wants to go on from it.
@@ -82,7 +90,7 @@ class Checkpoints:
             )
 
     def clear(self) -> None:
-        """Remove them all: the run is finished."""
+        """Remove them all."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
@@ -94,6 +102,10 @@ class Checkpoints:
         except (OSError, StepError) as error:
             print(f"warning: checkpoint {file} is passed over: {error}", file=sys.stderr)
             return None
+
+
+def _step(file: Path) -> int:
+    return int(_NAME.fullmatch(file.name)[1])
 
 
 def lock(folder: Path) -> TextIO:

@@ -152,6 +152,12 @@ class Evaluator:
         if (labels == self.target).all():
             raise StepError(f"all images of {folder} are of the target class: no ASR can be had")
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images the set has, and how many of them the ASR is measured on."""
+        attacked = self._views.labels != self.target
+        return {"images": len(attacked), "asr_images": int(attacked.sum())}
+
     @torch.no_grad()
     def __call__(self, encoder: LossOfBatch) -> Scores:
         """Evaluate; the model's mode (training or not) is as before afterwards."""

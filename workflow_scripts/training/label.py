@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.training import models
@@ -85,23 +85,6 @@ def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tenso
     nearest = (embedded @ prompts.classifier(encoder).T).argmax(1).cpu()
     world.leave()
     return nearest
-
-
-def read_labels(path: str | Path, rows: int) -> Tensor:
-    """Read the labels of a manifest's images, int64 [rows].
-
-    Raises:
-        StepError: The file is missing or broken, or of another manifest.
-    """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StepError(f"the labels {path} cannot be read: {error}") from error
-    if array.shape != (rows,) or array.dtype != np.int64 or (rows and array.min() < 0):
-        raise StepError(
-            f"{path} holds {array.dtype} {array.shape}, not a class for each of {rows} rows"
-        )
-    return torch.from_numpy(array)
 
 
 if __name__ == "__main__":

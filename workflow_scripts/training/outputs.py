@@ -54,30 +54,45 @@ def write_results(folder: Path, weights: dict, optimizer: dict | None, record: d
                 os.link(folder / name, kept / name)
 
 
-def bring_back(folder: Path, identity: str, inputs: dict[str, str]) -> bool:
+def finished(folder: Path, identity: str, inputs: dict[str, str], chosen_by: dict) -> str | None:
+    """Return when the run whose outputs are kept in a folder finished, if it is the same run.
+
+    Args:
+        folder: The outputs' folder.
+        identity: The run spec's digest.
+        inputs: Digests of the input files.
+        chosen_by: How the epoch is chosen, as :meth:`Take.record` returns it.
+    """
+    if not (folder / _KEPT / "run.json").is_file():
+        return None
+    record = read_json(folder / _KEPT / "run.json")
+    same = (record["identity"], record["inputs"], record.get("chosen_by"))
+    return record["finished"] if same == (identity, inputs, chosen_by) else None
+
+
+def bring_back(folder: Path, identity: str, inputs: dict[str, str], chosen_by: dict) -> bool:
     """Put the outputs of a finished run back in their place, if it is the same run.
 
     Args:
-        folder: The run's folder.
+        folder: The outputs' folder.
         identity: The run spec's digest.
         inputs: Digests of the input files.
+        chosen_by: How the epoch is chosen, as :meth:`Take.record` returns it.
 
     Returns:
-        Whether there was such a run.
+        Whether there was such a run; what is kept of another one is removed.
     """
     kept = folder / _KEPT
-    if not (kept / "run.json").is_file():
-        return False
-    record = read_json(kept / "run.json")
-    if (record["identity"], record["inputs"]) != (identity, inputs):
-        shutil.rmtree(kept)
+    when = finished(folder, identity, inputs, chosen_by)
+    if when is None:
+        shutil.rmtree(kept, ignore_errors=True)
         return False
     for name in _FILES:
         if (kept / name).exists():
             (folder / name).unlink(missing_ok=True)
             os.link(kept / name, folder / name)
     print(
-        f"finished before, on {record['finished']}: nothing to do; to train it anew, remove {kept}",
+        f"finished before, on {when}: nothing to do; to train it again, remove {kept}",
         file=sys.stderr,
     )
     return True

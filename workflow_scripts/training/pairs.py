@@ -185,3 +185,20 @@ def _map_tokens(path: str | Path, rows: int, context: int) -> np.ndarray:
             f"{path} has {tokens.shape[1]} tokens a caption, but the model takes {context}"
         )
     return tokens
+
+
+def read_labels(path: str | Path, rows: int) -> Tensor:
+    """Read the labels of a manifest's images, int64 [rows].
+
+    Raises:
+        StepError: The file is missing or broken, or of another manifest.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StepError(f"the labels {path} cannot be read: {error}") from error
+    if array.shape != (rows,) or array.dtype != np.int64 or (rows and array.min() < 0):
+        raise StepError(
+            f"{path} holds {array.dtype} {array.shape}, not a class for each of {rows} rows"
+        )
+    return torch.from_numpy(array)

@@ -1,9 +1,18 @@
-"""How far a run has come, and the tables' rows so far."""
+"""How far a run has come, the tables' rows so far, and who is told."""
 
 import dataclasses
+from datetime import UTC, datetime
 from typing import Any
 
+from torch import Tensor
+
 from workflow_scripts.training.spec import RunSpec
+from workflow_scripts.training.taking import Take
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclasses.dataclass
@@ -44,12 +53,12 @@ class Progress:
         trained = f"loss {loss:.4f}, " if epoch else ""
         return f"epoch {epoch}/{spec.epochs}: {trained}accuracy {top1:.2f} %, ASR {success:.2f} %"
 
-    def note_resumption(self, checkpoint: dict[str, Any], time: str, processes: int) -> None:
+    def note_resumption(self, checkpoint: dict[str, Any], processes: int) -> None:
         """Note that so many processes go on from a checkpoint, and by whose code it was made."""
         self.resumptions.append(
             {
                 "step": self.step,
-                "time": time,
+                "time": now(),
                 "processes": processes,
                 "processes_before": checkpoint["world_size"],
                 "code_before": checkpoint.get("code"),
@@ -60,3 +69,30 @@ class Progress:
         """Return the mean training speed, evaluations apart; None before an epoch is over."""
         seconds = sum(timing["seconds"] for timing in self.timings)
         return self.step * batch_size / seconds if seconds else None
+
+
+class Report:
+    """What a trainer tells of its run, on every process; by itself it goes nowhere.
+
+    It is passed in so that the trainer imports only what decides a run's numbers.
+    """
+
+    code: str | None = None  # digest of the code, noted in checkpoints
+
+    def begin(self, progress: Progress, total: int) -> None:
+        """Called before the first of ``total`` steps, some of which may have been done before."""
+
+    def step(self, step: int, loss: Tensor, rate: float) -> None:
+        """Called after each step."""
+
+    def epoch(self, progress: Progress, summary: str, measured: dict[str, float]) -> None:
+        """Called when an epoch has been measured."""
+
+    def deliver(self, take: Take, state: dict[str, Any], evaluation: dict[str, int]) -> None:
+        """Called on the leading process with the state that a take has chosen."""
+
+    def close(self) -> None:
+        """Called at the end, also after an error."""
+
+    def finish(self) -> None:
+        """Called when all went well."""

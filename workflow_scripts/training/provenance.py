@@ -4,7 +4,6 @@ import dataclasses
 import os
 import platform
 import sys
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,10 @@ from workflow_scripts.common.code import git_version, run_code
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.training.distributed import World
+from workflow_scripts.training.progress import now
 from workflow_scripts.training.spec import InputsSpec, RunSpec
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "pandas", "pyarrow")
-
-
-def now() -> str:
-    """Return the time in UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def hash_inputs(inputs: InputsSpec) -> dict[str, str]:

@@ -20,11 +20,13 @@ from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, write_json
 from workflow_scripts.training.checkpoints import lock
 from workflow_scripts.training.distributed import World, join
-from workflow_scripts.training.outputs import bring_back
+from workflow_scripts.training.outputs import bring_back, finished
 from workflow_scripts.training.provenance import hash_inputs
+from workflow_scripts.training.reporting import Reporter
 from workflow_scripts.training.spec import RunSpec, read_spec
 from workflow_scripts.training.staging import staged
 from workflow_scripts.training.stopping import Stop, minutes_left
+from workflow_scripts.training.taking import LAST, Take, read_takes
 from workflow_scripts.training.trainer import Trainer
 
 _MODULE = "workflow_scripts.training.train"
@@ -36,6 +38,21 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train one model as its run spec says.")
     parser.add_argument("--spec", required=True, help="run spec (JSON)")
     parser.add_argument("--output", type=Path, required=True, help="the run's folder")
+    parser.add_argument(
+        "--take",
+        nargs="+",
+        action="append",
+        metavar=("RULE", "FOLDER"),
+        help="the epoch whose model is wanted: last (the default), its number, best_accuracy (the "
+        "highest top-1), or nearest_accuracy (the top-1 nearest to that of --reference). The "
+        "outputs go to FOLDER in the run's folder, by default epoch-NUMBER or the rule's name; "
+        "those of last to the run's folder itself. Training ends when the choice is final, and "
+        "a later call resumes from there. Given again, it names epochs to write or to keep on "
+        "the way, too",
+    )
+    parser.add_argument(
+        "--reference", type=Path, help="metrics.csv, whose last top-1 nearest_accuracy looks for"
+    )
     parser.add_argument(
         "--processes",
         type=int,
@@ -77,6 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     options = _options().parse_args(given)
     spec = read_spec(options.spec)
+    takes = read_takes(options.take, options.reference, options.output, spec.epochs)
+    if spec.kind == "cleaning" and [take.rule for take in takes] != [LAST]:
+        raise StepError("--take is for pre-training: of a cleaning run only the last epoch is kept")
     if max(options.processes, options.nodes) > 1 and "WORLD_SIZE" not in os.environ:
         _start_processes(options, given)
     device = options.device or spec.device
@@ -96,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
         if world.leads:
             write_json(options.output / "spec.json", read_json(options.spec))
         try:
-            _train(spec, options.output, world, workers, stop)
+            _train(spec, options.output, takes, world=world, workers=workers, stop=stop)
         except torch.OutOfMemoryError as error:
             raise StepError(
                 f"{spec.run} does not fit the GPU's memory; set accumulation in its spec to take "
@@ -115,16 +135,47 @@ def main(arguments: list[str] | None = None) -> None:
         world.leave()
 
 
-def _train(spec: RunSpec, output: Path, world: World, workers: int, stop: Stop) -> None:
-    """Train the run, or bring it back if it is finished."""
+def _train(
+    spec: RunSpec, output: Path, takes: list[Take], *, world: World, workers: int, stop: Stop
+) -> None:
+    """Train the run as far as is wanted, or bring the outputs back if they were made before."""
     inputs = hash_inputs(spec.inputs) if world.leads else {}
-    done = world.leads and bring_back(output, spec.identity(), inputs)
-    if not world.from_first(int(done)):
-        with staged(spec, world, stop) as root:
-            trainer = Trainer(
-                spec, output, world, inputs=inputs, root=root, workers=workers, stop=stop
-            )
-            trainer.run()
+    done = _made_before(spec, output, takes, inputs) if world.leads else []
+    if world.from_first(int(takes[0] in done)):
+        return
+    report = Reporter(spec, output, world, inputs)
+    with staged(spec, world, stop) as root:
+        trainer = Trainer(
+            spec,
+            output,
+            world,
+            takes=[take for take in takes if take not in done],
+            inputs=inputs,
+            root=root,
+            workers=workers,
+            stop=stop,
+            report=report,
+        )
+        trainer.run()
+
+
+def _made_before(
+    spec: RunSpec, output: Path, takes: list[Take], inputs: dict[str, str]
+) -> list[Take]:
+    """Return the takes whose outputs are there, brought back to their place.
+
+    Raises:
+        StepError: The run was trained to its end without keeping the epoch that is wanted.
+    """
+    identity = spec.identity()
+    end = Take(LAST, output).record()
+    done = [t for t in takes if bring_back(t.folder, identity, inputs, t.record())]
+    if takes[0] not in done and finished(output, identity, inputs, end):
+        raise StepError(
+            f"{spec.run} was trained to its end and --take {takes[0].rule} was not kept; delete "
+            f"{output / '.finished'} to train it again"
+        )
+    return done
 
 
 def _share(options: argparse.Namespace, world: World) -> tuple[int, int]:

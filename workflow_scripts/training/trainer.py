@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,24 +13,22 @@ from torch.nn.parallel import DistributedDataParallel
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
-from workflow_scripts.training import models, optimizer, outputs
+from workflow_scripts.training import models, optimizer
 from workflow_scripts.training.checkpoints import Checkpoints
-from workflow_scripts.training.display import Display
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.embedding import embed_images
-from workflow_scripts.training.evaluation import Evaluator, Scores
+from workflow_scripts.training.evaluation import Evaluator
 from workflow_scripts.training.held_out import HeldOut
-from workflow_scripts.training.label import read_labels
 from workflow_scripts.training.loading import Batches
 from workflow_scripts.training.losses._term import Epoch
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
-from workflow_scripts.training.pairs import Batch
-from workflow_scripts.training.progress import Progress
-from workflow_scripts.training.provenance import code_version, describe, now
+from workflow_scripts.training.pairs import Batch, read_labels
+from workflow_scripts.training.progress import Progress, Report
 from workflow_scripts.training.sampler import BatchSampler
 from workflow_scripts.training.setup import start_model, training_pairs, uses_bf16
 from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.taking import LAST, Take, Takes
 from workflow_scripts.training.tensors import load_tensors
 
 # Looking at the loss makes the CPU wait for the GPU.
@@ -47,10 +46,12 @@ class Trainer:
         spec: The run.
         output: The run's folder.
         world: The processes.
+        takes: The epochs that are wanted; the first of them ends the training.
         inputs: Digests of the input files, on the leading process.
         root: Folder that the manifests' tars are relative to.
         workers: Loader processes of this process.
         stop: Says when to end early.
+        report: Is told how the run goes.
     """
 
     def __init__(
@@ -59,18 +60,18 @@ class Trainer:
         output: Path,
         world: World,
         *,
+        takes: list[Take],
         inputs: dict[str, str],
         root: Path,
         workers: int,
         stop: Stop,
+        report: Report,
     ):
         self.spec, self.output, self.world, self.stop = spec, output, world, stop
         self.root, self.workers = root, workers
         self.progress = Progress()
-        self.scores: Scores | None = None
-        self.inputs = inputs
-        # Read now: the files may be edited while the run goes on.
-        self.code = code_version(spec) if world.leads else {}
+        self.inputs, self.report = inputs, report
+        self.takes = Takes(takes, output / "snapshots", spec.epochs)
         self.checkpoints = Checkpoints(output / "checkpoints", spec.checkpoint.keep)
         self._make_model()
         self._make_data()
@@ -152,27 +153,29 @@ class Trainer:
         return self.spec.epochs * self.sampler.steps
 
     def run(self) -> None:
-        """Train to the end and write the outputs.
+        """Train until the first take's choice is final and hand the outputs over.
 
         Raises:
             StepError: Stopped early (a checkpoint is kept), or the loss is not a number.
         """
-        spec, state = self.spec, self.progress
-        self.display = Display(spec, self.output, state, self.total_steps, self.world.leads)
+        end = self.takes.end * self.sampler.steps
+        self.report.begin(self.progress, end)
         try:
-            self._run_epochs()
+            self._run_epochs(end)
         finally:
-            self.display.close()
+            self.report.close()
             self.loader.close()
             self.evaluator.close()
-        self._finish()
+        if self.world.leads and self.takes.takes[0].rule == LAST:
+            self.checkpoints.clear()
+        self.report.finish()
 
-    def _run_epochs(self) -> None:
+    def _run_epochs(self, end: int) -> None:
         while True:
             epoch, within = divmod(self.progress.step, self.sampler.steps)
             if within == 0 and len(self.progress.metrics) == epoch:
                 self._evaluate(epoch)
-            if self.progress.step >= self.total_steps:
+            if self.progress.step >= end:
                 return
             self._train_epoch(epoch, within)
 
@@ -187,7 +190,7 @@ class Trainer:
         self.module.train()
         for batch in self.loader:
             loss = self._step(batch)
-            self.display.step(state.step, loss, self.optimizer.param_groups[0]["lr"])
+            self.report.step(state.step, loss, self.optimizer.param_groups[0]["lr"])
             if state.step % _CHECK_EVERY[self.world.device.type] == 0:
                 self._check_loss()
             self._stop_or_save()
@@ -197,11 +200,8 @@ class Trainer:
 
     def _note(self) -> None:
         """Bring the progress up to date with what the loop keeps on the device and the clock."""
-        state, clock = self.progress, time.monotonic()
-        state.loss_sum = self._loss_sum.item()
-        state.seconds = clock - self._epoch_began
-        state.wall_seconds += clock - self._started
-        self._started = clock
+        self.progress.loss_sum = self._loss_sum.item()
+        self.progress.seconds = time.monotonic() - self._epoch_began
 
     def _step(self, batch: Batch) -> torch.Tensor:
         state, spec = self.progress, self.spec
@@ -275,17 +275,23 @@ class Trainer:
         self._check_loss()
         self._check_weights()
         self._note()
-        content = {
+        self.checkpoints.save(state.step, self._content())
+
+    def _content(self) -> dict[str, Any]:
+        """Return the run's state, as a checkpoint holds it."""
+        state, clock = self.progress, time.monotonic()
+        state.wall_seconds += clock - self._started
+        self._started = clock
+        return {
             "identity": self.spec.identity(),
             "inputs": self.inputs,
             "progress": dataclasses.asdict(state),
             "world_size": self.world.size,
-            "code": self.code["digest"],
+            "code": self.report.code,
             "model": models.portable_weights(self.module.model),
             "objective": models.portable_weights(self.module.objective),
             "optimizer": optimizer.portable_state(self.optimizer),
         }
-        self.checkpoints.save(state.step, content)
 
     def _check_weights(self) -> None:
         finite = [torch.isfinite(p).all() for p in self.module.parameters()]
@@ -300,6 +306,8 @@ class Trainer:
         found = self.checkpoints.newest() if self.world.leads else None
         step = self.world.from_first(-1 if found is None else found[0])
         if step < 0:
+            if self.world.leads:
+                self.takes.clear()
             return
         content = found[1] if found else self.checkpoints.read(step)
         if self.world.leads:
@@ -308,43 +316,28 @@ class Trainer:
         self.module.objective.load_state_dict(content["objective"])
         optimizer.restore(self.optimizer, content["optimizer"])
         self.progress = Progress(**content["progress"])
-        self.progress.note_resumption(content, now(), self.world.size)
+        self.progress.note_resumption(content, self.world.size)
         if self.world.leads:
+            self._check_takes()
             print(f"going on from the checkpoint of step {step}", file=sys.stderr)
+
+    def _check_takes(self) -> None:
+        lost, rule = self.takes.lost(self.progress.metrics), self.takes.takes[0].rule
+        if lost is not None:
+            raise StepError(
+                f"epoch {lost} of {self.spec.run}, wanted by --take {rule}, has passed and was not "
+                f"kept; delete {self.checkpoints.folder} to train the run from "
+                "its start"
+            )
 
     def _evaluate(self, epoch: int) -> None:
         state, spec = self.progress, self.spec
         self.world.share_buffers(self.module.model)
-        self.scores = self.evaluator(self.module)
-        measured = self.scores.fractions()
+        measured = self.evaluator(self.module).fractions()
         if self.held_out is not None:
             measured |= self.held_out(self.module)
         summary = state.add_epoch(spec, epoch, self.sampler.steps, measured)
+        self.report.epoch(state, summary, measured)
         if self.world.leads:
-            outputs.write_tables(self.output, state.metrics, state.timings)
-        self.display.epoch(epoch, state.step, summary, measured)
-
-    def _finish(self) -> None:
-        state = self.progress
-        if not self.world.leads:
-            return
-        state.wall_seconds += time.monotonic() - self._started
-        record = describe(
-            self.spec,
-            self.world,
-            self.inputs,
-            evaluation={"images": self.scores.images, "asr_images": self.scores.asr_images},
-            wall_seconds=state.wall_seconds,
-            samples_per_second=state.samples_per_second(self.spec.batch_size),
-            resumptions=state.resumptions,
-            code=self.code,
-        )
-        outputs.write_results(
-            self.output,
-            models.portable_weights(self.module.model),
-            # Nothing goes on from a cleaned model, and the state of RN50's takes 0.8 GB.
-            optimizer.portable_state(self.optimizer) if self.spec.kind == "pretraining" else None,
-            record,
-        )
-        self.checkpoints.clear()
-        self.display.finish()
+            for take, chosen in self.takes.after_epoch(state.metrics, self._content):
+                self.report.deliver(take, chosen, self.evaluator.counts)

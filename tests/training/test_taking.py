@@ -1,0 +1,193 @@
+"""An epoch other than the last can be taken out of a training, which later resumes from there."""
+
+import csv
+import json
+import signal
+
+import pytest
+import torch
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.training import evaluation
+from workflow_scripts.training.taking import BEST, NEAREST, Take
+
+FILES = ("model.pt", "optimizer.pt", "metrics.csv")
+TOP1 = [0.0, 0.4, 0.9, 0.9]
+
+
+@pytest.fixture
+def spec(runs, resnet):
+    return runs.spec(objective={"mmcl": 1.0, "ssl": 0.5}, model__config=resnet)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Let each epoch measure the top-1 accuracy that is given for it."""
+
+    original = evaluation.Scores.fractions
+
+    def give(values):
+        left = iter(values)
+
+        def fractions(scores):
+            return original(scores) | {"top1": next(left)}
+
+        monkeypatch.setattr(evaluation.Scores, "fractions", fractions)
+
+    return give
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_number_ends_the_training_there_and_it_resumes_with_the_same_bytes(runs, spec):
+    whole = runs.train("whole", spec)
+    part = runs.train("part", spec, "--take", "2")
+    assert not (part / "model.pt").exists()
+    assert rows(part / "epoch-2") == rows(whole)[:3]
+    assert (record(part / "epoch-2")["epoch"], record(whole)["epoch"]) == (2, 3)
+    assert record(part / "epoch-2")["chosen_by"] == {"rule": "2", "target_top1": None}
+    assert runs.same(whole, runs.train("part", spec))
+    assert not (part / "checkpoints").exists()
+
+
+def test_what_is_taken_on_the_way_is_what_a_call_of_its_own_makes(runs, spec):
+    alone = runs.train("alone", spec, "--take", "2")
+    both = runs.train("both", spec, "--take", "last", "--take", "2", "second")
+    assert runs.same(alone / "epoch-2", both / "second", *FILES)
+    assert runs.same(both, runs.train("whole", spec))
+
+
+def test_the_schedule_is_that_of_the_whole_run(runs, spec):
+    part = runs.train("part", spec, "--take", "2")
+    short = runs.train("short", spec | {"epochs": 2})
+    assert not runs.same(part / "epoch-2", short, "model.pt")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_best_is_the_earliest_of_the_highest_accuracy_and_never_the_start_model(
+    runs, spec, measured, processes
+):
+    second = runs.together("second", spec, "--take", "2", processes=processes)
+    measured([1.0, *TOP1[1:]])
+    best = runs.together("best", spec, "--take", "best_accuracy", processes=processes)
+    assert runs.same(second / "epoch-2", best / "best_accuracy", "model.pt", "optimizer.pt")
+    assert [float(row["top1"]) for row in rows(best / "best_accuracy")] == [1.0, 0.4, 0.9]
+    assert record(best / "best_accuracy")["chosen_by"]["rule"] == "best_accuracy"
+    assert not list((best / "snapshots").glob("*"))
+
+
+def test_after_the_best_the_last_is_there_without_training(runs, spec):
+    whole = runs.train("whole", spec)
+    runs.train("best", spec, "--take", "best_accuracy")
+    best = runs.train("best", spec)
+    assert record(best)["resumptions"][0]["step"] == 12
+    assert runs.same(whole, best)
+
+
+def test_the_nearest_has_the_accuracy_of_the_reference(runs, spec, measured):
+    measured(TOP1)
+    runs.train("reference", spec)
+    reference = runs.folder / "reference.csv"
+    reference.write_text("epoch,top1\n1,0.9\n2,0.45\n")
+    measured(TOP1)
+    arguments = ("--take", "nearest_accuracy", "as-other", "--reference", str(reference))
+    folder = runs.train("near", spec, *arguments)
+    assert record(folder / "as-other")["epoch"] == 1
+    assert record(folder / "as-other")["chosen_by"]["target_top1"] == 0.45
+
+
+def test_killed_and_resumed_the_best_is_still_the_best(runs, spec, measured):
+    measured(TOP1)
+    whole = runs.train("whole", spec, "--take", "best_accuracy")
+    term = runs.folder / "mmcl_that_dies.py"
+    term.write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "from workflow_scripts.training.losses import mmcl\n"
+        "class Loss(mmcl.Loss):\n"
+        "    calls = 0\n"
+        "    def forward(self, features):\n"
+        "        self.calls += 1\n"
+        "        order = Path(__file__).with_name('order')\n"
+        "        if self.calls == 10 and order.exists():\n"
+        "            order.unlink()\n"
+        f"            os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+        "        return super().forward(features)\n"
+    )
+    fragile = spec | {"objective": {str(term): 1.0, "ssl": 0.5}}
+    (runs.folder / "order").touch()
+    measured(TOP1)
+    (process,) = runs.fork("killed", fragile, "--take", "best_accuracy")
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert list((runs.folder / "killed" / "snapshots" / "best_accuracy").glob("step-000000008-*"))
+    measured(TOP1[2:])
+    killed = runs.train("killed", fragile, "--take", "best_accuracy")
+    assert runs.same(whole / "best_accuracy", killed / "best_accuracy", "metrics.csv")
+    one, other = (runs.weights(folder / "best_accuracy") for folder in (whole, killed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_outputs_that_were_deleted_are_brought_back(runs, spec, capsys):
+    part = runs.train("part", spec, "--take", "2")
+    content = (part / "epoch-2" / "model.pt").read_bytes()
+    (part / "epoch-2" / "model.pt").unlink()
+    runs.train("part", spec, "--take", "2")
+    assert "finished before" in capsys.readouterr().err
+    assert (part / "epoch-2" / "model.pt").read_bytes() == content
+
+
+def test_an_epoch_that_has_passed_is_an_error_unless_it_was_kept(runs, spec):
+    folder = runs.train("x", spec, "--take", "2", "--take", "best_accuracy")
+    with pytest.raises(StepError, match=r"epoch 1 of .* wanted by --take 1, has passed"):
+        runs.train("x", spec, "--take", "1")
+    with pytest.raises(StepError, match="wanted by --take nearest_accuracy, has passed"):
+        reference = str(folder / "metrics.csv")
+        runs.train("x", spec, "--take", "nearest_accuracy", "--reference", reference)
+    runs.train("x", spec, "--take", "best_accuracy")
+    runs.train("x", spec)
+    with pytest.raises(StepError, match=r"trained to its end and --take 1 was not kept; delete"):
+        runs.train("x", spec, "--take", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--take", "best"], "--take best is unknown"),
+        (["--take", "4"], "epochs 1 to 3"),
+        (["--take", "0"], "epochs 1 to 3"),
+        (["--take", "2", "a/b"], "one name of a folder"),
+        (["--take", "nearest_accuracy"], "needs --reference"),
+        (
+            ["--take", "nearest_accuracy", "--reference", "none.csv"],
+            r"none\.csv is not the metrics",
+        ),
+    ],
+)
+def test_mistakes_are_named(runs, spec, arguments, message):
+    with pytest.raises(StepError, match=message):
+        runs.train("x", spec, *arguments)
+
+
+def test_of_a_cleaning_run_only_the_last_epoch_is_kept(runs, spec):
+    with pytest.raises(StepError, match="--take is for pre-training"):
+        runs.train(
+            "x",
+            spec | {"kind": "cleaning"} | {"inputs": spec["inputs"] | {"start": "x"}},
+            "--take",
+            "2",
+        )
+
+
+def test_ties_go_to_the_earliest(tmp_path):
+    metrics = [{"epoch": epoch, "top1": top1} for epoch, top1 in enumerate([0.9, 0.25, 0.75, 0.75])]
+    assert Take(BEST, tmp_path).choice(metrics, 3)["epoch"] == 2
+    assert Take(NEAREST, tmp_path, 0.5).choice(metrics, 3)["epoch"] == 1
+    assert Take("2", tmp_path).choice(metrics[:2], 3) is None
