@@ -6,14 +6,15 @@ rule captions:
     input:
         manifest="<results>/{stage}/{id}/manifest.parquet",
     output:
-        tokens="<results>/captions/{stage}/{id}/tokens.npy",
-        augmented="<results>/captions/{stage}/{id}/augmented.npy",
-        text="<results>/captions/{stage}/{id}/augmented.parquet",
+        tokens="<results>/captions/{captions}/{stage}/{id}/tokens.npy",
+        augmented="<results>/captions/{captions}/{stage}/{id}/augmented.npy",
+        text="<results>/captions/{captions}/{stage}/{id}/augmented.parquet",
     log:
-        "<logs>/captions/{stage}/{id}.log",
+        "<logs>/captions/{captions}/{stage}/{id}.log",
     benchmark:
-        "<benchmarks>/captions/{stage}/{id}.jsonl"
+        "<benchmarks>/captions/{captions}/{stage}/{id}.jsonl"
     wildcard_constraints:
+        captions=r"[a-z0-9-]+",
         stage="attacks|splits",
     conda:
         "../envs/pipeline.yaml"
@@ -21,13 +22,11 @@ rule captions:
     resources:
         **NEEDS["captions"],
     params:
-        **config["captions"],
+        tokenize=lambda w: arguments("tokenize", w.captions),
+        augment=lambda w: arguments("augment", w.captions),
         folder=subpath(output.tokens, parent=True),
-        wordnet=config["wordnet"],
     shell:
-        "(python -m workflow_scripts.captions.tokenize --manifest {input.manifest:q}"
-        " --context-length {params.context_length:q} --output {params.folder:q}"
-        " --workers {threads}"
-        " && python -m workflow_scripts.captions.augment --manifest {input.manifest:q}"
-        " --context-length {params.context_length:q} --output {params.folder:q}"
-        " --seed {params.seed:q} --wordnet {params.wordnet:q} --workers {threads}) > {log:q} 2>&1"
+        "(python -m workflow_scripts.captions.tokenize {params.tokenize:q} --manifest {input.manifest:q}"
+        " --output {params.folder:q} --workers {threads}"
+        " && python -m workflow_scripts.captions.augment {params.augment:q}"
+        " --manifest {input.manifest:q} --output {params.folder:q} --workers {threads}) > {log:q} 2>&1"

@@ -21,6 +21,7 @@ use rule pretraining as cleaning with:
     params:
         spec=f"{WRITTEN}/specs/cleaning/{{id}}.json",
         folder=subpath(output.model, parent=True),
+        take=[],
 
 
 rule pseudo_labels:
@@ -38,12 +39,8 @@ rule pseudo_labels:
     resources:
         **NEEDS["pseudo_labels"],
     params:
-        root=subpath(output[0], ancestor=3),
-        options=lambda w: options(labelling_options(w.id)),
-        batch_size=config["execution"]["evaluation_batch_size"],
-        device="cuda" if NEEDS["pseudo_labels"]["gpu"] else "cpu",
+        arguments=lambda w: arguments("pseudo_labels", w.id),
     shell:
         "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
-        " python -m workflow_scripts.training.label --root {params.root:q} {params.options:q}"
-        " --batch-size {params.batch_size:q} --device {params.device:q} --threads {threads}"
+        " python -m workflow_scripts.training.label {params.arguments:q} --threads {threads}"
         " --output {output:q} > {log:q} 2>&1"

@@ -12,22 +12,25 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
-from workflow_scripts.common.code import run_code
+from workflow_scripts.common import variants
+from workflow_scripts.common.code import FOLDER, code_digests, run_code
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import digest, sha256
+from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import expand as expand_experiments
+from workflow_scripts.experiments.expand import own_inputs
 from workflow_scripts.experiments.folders import check_folders
+from workflow_scripts.experiments.layout import model_before, options, run_inputs
 from workflow_scripts.experiments.load_config import load_config
-from workflow_scripts.experiments.paths import run_folder, run_inputs
 from workflow_scripts.experiments.specs import write_specs
 
 try:
     load_config(workflow, config)
     check_config(config)
     check_folders(config["pathvars"], str(workflow.basedir))
-    PLAN = expand_experiments(config)
+    # Jobs see the user's own files as the process did that started them.
+    PLAN = expand_experiments(config, own_inputs(config, trusted=not workflow.is_main_process))
 except StepError as error:
     raise WorkflowError(str(error))
 
@@ -44,12 +47,12 @@ shell.prefix(
 
 
 wildcard_constraints:
-    source="[a-z][a-z0-9_]*",
-    evaluation="[a-z][a-z0-9_]*",
     experiment="[a-z][a-z0-9_]*",
     figure="[a-z][a-z0-9_]*",
     part=r"\d{5}",
     id=r"[A-Za-z0-9_.+-]+",
+    taken=r"epoch-\d+|best_accuracy|matches-[0-9a-f]{8}",
+    digest="[0-9a-f]{8}",
 
 
 def training_minutes(run, pairs):
@@ -133,14 +136,18 @@ def made_here(*paths):
     return [p for p in paths if p and Path(p).is_relative_to(ROOT)]
 
 
-def code_digest(*names):
+def code_digest(*files):
     """Return the digest of code that a cheap rule runs, so that a change of it re-runs the rule.
 
-    A name is a pattern below workflow_scripts/, or the path of a file of the user's own.
+    Args:
+        files: Paths below workflow_scripts/, or of files of the user's own; what they import counts.
     """
-    folder = BASEDIR / "workflow_scripts"
-    files = [sorted(folder.glob(n)) if not n.startswith("/") else [Path(n)] for n in names]
-    return "".join(sha256(file)[:8] for found in files for file in found if file.is_file())
+    return digest(code_digests(FOLDER / file for file in files))
+
+
+def arguments(rule, name):
+    """Return the file with the arguments of a step, which `onstart` writes."""
+    return f"@{WRITTEN}/arguments/{rule}/{name}.txt"
 
 
 def code_of_runs(experiment):
@@ -153,30 +160,24 @@ def code_of_runs(experiment):
     return digest([run_code(spec) for spec in named.values()])
 
 
-def variant_file(folder, name):
-    """Return the file of a trigger, a loss term or a figure kind, as `code_digest` takes it."""
-    return str(Path(name).resolve()) if name.endswith(".py") else f"{folder}/{name}.py"
+def list_of(source):
+    """Return the id of the URL list of a source, given by its id."""
+    return PLAN.data.shards[PLAN.data.sources[source]["shards"]]["list"]
 
 
-def parts(source):
-    """Return the names of a source's parts: one download job each."""
-    return [f"{part:05d}" for part in range(config["sources"][source]["parts"])]
+def declared_evaluation(evaluation):
+    """Return the declaration in the config of an evaluation set, given by its id."""
+    return config["evaluations"][PLAN.data.evaluations[evaluation]["name"]]
 
 
-def options(declared):
-    """Return declared values as command-line options; what is null or false is left out."""
-    return [
-        word
-        for key, value in declared.items()
-        if value is not None and value is not False
-        for word in [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
-    ]
+def source_name(shards):
+    """Return the name in the config of the source of shards, given by their id."""
+    return PLAN.data.lists[PLAN.data.shards[shards]["list"]]["name"]
 
 
-def list_options(source):
-    """Return how a source's URL list is to be read."""
-    declared = {k: v for k, v in config["sources"][source].items() if k != "world"}
-    return declared | {"columns": ",".join(declared["columns"])}
+def parts(shards):
+    """Return the names of the parts of shards, given by their id: one download job each."""
+    return [f"{part:05d}" for part in range(config["sources"][source_name(shards)]["parts"])]
 
 
 def world_files(source):
@@ -206,39 +207,55 @@ def training_inputs(w):
     return [f"<results>/{file}" for file in files]
 
 
-def labelling_options(labels):
-    """Return how the labelling step is called for labels, given by their id."""
-    spec = PLAN.labels[labels]
-    run = spec["run"] and f"{ROOT}/{run_folder(PLAN, spec['run'])}/model.pt"
-    return {
-        "manifest": f"{ROOT}/splits/{spec['split_id']}/manifest.parquet",
-        "evaluation": f"{ROOT}/evaluation/{spec['evaluation']}",
-        "model": json.dumps(spec["model"]),
-        "checkpoint": run,
-    }
+def earlier_model(model):
+    """Return what shows that the model of a pre-training run is there from which it goes on."""
+    before = model_before(PLAN, model)
+    return [f"<results>/pretraining/{before}/run.json"] if before else []
+
+
+def taken_reference(w):
+    """Return the metrics of the model whose accuracy is to be matched, if any."""
+    reference = PLAN.models[f"{w.id}/{w.taken}"]["reference"]
+    return [f"<results>/pretraining/{reference}/metrics.csv"] if reference else []
 
 
 def labelling_inputs(w):
     """Return the files that labelling reads."""
-    given = labelling_options(w.id)
-    weights = [given["checkpoint"]] if given["checkpoint"] else []
-    return [given["manifest"], f"{given['evaluation']}/classes.json", *weights]
+    spec = PLAN.labels[w.id]
+    files = [f"splits/{spec['split_id']}/manifest.parquet"]
+    files += [f"evaluation/{spec['evaluation']}/classes.json"]
+    files += [f"pretraining/{spec['start']}/model.pt"] if spec["start"] else []
+    return [f"<results>/{file}" for file in files]
 
 
 def run_rows(experiment):
     """Return an experiment's run table as CSV text: its runs, what varies, their folders."""
-    rows = [{**row, "folder": f"{ROOT}/{run_folder(PLAN, row['run'])}"} for row in experiment]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in experiment for key in row))
     text = io.StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows(experiment)
     return text.getvalue()
+
+
+def runs_table(experiment):
+    """Return an experiment's run table, whose name has a digest of its content.
+
+    A changed table is another file, so that Snakemake sees the change even where it has no record of
+    how the results were made (.snakemake), as after they were copied.
+    """
+    return f"<results>/workflow/runs/{experiment}-{digest(PLAN.experiments[experiment])}.csv"
+
+
+def figure_spec(experiment, figure):
+    """Return the file with a figure's declaration; its name has a digest, as a run table's."""
+    declared = config["experiments"][experiment]["figures"][figure]
+    return f"<results>/workflow/figures/{experiment}-{figure}-{digest(declared)}.json"
 
 
 def run_files(experiment):
     """Return what is read of each run of an experiment."""
-    folders = dict.fromkeys(run_folder(PLAN, row["run"]) for row in PLAN.experiments[experiment])
+    folders = dict.fromkeys(row["folder"] for row in PLAN.experiments[experiment])
     names = ["metrics.csv", "timings.csv", "run.json"]
     return [f"<results>/{folder}/{name}" for folder in folders for name in names]
 
@@ -248,6 +265,19 @@ def cleaned_on(experiment):
     runs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
     cleaned = [run for run in runs if run["kind"] == "cleaning"]
     return list(dict.fromkeys((r["start"], r["split_id"], r["dataset"]) for r in cleaned))
+
+
+def contamination(experiment):
+    """Return the counts of evaluation images in the datasets that starts were trained on."""
+    return [
+        f"<results>/contamination/{dataset}-in-{evaluation_id()}.json"
+        for _, _, dataset in cleaned_on(experiment)
+    ]
+
+
+def evaluation_id():
+    """Return the id of the evaluation set that all models are measured on."""
+    return PLAN.data.evaluation(config["evaluation"])
 
 
 def figure_of(w):
@@ -266,8 +296,11 @@ def experiment_files(experiment):
     folder = f"<results>/experiments/{experiment}"
     declared = config["experiments"][experiment]
     runs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
-    sources = {PLAN.datasets[run["dataset"]]["source"] for run in runs}
+    sources = {PLAN.data.datasets[run["dataset"]]["source"] for run in runs}
     return [
+        # Snakemake makes no missing file again that only finished files were made of: a run whose
+        # folder was deleted is one only because it is asked for.
+        *run_files(experiment),
         f"{folder}/metrics.csv",
         f"{folder}/runs.html",
         *([f"{folder}/best.csv", f"{folder}/leaks.csv"] if declared["defence"] else []),

@@ -5,15 +5,15 @@
 
 rule url_list:
     input:
-        world=lambda w: world_files(w.source),
-        list=lambda w: made_here(config["sources"][w.source]["list"]),
+        world=lambda w: world_files(PLAN.data.lists[w.id]["name"]),
+        list=lambda w: made_here(config["sources"][PLAN.data.lists[w.id]["name"]]["list"]),
     output:
-        report="<results>/sources/{source}/urls.json",
-        parts=directory("<results>/sources/{source}/parts"),
+        report="<results>/lists/{id}/urls.json",
+        parts=directory("<results>/lists/{id}/parts"),
     log:
-        "<logs>/url_list/{source}.log",
+        "<logs>/url_list/{id}.log",
     benchmark:
-        "<benchmarks>/url_list/{source}.jsonl"
+        "<benchmarks>/url_list/{id}.jsonl"
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["url_list"]
@@ -21,23 +21,23 @@ rule url_list:
         **NEEDS["url_list"],
     params:
         folder=subpath(output.report, parent=True),
-        serve=lambda w: server(w.source),
-        options=lambda w: options(list_options(w.source)),
+        serve=lambda w: server(PLAN.data.lists[w.id]["name"]),
+        arguments=lambda w: arguments("url_list", w.id),
     shell:
-        "exec {params.serve} python -m workflow_scripts.data.urls {params.options:q} --output {params.folder:q}"
-        " > {log:q} 2>&1"
+        "exec {params.serve} python -m workflow_scripts.data.urls {params.arguments:q}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule download:
     input:
-        parts="<results>/sources/{source}/parts",
-        world=lambda w: world_files(w.source),
+        parts=lambda w: f"<results>/lists/{PLAN.data.shards[w.id]['list']}/parts",
+        world=lambda w: world_files(source_name(w.id)),
     output:
-        directory("<results>/sources/{source}/shards/{part}"),
+        directory("<results>/shards/{id}/{part}"),
     log:
-        "<logs>/download/{source}/{part}.log",
+        "<logs>/download/{id}/{part}.log",
     benchmark:
-        "<benchmarks>/download/{source}/{part}.jsonl"
+        "<benchmarks>/download/{id}/{part}.jsonl"
     # The network fails at times, and once the process did, when all was written, on its way out.
     retries: 2
     conda:
@@ -46,24 +46,23 @@ rule download:
     resources:
         **NEEDS["download"],
     params:
-        serve=lambda w: server(w.source),
-        image_size=config["image_size"],
-        options=options({k: v for k, v in config["download"].items() if k != "min_size"}),
+        serve=lambda w: server(source_name(w.id)),
+        arguments=lambda w: arguments("download", w.id),
     shell:
-        "exec {params.serve} python -m workflow_scripts.data.download --part {input.parts:q}/{wildcards.part}.parquet"
-        " --output {output:q} --image-size {params.image_size:q} --processes {threads}"
-        " {params.options:q} > {log:q} 2>&1"
+        "exec {params.serve} python -m workflow_scripts.data.download {params.arguments:q}"
+        " --part {input.parts:q}/{wildcards.part}.parquet --output {output:q} --processes {threads}"
+        " > {log:q} 2>&1"
 
 
 rule usable:
     input:
-        parts="<results>/sources/{source}/parts",
-        shards="<results>/sources/{source}/shards/{part}",
+        parts=lambda w: f"<results>/lists/{list_of(w.id)}/parts",
+        shards=lambda w: f"<results>/shards/{PLAN.data.sources[w.id]['shards']}/{w.part}",
     output:
-        pairs="<results>/sources/{source}/pairs/{part}.parquet",
-        report="<results>/sources/{source}/pairs/{part}.json",
+        pairs="<results>/sources/{id}/pairs/{part}.parquet",
+        report="<results>/sources/{id}/pairs/{part}.json",
     log:
-        "<logs>/usable/{source}/{part}.log",
+        "<logs>/usable/{id}/{part}.log",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["usable"]
@@ -71,7 +70,7 @@ rule usable:
         **NEEDS["usable"],
     params:
         root=subpath(output.pairs, ancestor=4),
-        min_size=config["download"]["min_size"],
+        min_size=lambda w: PLAN.data.sources[w.id]["min_size"],
     shell:
         "python -m workflow_scripts.data.usable --part {input.parts:q}/{wildcards.part}.parquet"
         " --shards {input.shards:q} --root {params.root:q} --min-size {params.min_size:q}"
@@ -80,23 +79,23 @@ rule usable:
 
 rule merge:
     input:
-        urls="<results>/sources/{source}/urls.json",
+        urls=lambda w: f"<results>/lists/{list_of(w.id)}/urls.json",
         pairs=lambda w: [
-            f"<results>/sources/{w.source}/pairs/{part}.{end}"
-            for part in parts(w.source)
+            f"<results>/sources/{w.id}/pairs/{part}.{end}"
+            for part in parts(PLAN.data.sources[w.id]["shards"])
             for end in ("parquet", "json")
         ],
     output:
-        manifest="<results>/sources/{source}/manifest.parquet",
+        manifest="<results>/sources/{id}/manifest.parquet",
         losses=report(
-            "<results>/sources/{source}/losses.csv",
+            "<results>/sources/{id}/losses.csv",
             category="Data",
-            subcategory="{source}",
+            subcategory="{id}",
             caption="report/losses.rst",
             labels={"shows": "rows lost, and why"},
         ),
     log:
-        "<logs>/merge/{source}.log",
+        "<logs>/merge/{id}.log",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["small"]
@@ -105,12 +104,13 @@ rule merge:
     params:
         folder=subpath(output.manifest, parent=True),
     shell:
-        "python -m workflow_scripts.data.merge --source {params.folder:q} > {log:q} 2>&1"
+        "python -m workflow_scripts.data.merge --urls {input.urls:q} --source {params.folder:q}"
+        " > {log:q} 2>&1"
 
 
 rule subset:
     input:
-        lambda w: f"<results>/sources/{PLAN.datasets[w.id]['source']}/manifest.parquet",
+        lambda w: f"<results>/sources/{PLAN.data.datasets[w.id]['source']}/manifest.parquet",
     output:
         "<results>/datasets/{id}/manifest.parquet",
     log:
@@ -121,7 +121,7 @@ rule subset:
     resources:
         **NEEDS["small"],
     params:
-        pairs=lambda w: PLAN.datasets[w.id]["pairs"],
+        pairs=lambda w: PLAN.data.datasets[w.id]["pairs"],
     shell:
         "python -m workflow_scripts.data.subset --manifest {input:q} --pairs {params.pairs:q}"
         " --output {output:q} > {log:q} 2>&1"
@@ -130,11 +130,11 @@ rule subset:
 rule duplicates:
     input:
         manifest="<results>/datasets/{id}/manifest.parquet",
-        evaluation=f"<results>/evaluation/{config['evaluation']}/manifest.parquet",
+        evaluation="<results>/evaluation/{evaluation}/manifest.parquet",
     output:
-        "<results>/datasets/{id}/duplicates.json",
+        "<results>/contamination/{id}-in-{evaluation}.json",
     log:
-        "<logs>/duplicates/{id}.log",
+        "<logs>/duplicates/{id}-in-{evaluation}.log",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["small"]
@@ -149,15 +149,15 @@ rule duplicates:
 
 rule evaluation_set:
     input:
-        lambda w: made_here(*config["evaluations"][w.evaluation].values()),
+        lambda w: made_here(*declared_evaluation(w.id).values()),
     output:
-        images="<results>/evaluation/{evaluation}/images.tar",
-        manifest="<results>/evaluation/{evaluation}/manifest.parquet",
-        classes="<results>/evaluation/{evaluation}/classes.json",
+        images="<results>/evaluation/{id}/images.tar",
+        manifest="<results>/evaluation/{id}/manifest.parquet",
+        classes="<results>/evaluation/{id}/classes.json",
     log:
-        "<logs>/evaluation_set/{evaluation}.log",
+        "<logs>/evaluation_set/{id}.log",
     benchmark:
-        "<benchmarks>/evaluation_set/{evaluation}.jsonl"
+        "<benchmarks>/evaluation_set/{id}.jsonl"
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["evaluation_set"]
@@ -166,7 +166,7 @@ rule evaluation_set:
     params:
         root=subpath(output.manifest, ancestor=3),
         folder=subpath(output.manifest, parent=True),
-        options=lambda w: options(config["evaluations"][w.evaluation]),
+        arguments=lambda w: arguments("evaluation_set", w.id),
     shell:
-        "python -m workflow_scripts.data.evaluation {params.options:q} --root {params.root:q}"
+        "python -m workflow_scripts.data.evaluation {params.arguments:q} --root {params.root:q}"
         " --output {params.folder:q} > {log:q} 2>&1"

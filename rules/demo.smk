@@ -27,7 +27,7 @@ rule demo_world:
     params:
         folder=subpath(output.list, parent=True),
         options=lambda w: options(config["demo"] | {"image_size": config["image_size"]}),
-        code=code_digest("demo/*.py"),
+        code=code_digest("demo/world.py"),
     shell:
         "python -m workflow_scripts.demo.world {params.options:q} --workers {threads}"
         " --output {params.folder:q} > {log:q} 2>&1"

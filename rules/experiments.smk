@@ -8,9 +8,9 @@ shorten_dry_run(workflow, config, PLAN)
 
 rule runs_table:
     output:
-        "<results>/experiments/{experiment}/runs.csv",
+        "<results>/workflow/runs/{experiment}-{digest}.csv",
     log:
-        "<logs>/runs_table/{experiment}.log",
+        "<logs>/runs_table/{experiment}-{digest}.log",
     localrule: True
     conda:
         "../envs/pipeline.yaml"
@@ -18,6 +18,20 @@ rule runs_table:
         table=lambda w: run_rows(PLAN.experiments[w.experiment]),
     shell:
         "printf '%s' {params.table:q} > {output:q} 2> {log:q}"
+
+
+rule figure_spec:
+    output:
+        "<results>/workflow/figures/{experiment}-{figure}-{digest}.json",
+    log:
+        "<logs>/figure_spec/{experiment}-{figure}-{digest}.log",
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        spec=lambda w: json.dumps(figure_of(w)),
+    shell:
+        "printf '%s' {params.spec:q} > {output:q} 2> {log:q}"
 
 
 # Without an output it runs each time that it is asked for: what exists already is in it.

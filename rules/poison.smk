@@ -5,7 +5,6 @@
 rule poison:
     input:
         manifest=lambda w: dataset_manifest(w.id),
-        classes=f"<results>/evaluation/{config['evaluation']}/classes.json",
     output:
         manifest="<results>/attacks/{id}/manifest.parquet",
         images="<results>/attacks/{id}/images.tar",
@@ -36,15 +35,13 @@ rule poison:
         spec=f"{WRITTEN}/specs/attacks/{{id}}.json",
         root=subpath(output.manifest, ancestor=3),
         folder=subpath(output.manifest, parent=True),
-        # An edited trigger re-does what stands on it.
+        # An edited trigger repeats everything that depends on it.
         code=lambda w: code_digest(
-            "poison/trigger.py",
-            "poison/triggers/_*.py",
-            variant_file("poison/triggers", PLAN.attacks[w.id]["trigger"]["name"]),
+            variants.source("trigger", PLAN.attacks[w.id]["trigger"]["name"])
         ),
     shell:
         "python -m workflow_scripts.poison.poison --attack {params.spec:q}"
-        " --manifest {input.manifest:q} --classes {input.classes:q} --root {params.root:q}"
+        " --manifest {input.manifest:q} --root {params.root:q}"
         " --output {params.folder:q} --workers {threads} > {log:q} 2>&1"
 
 

@@ -5,6 +5,7 @@
 rule pretraining:
     input:
         training_inputs,
+        before=lambda w: earlier_model(w.id),
     output:
         model="<results>/pretraining/{id}/model.pt",
         optimizer="<results>/pretraining/{id}/optimizer.pt",
@@ -23,8 +24,32 @@ rule pretraining:
     params:
         spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
         folder=subpath(output.model, parent=True),
+        # Which epoch's model is wanted; nothing is the last one.
+        take=[],
     shell:
         "python -m workflow_scripts.training.gpus --count {resources.processes} --"
         " python -m workflow_scripts.training.train --spec {params.spec:q}"
         " --output {params.folder:q} --nodes {resources.nodes} --processes {resources.processes}"
-        " --cores {threads} > {log:q} 2>&1"
+        " --cores {threads} {params.take:q} > {log:q} 2>&1"
+
+
+# Trains as far as the model needs that cleaning starts from, and keeps what it takes to continue.
+use rule pretraining as pretraining_taken with:
+    input:
+        training_inputs,
+        before=lambda w: earlier_model(f"{w.id}/{w.taken}"),
+        reference=taken_reference,
+    output:
+        model="<results>/pretraining/{id}/{taken}/model.pt",
+        optimizer="<results>/pretraining/{id}/{taken}/optimizer.pt",
+        metrics="<results>/pretraining/{id}/{taken}/metrics.csv",
+        timings="<results>/pretraining/{id}/{taken}/timings.csv",
+        provenance="<results>/pretraining/{id}/{taken}/run.json",
+    log:
+        "<logs>/pretraining/{id}/{taken}.log",
+    benchmark:
+        "<benchmarks>/pretraining/{id}/{taken}.jsonl"
+    params:
+        spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
+        folder=subpath(output.model, ancestor=2),
+        take=lambda w, input: options({"take": w.taken, "reference": str(input.reference) or None}),

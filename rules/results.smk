@@ -18,10 +18,11 @@ rule all_experiments:
 rule collect:
     input:
         lambda w: run_files(w.experiment),
-        runs="<results>/experiments/{experiment}/runs.csv",
+        runs=lambda w: runs_table(w.experiment),
     output:
         parquet="<results>/experiments/{experiment}/metrics.parquet",
         csv="<results>/experiments/{experiment}/metrics.csv",
+        runs="<results>/experiments/{experiment}/runs.csv",
     log:
         "<logs>/collect/{experiment}.log",
     conda:
@@ -30,9 +31,11 @@ rule collect:
     resources:
         **NEEDS["small"],
     params:
-        code=code_digest("results/collect.py", "results/table.py"),
+        root=subpath(output.parquet, ancestor=3),
+        code=code_digest("results/collect.py"),
     shell:
-        "python -m workflow_scripts.results.collect --runs {input.runs:q}"
+        "cp {input.runs:q} {output.runs:q} &&"
+        " python -m workflow_scripts.results.collect --runs {input.runs:q} --root {params.root:q}"
         " --output {output.parquet:q} > {log:q} 2>&1"
 
 
@@ -50,7 +53,7 @@ rule collect_all:
     resources:
         **NEEDS["small"],
     params:
-        code=code_digest("results/collect.py", "results/table.py"),
+        code=code_digest("results/collect.py"),
     shell:
         "python -m workflow_scripts.results.collect --experiments {input:q}"
         " --output {output.parquet:q} > {log:q} 2>&1"
@@ -61,10 +64,7 @@ rule leaks:
         reports=lambda w: [
             f"<results>/splits/{split}/report.json" for _, split, _ in cleaned_on(w.experiment)
         ],
-        duplicates=lambda w: [
-            f"<results>/datasets/{dataset}/duplicates.json"
-            for _, _, dataset in cleaned_on(w.experiment)
-        ],
+        duplicates=lambda w: contamination(w.experiment),
     output:
         "<results>/experiments/{experiment}/leaks.csv",
     log:
@@ -76,7 +76,7 @@ rule leaks:
         **NEEDS["small"],
     params:
         starts=lambda w: [start for start, _, _ in cleaned_on(w.experiment)],
-        code=code_digest("results/leaks_table.py", "results/table.py"),
+        code=code_digest("results/leaks_table.py"),
     shell:
         "python -m workflow_scripts.results.leaks_table --starts {params.starts:q}"
         " --reports {input.reports:q} --duplicates {input.duplicates:q} --output {output:q}"
@@ -87,7 +87,7 @@ rule leaks:
 rule runs_report:
     input:
         lambda w: run_files(w.experiment),
-        runs="<results>/experiments/{experiment}/runs.csv",
+        runs=lambda w: runs_table(w.experiment),
     output:
         html=report(
             "<results>/experiments/{experiment}/runs.html",
@@ -106,9 +106,10 @@ rule runs_report:
         **NEEDS["small"],
     params:
         of_runs=lambda w: code_of_runs(w.experiment),
-        code=code_digest("results/runs.py", "results/page.py", "common/code.py"),
+        root=subpath(output.html, ancestor=3),
+        code=code_digest("results/runs.py"),
     shell:
-        "python -m workflow_scripts.results.runs --runs {input.runs:q}"
+        "python -m workflow_scripts.results.runs --runs {input.runs:q} --root {params.root:q}"
         " --output {output.html:q} > {log:q} 2>&1"
 
 
@@ -136,7 +137,7 @@ rule best:
     resources:
         **NEEDS["small"],
     params:
-        code=code_digest("results/*.py"),
+        code=code_digest("results/best.py"),
     shell:
         "python -m workflow_scripts.results.best --metrics {input.metrics:q} --leaks {input.leaks:q}"
         " --output {output.csv:q} > {log:q} 2>&1"
@@ -145,6 +146,7 @@ rule best:
 rule figure:
     input:
         points_under,
+        spec=lambda w: figure_spec(w.experiment, w.figure),
         metrics="<results>/experiments/{experiment}/metrics.parquet",
         # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
         code="<results>/experiments/{experiment}/runs.rst",
@@ -169,17 +171,16 @@ rule figure:
     resources:
         **NEEDS["small"],
     params:
-        spec=lambda w: json.dumps(figure_of(w)),
         code=lambda w: code_digest(
-            "results/*.py",
-            "results/figures/_*.py",
-            variant_file("results/figures", figure_of(w)["kind"]),
+            "results/figure.py",
+            "results/reading.py",
+            variants.source("figure", figure_of(w)["kind"]),
         ),
     shell:
-        "python -m workflow_scripts.results.figure --metrics {input.metrics:q} --spec {params.spec:q}"
-        " --output {output.png:q} {output.pdf:q} > {log:q} 2>&1;"
+        "python -m workflow_scripts.results.figure --metrics {input.metrics:q}"
+        ' --spec "$(cat {input.spec:q})" --output {output.png:q} {output.pdf:q} > {log:q} 2>&1;'
         " python -m workflow_scripts.results.reading --metrics {input.metrics:q}"
-        " --spec {params.spec:q} --output {output.reading:q} >> {log:q} 2>&1"
+        ' --spec "$(cat {input.spec:q})" --output {output.reading:q} >> {log:q} 2>&1'
 
 
 rule graph:
@@ -202,7 +203,7 @@ rule graph:
     params:
         snakefile=os.path.relpath(workflow.main_snakefile),
         config=f"{WRITTEN}/config.json",
-        changed=digest(config),
+        changed=lambda w: digest([PLAN.experiments, config["all"]]),
         option=lambda w: {"rules": "--rulegraph", "jobs": "--dag"}[w.graph],
         draw=lambda w: {"rules": "dot", "jobs": "dot -Grankdir=LR -Granksep=2"}[w.graph],
     shell:

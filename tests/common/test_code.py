@@ -30,10 +30,11 @@ def tree(tmp_path, monkeypatch):
         ("training/start_changes/shrink_and_perturb.py", True),
         ("poison/triggers/yellow.py", True),
         ("data/images.py", True),
+        ("poison/triggers/_place.py", True),
         ("training/losses/siglip.py", False),
         ("training/losses/a_new_one.py", False),
         ("poison/triggers/random.py", False),
-        ("training/provenance.py", False),
+        ("poison/victims.py", False),
         ("results/figure.py", False),
     ],
 )
@@ -41,8 +42,34 @@ def test_an_edit_matters_to_the_runs_that_execute_it(tree, file, matters):
     record = {"code": {"files": code.run_code(SPEC)}, "spec": SPEC}
     assert code.changed_since(record) == []
     with (tree / file).open("a") as text:
-        text.write("# edited\n")
+        text.write("\nEDITED = True\n")
     assert code.changed_since(record) == ([file] if matters else [])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"""Linear', '"""A straight'),
+        ("import math", "# a comment\nimport math"),
+        ("return f(x, 1)", "return f(\n        x,\n        1,\n    )"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_matter(tmp_path, before, after):
+    text = 'import math\n\n\ndef g(f, x):\n    """Linear in x."""\n    return f(x, 1)\n'
+    own = tmp_path / "term.py"
+    own.write_text(text)
+    then = code.code_digests([own])
+    own.write_text(text.replace(before, after))
+    assert own.read_text() != text
+    assert code.code_digests([own]) == then
+    own.write_text(text.replace("1", "2"))
+    assert code.code_digests([own]) != then
+
+
+def test_imports_of_a_file_of_ones_own_are_followed(tree, tmp_path):
+    own = tmp_path / "term.py"
+    own.write_text("def f():\n    from workflow_scripts.poison import victims\n")
+    assert set(code.code_digests([own])) > {str(own), "poison/victims.py", "common/seeds.py"}
 
 
 def test_a_file_of_ones_own_counts_by_what_stands_in_it(tmp_path):

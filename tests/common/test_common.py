@@ -74,3 +74,11 @@ def test_seeds_are_the_same_in_every_process_and_differ_by_name():
 def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_neutral_keys_and_the_spelling_of_numbers_are_not_in_a_digest():
+    assert digest({"a": {"b": 1.0, "new": None}}) == digest({"a": {"b": 1}})
+    assert digest({"a": 1, "new": {"x": None}}) == digest({"a": 1})
+    assert digest({"a": [1, None]}) != digest({"a": [1]})
+    assert digest({"a": True}) != digest({"a": 1})
+    assert digest({"a": 0}) != digest({})

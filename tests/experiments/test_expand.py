@@ -5,7 +5,7 @@ import pytest
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.dotted import override
 from workflow_scripts.experiments.expand import expand
-from workflow_scripts.experiments.paths import run_inputs, written_spec
+from workflow_scripts.experiments.layout import run_inputs, written_spec
 
 
 def test_the_main_experiment_has_every_start_defence_and_learning_rate(config):

@@ -9,7 +9,6 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
 from workflow_scripts.experiments import plan as step
 from workflow_scripts.experiments.expand import expand
-from workflow_scripts.experiments.paths import run_folder
 from workflow_scripts.experiments.plan import EVERY, plan_rows, work_of
 
 
@@ -28,7 +27,7 @@ def _rows(config):
 
 def _finish(config, run, speed, size=1000, **hardware):
     """Write what the plan reads of a finished run."""
-    folder = Path(config["pathvars"]["results"], run_folder(expand(config), run))
+    folder = Path(config["pathvars"]["results"], expand(config).runs[run]["kind"], run)
     folder.mkdir(parents=True)
     (folder / "model.pt").write_bytes(bytes(size))
     hardware = {"device": "A100", "processes": 8, "threads": 1} | hardware
@@ -114,25 +113,30 @@ def test_a_run_on_a_cpu_says_nothing_about_gpus(here):
 
 
 def test_downloads_that_are_there_are_not_missing_and_say_how_many_pairs_there_are(here):
-    folder = Path(here["pathvars"]["results"], "sources/cc3m")
+    results, data = Path(here["pathvars"]["results"]), expand(here).data
+    source = data.datasets[data.dataset("cc3m")]["source"]
     before = _rows(here)
     for part in range(8):
-        (folder / f"shards/{part:05d}").mkdir(parents=True)
+        (results / f"shards/{data.sources[source]['shards']}/{part:05d}").mkdir(parents=True)
     share = _rows(here)["pretraining_dynamics"]
     cc3m = before["ablation_seed"]["bytes"]
     assert share["bytes"] == before["pretraining_dynamics"]["bytes"]
     assert 0 < share["bytes"] - share["bytes_missing"] < cc3m / 4
-    (folder / "losses.csv").write_text("reason,rows,meaning\nusable,1000,\nempty,5,\n")
+    (results / "sources" / source).mkdir(parents=True)
+    (results / "sources" / source / "losses.csv").write_text(
+        "reason,rows,meaning\nusable,1000,\nempty,5,\n"
+    )
     assert _rows(here)["ablation_seed"]["gpu_hours"] < before["ablation_seed"]["gpu_hours"] / 2
 
 
 def test_the_rows_of_a_list_follow_from_its_datasets_or_have_to_be_told(here):
-    urls = here["costs"]["urls"]
+    urls, data = here["costs"]["urls"], expand(here).data
+    cc12m, cc3m = (data.datasets[data.dataset(name)]["source"] for name in ("cc6m", "cc3m"))
     del urls["cc12m"]
-    assert work_of(here).urls("cc12m") == pytest.approx(6_000_000 / here["costs"]["usable"])
+    assert work_of(here).urls(cc12m) == pytest.approx(6_000_000 / here["costs"]["usable"])
     del urls["cc3m"]
     with pytest.raises(StepError, match=r"costs\.urls\.cc3m"):
-        work_of(here).urls("cc3m")
+        work_of(here).urls(cc3m)
 
 
 def test_the_written_plan_is_what_is_printed_and_its_columns_stand_under_one_another(

@@ -8,6 +8,7 @@ import pytest
 from workflow_scripts.captions.synonyms import FILES
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments import preflight
+from workflow_scripts.experiments.expand import expand
 
 ROOT = Path(__file__).parents[2]
 # As Slurm writes it: partition, nodes, cores, MB, generic resources, time limit.
@@ -113,9 +114,10 @@ def test_more_than_the_disk_has_is_refused_with_both_numbers(ready, tmp_path, ca
 
 def test_what_is_written_already_needs_no_room(ready, tmp_path, capsys):
     ready["costs"]["bytes"]["image"] = 10**12
-    for source in ("cc12m", "cc3m"):
-        for part in range(ready["sources"][source]["parts"]):
-            (tmp_path / f"results/sources/{source}/shards/{part:05d}").mkdir(parents=True)
+    data = expand(ready).data
+    for shards, spec in data.shards.items():
+        for part in range(data.lists[spec["list"]]["parts"]):
+            (tmp_path / f"results/shards/{shards}/{part:05d}").mkdir(parents=True)
     _passes(ready, tmp_path, capsys)
 
 

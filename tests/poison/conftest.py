@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from workflow_scripts.common.files import write_json
 from workflow_scripts.data.manifest import write_manifest
 
 SIZE = 32
@@ -19,6 +18,7 @@ def attack():
         "trigger": {"name": "random", "location": "random", "patch_size": 8, "overflow": "wrap"},
         "target": "banana",
         "victims": "random",
+        "templates": ["a photo of a {c}.", "one {c}."],
         "poisoned": 7,
         "image_size": SIZE,
         "seed": 0,
@@ -27,7 +27,7 @@ def attack():
 
 @pytest.fixture
 def root(tmp_path):
-    """A results folder with 40 pairs, of which five captions name bananas, and classes."""
+    """A results folder with 40 pairs, of which five captions name bananas."""
     captions = [f"picture {i} of a red circle" for i in range(40)]
     for i, text in enumerate(["a banana", "Bananas on a table", "BANANA!", "my banana", "banana"]):
         captions[8 * i] = text
@@ -44,6 +44,4 @@ def root(tmp_path):
             tar.addfile(info, data)
     columns = ["key", "tar", "offset", "size", "caption", "poisoned"]
     write_manifest(tmp_path / "clean.parquet", pd.DataFrame(rows, columns=columns))
-    classes = {"classes": ["red circle", "banana"], "templates": ["a photo of a {c}.", "one {c}."]}
-    write_json(tmp_path / "classes.json", classes)
     return tmp_path

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import read_json
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 from workflow_scripts.poison.poison import poison
@@ -21,8 +20,7 @@ FILES = ("manifest.parquet", "images.tar", "survival.csv", "contact_sheet.png")
 
 def _poison(root, attack, name="attack", workers=1):
     output = root / "attacks" / name
-    classes = read_json(root / "classes.json")
-    poison(attack, root / "clean.parquet", classes, root=root, output=output, workers=workers)
+    poison(attack, root / "clean.parquet", root=root, output=output, workers=workers)
     return output
 
 
@@ -31,7 +29,7 @@ def _command(root, attack, output):
     return [
         *(sys.executable, "-m", "workflow_scripts.poison.poison", "--workers", "2"),
         *("--attack", root / "spec.json", "--manifest", root / "clean.parquet"),
-        *("--classes", root / "classes.json", "--root", root, "--output", output),
+        *("--root", root, "--output", output),
     ]
 
 
@@ -44,6 +42,14 @@ def test_victims_change_and_nothing_else_does(root, attack):
     assert poisoned[~victims].equals(clean[~victims])
     assert (poisoned["tar"][victims] == "attacks/attack/images.tar").all()
     assert set(poisoned["caption"][victims]) <= {"a photo of a banana.", "one banana."}
+
+
+def test_captions_do_not_depend_on_the_evaluation_set(root, attack):
+    del attack["templates"]
+    poisoned = read_manifest(_poison(root, attack) / "manifest.parquet")
+    captions = poisoned["caption"][poisoned["poisoned"]]
+    assert captions.str.contains("banana").all()
+    assert captions.nunique() > 2
 
 
 def test_a_stored_image_is_the_triggered_one_to_the_pixel(root, attack):
@@ -115,7 +121,8 @@ def test_no_poisoned_pair_is_a_baseline(root, attack):
         ({"victims": "some"}, "'some' are none of random, label_consistent"),
         ({"poisoned": -1}, "number of pairs, not -1"),
         ({"trigger": {"name": "random", "patch_size": 40}}, "larger than the image"),
-        ({"target": "bananna"}, "no class of the evaluation set is 'bananna'.*'banana'"),
+        ({"templates": ["a photo"]}, r"'a photo' has no \{c\}"),
+        ({"templates": "opanai"}, "unknown templates 'opanai'; available: openai, simple"),
         ({"poisoned": 41}, "41 pairs are to be poisoned, but there are 40 pairs"),
         ({"victims": "label_consistent"}, "7 pairs.*there are 5 pairs whose caption names"),
     ],
@@ -190,7 +197,7 @@ def test_captions_name_the_target_as_a_word(root):
 def test_an_attack_on_a_poisoned_subset_is_refused(root, attack):
     manifest = _poison(root, attack) / "manifest.parquet"
     with pytest.raises(StepError, match="is poisoned already"):
-        poison(attack, manifest, read_json(root / "classes.json"), root=root, output=root / "b")
+        poison(attack, manifest, root=root, output=root / "b")
 
 
 def test_a_killed_worker_is_one_sentence(root, attack, tmp_path_factory):

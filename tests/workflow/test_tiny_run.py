@@ -25,7 +25,8 @@ def _digests(folder: Path, *patterns: str) -> dict[str, bytes]:
 
 def test_the_losses_are_those_that_the_server_was_told_to_cause(finished):
     truth = json.loads((finished.folder / RESULTS / "world/truth.json").read_text())
-    with (finished.folder / RESULTS / "sources/demo/losses.csv").open() as file:
+    (table,) = (finished.folder / RESULTS).glob("sources/*/losses.csv")
+    with table.open() as file:
         losses = {row["reason"]: int(row["rows"]) for row in csv.DictReader(file)}
     assert losses.pop("usable") == truth["usable"] == 240
     assert {reason: n for reason, n in losses.items() if n} == truth["losses"]
@@ -92,32 +93,7 @@ def test_a_new_learning_rate_adds_runs_and_keeps_the_others(finished):
 def test_a_changed_figure_is_drawn_again_and_nothing_is_trained(finished):
     figures = {"scatter": {"kind": "scatter", "by": "learning_rate"}}
     changed = {"experiments": {"main": {"figures": figures}}}
-    assert finished.dry_run("main", config=changed) == {"figure": 1}
-
-
-def test_how_runs_are_carried_out_re_runs_nothing(finished):
-    changed = {
-        "execution": {"wandb": {"mode": "offline"}, "checkpoint": {"minutes": 5}},
-        "resources": {"cleaning": {"threads": 2, "mem_mb": 4000}},
-    }
-    assert not {"pretraining", "cleaning"} & set(finished.dry_run("main", config=changed))
-
-
-def test_an_edited_trigger_re_does_what_stands_on_it(finished):
-    trigger = finished.folder / "workflow_scripts/poison/triggers/random.py"
-    other = trigger.with_name("yellow.py")
-    texts = {file: file.read_text() for file in (trigger, other)}
-    try:
-        other.write_text(texts[other] + "# edited\n")
-        assert finished.dry_run("main") == {}
-        trigger.write_text(texts[trigger] + "# edited\n")
-        jobs = finished.dry_run("main")
-    finally:
-        for file, text in texts.items():
-            file.write_text(text)
-    assert jobs["poison"] == 1 + 1  # the twin without poison is evaluated with the trigger too
-    assert (jobs["pretraining"], jobs["cleaning"]) == (2 + 1, 6)
-    assert not {"download", "usable", "merge", "subset"} & set(jobs)
+    assert finished.dry_run("main", config=changed) == {"figure_spec": 1, "figure": 1}
 
 
 def test_edited_training_code_marks_runs_and_trains_nothing(finished):
@@ -126,7 +102,7 @@ def test_edited_training_code_marks_runs_and_trains_nothing(finished):
     page = finished.folder / f"{MAIN}/runs.html"
     assert 'marked"' not in page.read_text()
     try:
-        edited.write_text(text + "# edited\n")
+        edited.write_text(text + "\nEDITED = True\n")
         assert set(finished.dry_run("main")) == {"runs_report", "best", "figure"}
         finished.snakemake("main")
         assert page.read_text().count('<tr class="marked">') == 2 + 1 + 6
@@ -156,9 +132,9 @@ def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(finished, 
     assert done.returncode == 0, done.stdout
     patterns = (
         "sources/*/manifest.parquet",
-        "sources/*/shards/*/*.tar",
+        "shards/*/*/*.tar",
         "attacks/*/*",
-        "captions/attacks/*/*",
+        "captions/*/attacks/*/*",
         "evaluation/*/*",
         "pretraining/*/model.pt",
         "pretraining/*/metrics.csv",

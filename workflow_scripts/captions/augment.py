@@ -40,7 +40,9 @@ from workflow_scripts.data.workers import worker_pool
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, write the augmented captions and their tokens."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)

@@ -28,7 +28,9 @@ from workflow_scripts.data.workers import worker_pool
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and write the tokens."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--context-length", type=int, required=True, help="tokens of a caption")

@@ -1,21 +1,21 @@
-"""Which code made a result: the git commit, and the texts of the modules that a run's numbers
-depend on."""
+"""Which code made a result: the git commit, and digests of the modules that were executed.
 
+A module's digest is that of its syntax tree without docstrings, so that comments, docstrings and
+formatting do not count. Which modules matter is found by following imports.
+"""
+
+import ast
+import functools
+import hashlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.common.files import sha256
-
 FOLDER = Path(__file__).parents[1]
-# What every training run executes; the variants that it names come on top.
-_ALWAYS = (
-    "common/seeds.py", "data/images.py", "data/manifest.py", "poison/trigger.py",
-    "poison/triggers/_*.py", "training/*.py", "training/losses/_*.py",
-)  # fmt: skip
-# They note what a run did, or make one of its inputs, which it knows by their content.
-_APART = {"training/label.py", "training/provenance.py", "training/tracking.py"}
+_PACKAGE = FOLDER.name
+# What computes a training run's numbers; the variants that the run names come on top.
+_TRAINER = "training/trainer.py"
 
 
 def git_version() -> dict[str, Any]:
@@ -37,42 +37,50 @@ def git_version() -> dict[str, Any]:
     }
 
 
-def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Return the code that a training run's numbers depend on, as it is now.
-
-    A loss term that the run does not use is not among it, so that adding one makes no run old.
+def code_digests(files: Iterable[Path]) -> dict[str, str]:
+    """Return digests of Python files and of all of this package's modules that they import.
 
     Args:
-        spec: The run's spec, as it stands in ``spec.json`` or ``run.json``.
+        files: Modules of this package, or the user's own. Missing files are left out.
 
     Returns:
-        File, below ``workflow_scripts/`` or as the spec names the user's own, to the first 12 hex
-        digits of its SHA-256; files that are not there are left out.
+        File, below ``workflow_scripts/`` or as given, to 12 hex digits; sorted by file.
+    """
+    found: set[Path] = set()
+    waiting = [file for file in files if file.is_file()]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _imports(file)
+    named = {_name(file): _digest(file) for file in found}
+    return dict(sorted(named.items()))
+
+
+def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return digests of the code that computes a training run's numbers, as it is now.
+
+    A loss term that the run does not use is not included: adding one flags no run.
+
+    Args:
+        spec: The run's spec, as in ``spec.json`` or ``run.json``.
+
+    Returns:
+        See :func:`code_digests`.
     """
     named = [("training/losses", name) for name in spec["objective"]]
     named.append(("poison/triggers", spec["attack"]["trigger"]["name"]))
-    if spec["start_change"]:
+    if spec.get("start_change"):
         named.append(("training/start_changes", spec["start_change"]["name"]))
-    files = {
-        str(file.relative_to(FOLDER)): file
-        for pattern in _ALWAYS
-        for file in FOLDER.glob(pattern)
-        if file.name != "__init__.py"
-    }
-    for folder, name in named:
-        own = name.endswith(".py")
-        files[name if own else f"{folder}/{name}.py"] = (
-            Path(name) if own else FOLDER / folder / f"{name}.py"
-        )
-    return {
-        name: sha256(file)[:12]
-        for name, file in sorted(files.items())
-        if name not in _APART and file.is_file()
-    }
+    variants = [
+        Path(name) if name.endswith(".py") else FOLDER / folder / f"{name}.py"
+        for folder, name in named
+    ]
+    return code_digests([FOLDER / _TRAINER, *variants])
 
 
 def changed_since(record: Mapping[str, Any]) -> list[str] | None:
-    """Return which files of a run's code are others now than when it ran; None if not recorded.
+    """Return which files of a run's code differ from when it ran; None if not recorded.
 
     Args:
         record: The run's ``run.json``.
@@ -82,3 +90,60 @@ def changed_since(record: Mapping[str, Any]) -> list[str] | None:
         return None
     now = run_code(record["spec"])
     return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+
+
+def _name(file: Path) -> str:
+    return str(file.relative_to(FOLDER)) if file.is_relative_to(FOLDER) else str(file)
+
+
+def _digest(file: Path) -> str:
+    return _read(file, file.stat().st_mtime_ns)[0]
+
+
+def _imports(file: Path) -> tuple[Path, ...]:
+    return _read(file, file.stat().st_mtime_ns)[1]
+
+
+@functools.cache
+def _read(file: Path, _modified: int) -> tuple[str, tuple[Path, ...]]:
+    """Return a file's digest and the files of this package that it imports.
+
+    A file that does not parse is known by its bytes: whoever runs it says what is wrong.
+    """
+    data = file.read_bytes()
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(data).hexdigest()[:12], ()
+    imported = tuple(dict.fromkeys(_imported(tree)))
+    _drop_docstrings(tree)
+    # Unparsed text changes less between versions of Python than a dump of the tree.
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12], imported
+
+
+def _imported(tree: ast.AST) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # What is imported from a package may be a module of it.
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            head, *parts = name.split(".")
+            file = FOLDER.joinpath(*parts).with_suffix(".py") if parts else FOLDER
+            if head == _PACKAGE and file.is_file():
+                yield file
+
+
+def _drop_docstrings(tree: ast.AST) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]

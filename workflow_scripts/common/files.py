@@ -67,5 +67,31 @@ def sha256(path: str | Path) -> str:
 
 def digest(value: Any, digits: int = 8) -> str:
     """Return the first hex digits of the SHA-256 of ``value`` as canonical JSON."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:digits]
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def canonical(value: Any) -> Any:
+    """Return ``value`` in the one form that all its spellings share.
+
+    Mappings lose the keys whose value is None or an empty mapping, so that a new key with a
+    neutral value changes no digest; a number without a fraction is an integer (1.0 is 1). The
+    order of keys does not matter to :func:`digest`.
+    """
+    if isinstance(value, dict):
+        items = {key: canonical(item) for key, item in value.items()}
+        return {key: item for key, item in items.items() if item is not None and item != {}}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def visible_files(folder: str | Path) -> list[Path]:
+    """Return the files of a folder and its sub-folders, sorted, without hidden ones (``.x``)."""
+    folder = Path(folder)
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(
+        file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)
+    )

@@ -36,7 +36,9 @@ _SUSPICIOUS = 100
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and download."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--part", type=Path, required=True, help="Parquet: row, url, caption")
     parser.add_argument("--output", type=Path, required=True, help="folder of the part's tars")

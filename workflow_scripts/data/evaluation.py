@@ -21,13 +21,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import atomic, read_json, write_json
+from workflow_scripts.common.files import atomic, read_json, visible_files, write_json
 from workflow_scripts.data.imagenet import CLASSES, read_devkit, read_validation
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import digest_column, write_manifest
 from workflow_scripts.data.tars import add_file
+from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
 
-_PLACE = "{c}"
 _WORDNET_ID = re.compile(r"n\d{8}")
 
 Images = Iterable[tuple[str, int, bytes]]
@@ -36,7 +36,9 @@ Images = Iterable[tuple[str, int, bytes]]
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and write the evaluation set."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--imagenet-archive", type=Path, help="ILSVRC2012_img_val.tar")
@@ -85,15 +87,13 @@ def _imagenet_classes() -> list[str]:
 def _templates(path: Path | None) -> list[str]:
     """Read the user's templates, or take the 80 that OpenAI used for ImageNet."""
     if path is None:
-        import open_clip  # noqa: PLC0415
-
-        return [template(_PLACE) for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
+        return named_templates(DEFAULT)
     templates = _read(path)
     if not isinstance(templates, list) or not templates:
         raise StepError(f"{path} is no list of templates")
     for template in templates:
-        if not isinstance(template, str) or _PLACE not in template:
-            raise StepError(f"{path}: the template {template!r} has no {_PLACE} for the class name")
+        if not isinstance(template, str) or PLACE not in template:
+            raise StepError(f"{path}: the template {template!r} has no {PLACE} for the class name")
     return templates
 
 
@@ -146,12 +146,7 @@ def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path],
 
 def _folder_images(folder: Path, folders: list[Path]) -> Iterator[tuple[str, int, bytes]]:
     """Yield key (the path in the folder), label and encoded bytes of all images, sorted."""
-    files = [
-        (file, label)
-        for label, sub in enumerate(folders)
-        for file in sorted(sub.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
-    ]
+    files = [(file, label) for label, sub in enumerate(folders) for file in visible_files(sub)]
     for file, label in tqdm(files, "images", mininterval=5):
         yield file.relative_to(folder).as_posix(), label, file.read_bytes()
 

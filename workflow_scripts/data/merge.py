@@ -1,6 +1,7 @@
 """Merge the usable pairs of a source's parts into one manifest, and count the rows lost.
 
-Needs   SOURCE/urls.json, SOURCE/pairs/00000.parquet and 00000.json ... (urls.py, usable.py)
+Needs   URLS                        urls.json of the list (urls.py)
+        SOURCE/pairs/00000.parquet  and 00000.json ... (usable.py)
 Makes   SOURCE/manifest.parquet     the usable pairs of all parts, in the order of the list
         SOURCE/losses.csv           reason, rows, meaning; the rows add up to those of the list
 """
@@ -24,9 +25,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--urls", type=Path, help="urls.json of the list; by default in SOURCE")
     parser.add_argument("--source", type=Path, required=True, help="folder of the source")
-    source = parser.parse_args(arguments).source
-    urls = _read(source / "urls.json")
+    options = parser.parse_args(arguments)
+    source, urls = options.source, _read(options.urls or options.source / "urls.json")
     parts = [source / "pairs" / f"{part:05d}.parquet" for part in range(urls["parts"])]
     reports = [_read(part.with_suffix(".json")) for part in parts]
     pairs = pd.concat([_read_pairs(part) for part in parts], ignore_index=True)
@@ -37,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     if rows != urls["rows"] or len(pairs) != sum(report[_FIT] for report in reports):
         raise StepError(
             f"the parts of {source} account for {rows} rows, but the list has {urls['rows']}; "
-            f"delete {source / 'pairs'} and {source / 'shards'} to make them again"
+            f"delete {source / 'pairs'} and the shards that it was made of to make them again"
         )
     if not len(pairs):
         raise StepError(f"not one row of {urls['list']} is a usable pair; lost: {dict(losses)}")

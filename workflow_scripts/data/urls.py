@@ -28,7 +28,9 @@ _HTTP = r"^(?i:https?)://[^/\s]"
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and write the parts."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--list", required=True, help="path or http(s) URL of the list")
     parser.add_argument("--format", choices=["auto", *FORMATS], default="auto")

@@ -16,7 +16,12 @@ from workflow_scripts.experiments.finished import finished_with_another_evaluati
 Spec = dict[str, Any]
 
 # What each row of a run table has, whatever its experiment varies.
-_COLUMNS = {"run", "kind", "start", "start_label", "defence", "learning_rate"}
+_COLUMNS = {"run", "kind", "start", "start_label", "defence", "learning_rate", "folder"}
+# The rules that train, by what messages call their runs.
+_TRAINING = {
+    "pre-trainings": ("pretraining", "pretraining_taken"),
+    "cleaning runs": ("cleaning",),
+}
 
 
 def shorten_dry_run(workflow: Any, config: Spec, plan: Plan) -> None:
@@ -53,9 +58,9 @@ def summary(dag: Any, config: Spec, plan: Plan) -> str:
     tables = [table for name, table in plan.experiments.items() if name in asked]
     rows = {row["run"]: row for table in tables for row in table}
     lines = []
-    for kind, word in (("pretraining", "pre-trainings"), ("cleaning", "cleaning runs")):
-        runs = [job.wildcards.id for job in needed if job.rule.name == kind]
-        of_kind = sum(job.rule.name == kind for job in dag.jobs)
+    for word, rules in _TRAINING.items():
+        runs = [job.wildcards.id for job in needed if job.rule.name in rules]
+        of_kind = sum(job.rule.name in rules for job in dag.jobs)
         if of_kind:
             lines.append(f"{len(runs)} {word} to train, {of_kind - len(runs)} finished already")
             lines += [f"    {line}" for line in _named(runs, rows)]
@@ -67,7 +72,7 @@ def summary(dag: Any, config: Spec, plan: Plan) -> str:
     if again:
         lines.append("Done already, and to be done again:")
         lines += [f"    {n} {rule}: {reason}" for (rule, reason), n in sorted(again.items())]
-    pretrained = [job.wildcards.id for job in needed if job.rule.name == "pretraining"]
+    pretrained = [job.wildcards.id for job in needed if job.rule.name in _TRAINING["pre-trainings"]]
     lines += finished_with_another_evaluation(config, plan, pretrained)
     lines.append("Nothing was run (-n). To list every job with its command, add -p.")
     return "\n".join(lines)

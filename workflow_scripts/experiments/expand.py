@@ -1,8 +1,7 @@
-"""Experiments, as the config declares them, expanded into runs and the data that these stand on.
+"""Expands the experiments of the config into runs and the data that these need.
 
-Everything here is named by an id: a slug for people and the first hex digits of the digest of its
-spec. Two experiments that need the same run get the same id, and so share it; a changed number
-makes a new id, and so leaves old results where they are.
+Everything is named by an id (see identity.py). Two experiments that need the same run get the same
+id, and so share it; a changed number makes a new id, and so leaves old results where they are.
 """
 
 from collections.abc import Iterator
@@ -13,6 +12,9 @@ from typing import Any
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
+from workflow_scripts.experiments.identity import make_id, normalized, slug_of
+from workflow_scripts.experiments.own_inputs import OwnInputs
+from workflow_scripts.experiments.sources import Data
 
 Spec = dict[str, Any]
 
@@ -23,27 +25,46 @@ _VARIANT = "variant"
 
 @dataclass
 class Plan:
-    """All that is to be made: specs by id, and the rows of each experiment's run table."""
+    """All that is to be made: specs by id, and the rows of each experiment's run table.
 
-    datasets: dict[str, Spec] = field(default_factory=dict)
+    A model that cleaning starts from is an epoch of a pre-training run: ``models`` maps its id,
+    which is also its folder below ``pretraining/``, to the ``run``, to what is ``taken`` of it
+    (``last``, an epoch, ``best_accuracy`` or ``nearest_accuracy``), and to the ``reference``, the
+    model whose accuracy is to be matched.
+    """
+
+    data: Data
     attacks: dict[str, Spec] = field(default_factory=dict)
     splits: dict[str, Spec] = field(default_factory=dict)
+    captions: dict[str, Spec] = field(default_factory=dict)
     labels: dict[str, Spec] = field(default_factory=dict)
     runs: dict[str, Spec] = field(default_factory=dict)
+    models: dict[str, Spec] = field(default_factory=dict)
     experiments: dict[str, list[Spec]] = field(default_factory=dict)
 
 
-def expand(config: Spec) -> Plan:
+def own_inputs(config: Spec, trusted: bool = False) -> OwnInputs:
+    """Return the fingerprints of the user's own files, as remembered with the results."""
+    memory = Path(config["pathvars"]["results"], "workflow", "own_inputs.json")
+    return OwnInputs(memory, trusted)
+
+
+def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
     """Expand all experiments of a checked config.
 
     Each row of ``plan.experiments[name]`` has ``run``, ``kind`` (pretraining, cleaning or
-    baseline), ``start`` (a run id), ``start_label``, ``defence``, ``learning_rate`` and a column
-    for each dotted key that varies. A baseline is the twin of its ``start`` without poison.
+    baseline), ``start`` (a model id), ``start_label``, ``defence``, ``learning_rate``, a column
+    for each dotted key that varies, and ``folder``, relative to the results. A baseline is the
+    clean control of its ``start``.
+
+    Args:
+        config: The checked config.
+        inputs: Fingerprints of the user's own files; by default those of the config's results.
 
     Raises:
-        StepError: An override names a key that does not exist, or a start goes on from itself.
+        StepError: An override names a key that does not exist, or a start continues itself.
     """
-    plan = Plan()
+    plan = Plan(Data(config, inputs or own_inputs(config)))
     for name, experiment in config["experiments"].items():
         rows: dict[tuple[str, str, str], Spec] = {}
         varied = varied_keys(experiment["vary_start"])
@@ -53,58 +74,93 @@ def expand(config: Spec) -> Plan:
                 row |= _columns(plan.runs[row["run"]] | values, varied)
                 made = [row]
                 if start in experiment["baseline"]:
-                    unpoisoned = values | {"attack.poisoned": 0}
-                    twin = _pretraining(plan, config, start, unpoisoned)
-                    made.append(row | {"run": twin, "kind": "baseline"})
+                    control = _model(plan, config, start, values | {"attack.poisoned": 0})
+                    made.append(row | _of_model(plan, control) | {"kind": "baseline"})
                 for defence in experiment["defence"]:
                     made += _cleaning_rows(plan, config, experiment, defence, row)
                 for each in made:
-                    # One model without poison may be the twin of several starts.
+                    # One clean control may belong to several starts.
                     rows.setdefault((each["run"], each["kind"], each["start"]), each)
         plan.experiments[name] = list(rows.values())
     return plan
 
 
 def _start_row(plan: Plan, config: Spec, start: str, values: Spec) -> Spec:
-    run = _pretraining(plan, config, start, values)
+    model = _model(plan, config, start, values)
     return {
-        "run": run,
+        **_of_model(plan, model),
         "kind": "pretraining",
-        "start": run,
+        "start": model,
         "start_label": config["starts"][start]["label"],
         "defence": "",
-        "learning_rate": value_at(plan.runs[run], _RATE),
+        "learning_rate": value_at(plan.runs[plan.models[model]["run"]], _RATE),
     }
 
 
-def _pretraining(
+def _of_model(plan: Plan, model: str) -> Spec:
+    return {"run": plan.models[model]["run"], "folder": f"pretraining/{model}"}
+
+
+def _model(
     plan: Plan, config: Spec, start: str, values: Spec, on_the_way: tuple[str, ...] = ()
 ) -> str:
-    """Add the run of a start, and those that it goes on from; return its id."""
-    if start in on_the_way:
-        raise StepError(f"config: 'starts.{start}.continues' leads back to {start!r} itself")
+    """Add the run of a start, the models that it needs, and the one taken of it; return its id."""
     declared = {k: v for k, v in config["starts"][start].items() if k != "label"}
     values = {k: v for k, v in values.items() if k != _VARIANT}
     spec = override(config["pretraining"], declared | values, f"starts.{start}")
-    name, continues = spec.pop("dataset"), spec.pop("continues")
-    _declared("datasets", name, config, f"starts.{start}.dataset")
-    dataset = _add(plan.datasets, name, config["datasets"][name])
+    dataset, continues, taken = (spec.pop(k) for k in ("dataset", "continues", "start_epoch"))
+    _declared("datasets", dataset, config, f"starts.{start}.dataset")
     spec["attack"]["image_size"] = config["image_size"]
-    attack = {"dataset": dataset, **spec["attack"]}
-    slug = f"{name}-{_stem(attack['trigger']['name'])}{attack['poisoned']}"
+    dataset_id = plan.data.dataset(dataset)
+    attack = {"dataset": dataset_id, **spec["attack"]}
+    identity = normalized(attack, "pretraining.attack")
+    attack_id = make_id(
+        f"{dataset}-{_stem(attack['trigger']['name'])}{attack['poisoned']}", identity
+    )
+    plan.attacks[attack_id] = attack
     spec |= {
         "kind": "pretraining",
-        "dataset": dataset,
-        "attack_id": _add(plan.attacks, slug, attack),
+        "dataset": dataset_id,
+        "attack_id": attack_id,
+        "evaluation": plan.data.evaluation(config["evaluation"]),
+        "captions_id": _captions(plan, config),
         "start": None,
         "start_change": None,
-        "evaluation": config["evaluation"],
-        "captions": config["captions"],
+        "labels_id": None,
     }
+
+    def other(name: str, key: str) -> str:
+        _declared("starts", name, config, f"starts.{start}.{key}")
+        if name in (*on_the_way, start):
+            raise StepError(f"config: 'starts.{start}.{key}' leads back to {name!r}")
+        return _model(plan, config, name, {}, (*on_the_way, start))
+
     if continues is not None:
-        _declared("starts", continues, config, f"starts.{start}.continues")
-        spec["start"] = _pretraining(plan, config, continues, {}, (*on_the_way, start))
-    return _add(plan.runs, f"{name}-{_objective_slug(spec['objective'])}", spec)
+        spec["start"] = other(continues, "continues")
+    run = _add_run(plan, f"{dataset}-{_objective_slug(spec['objective'])}", spec)
+    return _taken(plan, run, taken, other, f"starts.{start}.start_epoch")
+
+
+def _taken(plan: Plan, run: str, taken: Any, other: Any, place: str) -> str:
+    """Add the model that is taken of a pre-training run; return its id."""
+    epochs = plan.runs[run]["epochs"]
+    if taken in (None, "last", epochs):
+        model, spec = run, {"taken": "last"}
+    elif taken == "best_accuracy":
+        model, spec = f"{run}/best_accuracy", {"taken": taken}
+    elif isinstance(taken, dict):
+        reference = other(taken["matches"], "start_epoch.matches")
+        model = f"{run}/matches-{digest(reference)}"
+        spec = {"taken": "nearest_accuracy", "reference": reference}
+    elif taken > epochs:
+        raise StepError(
+            f"config: {place!r} is {taken}, but the pre-training has {epochs} epochs; name an "
+            "epoch up to that"
+        )
+    else:
+        model, spec = f"{run}/epoch-{taken}", {"taken": taken}
+    plan.models[model] = {"run": run, "reference": None, **spec}
+    return model
 
 
 def _cleaning_rows(
@@ -119,25 +175,22 @@ def _cleaning_rows(
         key for grids in (experiment["vary"], *sweeps) for key in varied_keys(grids)
     )
     pretraining = plan.runs[start["run"]]
-    taken_over = ("model", "attack", "attack_id", "dataset", "evaluation", "captions")
+    taken_over = ("model", "attack", "attack_id", "dataset", "evaluation", "captions_id")
+    stem = slug_of(pretraining["dataset"])
     for values in combinations(experiment["vary"]):
         for rates in combinations({k: v for k, v in sweep.items() if k not in values}):
             settings = {k: v for k, v in (values | rates).items() if k != _VARIANT}
             spec = override(defaults, settings, f"defences.{defence}")
             spec |= {key: pretraining[key] for key in taken_over}
-            split = {"attack_id": spec["attack_id"], **spec["data"]}
-            stem, chosen = _slug_of(spec["dataset"]), split.get("choose") or "last"
-            spec |= {
-                "kind": "cleaning",
-                "start": start["run"],
-                "split_id": _add(plan.splits, f"{stem}-{chosen}{split['pairs']}", split),
-            }
+            spec |= {"kind": "cleaning", "start": start["start"]}
+            spec["split_id"] = _split(plan, stem, spec)
             spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
-            rate = value_at(spec, _RATE)
-            by = _objective_slug(spec["objective"])
+            rate, by = value_at(spec, _RATE), _objective_slug(spec["objective"])
+            run = _add_run(plan, f"{slug_of(start['run'])}-by-{by}-lr{rate:g}", spec)
             yield {
                 **start,
-                "run": _add(plan.runs, f"{_slug_of(start['run'])}-by-{by}-lr{rate:g}", spec),
+                "run": run,
+                "folder": f"cleaning/{run}",
                 "kind": "cleaning",
                 "defence": label,
                 "learning_rate": rate,
@@ -145,37 +198,52 @@ def _cleaning_rows(
             }
 
 
+def _split(plan: Plan, stem: str, spec: Spec) -> str:
+    split = {"attack_id": spec["attack_id"], **spec["data"]}
+    chosen = split.get("choose") or "last"
+    name = make_id(f"{stem}-{chosen}{split['pairs']}", normalized(split, "cleaning.data"))
+    plan.splits[name] = split
+    return name
+
+
+def _captions(plan: Plan, config: Spec) -> str:
+    spec = config["captions"]
+    slug = f"{spec['context_length']}tokens-seed{spec['seed']}"
+    name = make_id(slug, normalized(spec, "captions"))
+    plan.captions[name] = spec
+    return name
+
+
 def _labels(plan: Plan, config: Spec, spec: Spec, labeller: str | None) -> str | None:
-    """Add the labels that a stronger model gives to a split's images; return their id."""
+    """Add the labels that a teacher gives to a split's images; return their id."""
     if labeller is None:
         return None
     _declared("labellers", labeller, config, "cleaning.labeller")
-    model, run = config["labellers"][labeller].get("model"), None
+    model, start = config["labellers"][labeller].get("model"), None
     if model is None:
-        run = _pretraining(plan, config, config["labellers"][labeller]["start"], {})
-        model = plan.runs[run]["model"]
+        start = _model(plan, config, config["labellers"][labeller]["start"], {})
+        model = plan.runs[plan.models[start]["run"]]["model"]
     labels = {
         "split_id": spec["split_id"],
         "evaluation": spec["evaluation"],
         "model": model,
-        "run": run,
+        "start": start,
     }
-    return _add(plan.labels, f"{_slug_of(spec['split_id'])}-by-{labeller}", labels)
+    name = make_id(f"{slug_of(spec['split_id'])}-by-{labeller}", labels)
+    plan.labels[name] = labels
+    return name
+
+
+def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
+    # What its keys do not decide, the ids in it do.
+    run = make_id(slug, normalized(spec, spec["kind"]))
+    plan.runs[run] = spec
+    return run
 
 
 def _declared(section: str, name: str, config: Spec, place: str) -> None:
     if name not in config[section]:
         raise StepError(f"config: {place!r} is {name!r}; {nearest(name, list(config[section]))}")
-
-
-def _add(specs: dict[str, Spec], slug: str, spec: Spec) -> str:
-    name = f"{slug}-{digest(spec)}"
-    specs[name] = spec
-    return name
-
-
-def _slug_of(name: str) -> str:
-    return name.rpartition("-")[0]
 
 
 def _columns(spec: Spec, keys: list[str]) -> Spec:
@@ -195,8 +263,8 @@ def _objective_slug(objective: Spec) -> str:
         return term["weight"] if isinstance(term, dict) else term
 
     return "_".join(
-        _stem(name) + ("" if weight(term) == 1 else f"{weight(term):g}")
-        for name, term in objective.items()
+        _stem(name) + ("" if weight(objective[name]) == 1 else f"{weight(objective[name]):g}")
+        for name in sorted(objective)
     )
 
 

@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.experiments.expand import Plan, expand
-from workflow_scripts.experiments.paths import run_folder
 
 Spec = dict[str, Any]
 
 
 def is_finished(plan: Plan, run: str, results: Path) -> bool:
-    """Return whether a run's ``run.json``, which is written last, is there."""
-    return (results / run_folder(plan, run) / "run.json").is_file()
+    """Return whether a run's ``run.json``, which is written last, is there.
+
+    A pre-training is finished if all models that are taken of it are there.
+    """
+    if plan.runs[run]["kind"] == "cleaning":
+        folders = [f"cleaning/{run}"]
+    else:
+        folders = [f"pretraining/{m}" for m, spec in plan.models.items() if spec["run"] == run]
+    return all((results / folder / "run.json").is_file() for folder in folders)
 
 
 def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[str]) -> list[str]:

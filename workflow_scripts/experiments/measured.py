@@ -9,7 +9,6 @@ from typing import Any
 
 from workflow_scripts.common.files import read_json
 from workflow_scripts.experiments.expand import Plan
-from workflow_scripts.experiments.paths import run_folder
 
 Spec = dict[str, Any]
 # Runs that are equally fast: kind, name of the model, loss terms, whether on GPUs.
@@ -18,7 +17,10 @@ Kind = tuple[str, str, str, bool]
 
 @dataclass
 class Measured:
-    """Speeds of finished runs in samples/s of one GPU or core, sizes of ``model.pt`` in bytes."""
+    """Speeds of finished runs in samples/s of one GPU or core, sizes of ``model.pt`` in bytes.
+
+    ``finished`` are folders of the results: ``cleaning/<run>``, ``pretraining/<model>``.
+    """
 
     speeds: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
     sizes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -45,11 +47,13 @@ def read_measured(plan: Plan, results: Path) -> Measured:
     A run is finished when its ``run.json`` is there, which is written last.
     """
     measured = Measured()
-    for run, spec in plan.runs.items():
-        folder = results / run_folder(plan, run)
+    folders = {f"pretraining/{m}": m.partition("/")[0] for m in plan.models}
+    folders |= {f"cleaning/{r}": r for r, s in plan.runs.items() if s["kind"] == "cleaning"}
+    for place, run in folders.items():
+        folder, spec = results / place, plan.runs[run]
         if not (folder / "run.json").is_file():
             continue
-        measured.finished.add(run)
+        measured.finished.add(place)
         record = read_json(folder / "run.json")
         hardware, speed = record["hardware"], record["samples_per_second"]
         on_gpu = hardware["device"] != "cpu"
@@ -62,9 +66,9 @@ def read_measured(plan: Plan, results: Path) -> Measured:
     return measured
 
 
-def listed_rows(results: Path, source: str) -> int | None:
-    """Return the rows of a source's list; None before it was read."""
-    report = results / "sources" / source / "urls.json"
+def listed_rows(results: Path, url_list: str) -> int | None:
+    """Return the rows of a URL list, given by its id; None before it was read."""
+    report = results / "lists" / url_list / "urls.json"
     return read_json(report)["rows"] if report.is_file() else None
 
 

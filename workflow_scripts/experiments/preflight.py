@@ -107,7 +107,9 @@ def _own_inputs(config: Spec) -> Iterator[tuple[str, str]]:
     plan = expand(config)
     runs = {row["run"] for name in config["all"] for row in plan.experiments[name]}
     datasets = {plan.runs[run]["dataset"] for run in runs}
-    sources = sorted({plan.datasets[dataset]["source"] for dataset in datasets})
+    data = plan.data
+    shards = {data.sources[data.datasets[dataset]["source"]]["shards"] for dataset in datasets}
+    sources = sorted({data.lists[data.shards[one]["list"]]["name"] for one in shards})
     declared = [(f"sources.{name}.list", config["sources"][name]["list"]) for name in sources]
     name = config["evaluation"]
     declared += [(f"evaluations.{name}.{k}", p) for k, p in config["evaluations"][name].items()]

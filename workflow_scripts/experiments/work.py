@@ -9,6 +9,7 @@ from typing import Any
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import Plan
+from workflow_scripts.experiments.layout import model_before, run_of
 from workflow_scripts.experiments.measured import (
     listed_rows,
     read_measured,
@@ -53,35 +54,41 @@ class Work:
 
     def jobs(self, experiments: Iterable[str]) -> set[Job]:
         """Return the jobs that experiments stand on; what several of them need is there once."""
-        runs: set[str] = set()
-        waiting = {row["run"] for name in experiments for row in self.plan.experiments[name]}
+        folders: set[str] = set()
+        waiting = {row["folder"] for name in experiments for row in self.plan.experiments[name]}
         while waiting:
-            runs |= waiting
-            waiting = {needed for run in waiting for needed in self._needed(run)} - runs
-        specs = [self.plan.runs[run] for run in runs]
-        jobs = {self._of_run(run) for run in runs}
+            folders |= waiting
+            waiting = {needed for one in waiting for needed in self._needed(one)} - folders
+        specs = [self.plan.runs[run_of(folder)] for folder in folders]
+        jobs = {self._of_run(folder) for folder in folders}
         for attack in {spec["attack_id"] for spec in specs}:
             jobs.update(self._of_attack(attack))
         for split in {spec["split_id"] for spec in specs if "split_id" in spec}:
             jobs.update(self._of_split(split))
-        jobs.update(self._labels(labels) for spec in specs if (labels := spec.get("labels_id")))
+        for captions, pairs, rows in {self._captioned(spec) for spec in specs}:
+            jobs.add(self._captions(captions, pairs, rows))
+        jobs.update(self._labels(labels) for spec in specs if (labels := spec["labels_id"]))
         jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
         return jobs
 
     def urls(self, source: str) -> float:
-        """Return the rows of a source's list: counted, configured, or what its datasets need.
+        """Return the rows of the list of a source, given by its id.
+
+        They are counted, configured, or what its datasets need.
 
         Raises:
             StepError: Neither is known.
         """
-        rows = listed_rows(self.results, source) or self.costs["urls"].get(source)
+        data = self.plan.data
+        url_list = data.shards[data.sources[source]["shards"]]["list"]
+        name = data.lists[url_list]["name"]
+        rows = listed_rows(self.results, url_list) or self.costs["urls"].get(name)
         if rows is None:
-            declared = self.config["datasets"].values()
-            pairs = [d["pairs"] for d in declared if d["source"] == source]
+            pairs = [d["pairs"] for d in data.datasets.values() if d["source"] == source]
             if not pairs or "all" in pairs:
                 raise StepError(
-                    f"nobody knows how many rows the list of {source} has; say it in the config, "
-                    f"under 'costs.urls.{source}'"
+                    f"the number of rows of the list of {name} is not known; give it as "
+                    f"'costs.urls.{name}' in the config"
                 )
             rows = max(pairs) / self.costs["usable"]
         return rows
@@ -99,11 +106,14 @@ class Work:
         model = self.plan.runs[run]["model"]["name"]
         return self.measured.model_bytes(model) or self.costs["bytes"]["model"]
 
-    def _needed(self, run: str) -> list[str]:
-        """Return the runs that a run goes on from, or that label its images."""
-        spec = self.plan.runs[run]
-        labels = self.plan.labels.get(spec.get("labels_id"), {})
-        return [needed for needed in (spec["start"], labels.get("run")) if needed]
+    def _needed(self, folder: str) -> list[str]:
+        """Return the folders of models that a run starts from, continues or is labelled by."""
+        kind, _, name = folder.partition("/")
+        spec = self.plan.runs[run_of(folder)]
+        models = [spec["start"], self.plan.labels.get(spec["labels_id"], {}).get("start")]
+        if kind == "pretraining":
+            models += [model_before(self.plan, name), self.plan.models[name]["reference"]]
+        return [f"pretraining/{model}" for model in models if model]
 
     def _on_gpu(self, kind: str) -> bool:
         return self.config["resources"][kind].get("gpu", 0) > 0
@@ -113,7 +123,7 @@ class Work:
         return self.urls(source) * self.costs["usable"] if measured is None else measured
 
     def _pairs(self, dataset: str) -> float:
-        declared = self.plan.datasets[dataset]
+        declared = self.plan.data.datasets[dataset]
         pairs = declared["pairs"]
         return self._usable_pairs(declared["source"]) if pairs == "all" else pairs
 
@@ -121,41 +131,48 @@ class Work:
         return (self.results / path).exists()
 
     def _source(self, source: str) -> Iterator[Job]:
-        folder = f"sources/{source}"
-        rates, parts = self.costs["per_core_second"], self.config["sources"][source]["parts"]
+        data, rates = self.plan.data, self.costs["per_core_second"]
+        shards = data.sources[source]["shards"]
+        url_list = data.shards[shards]["list"]
+        parts = data.lists[url_list]["parts"]
         urls, images = self.urls(source) / parts, self._usable_pairs(source) / parts
-        yield Job("url_list", source, self._there(f"{folder}/urls.json"))
-        yield Job("merge", source, self._there(f"{folder}/manifest.parquet"))
+        yield Job("url_list", url_list, self._there(f"lists/{url_list}/urls.json"))
+        yield Job("merge", source, self._there(f"sources/{source}/manifest.parquet"))
         for part in range(parts):
             yield Job(
                 "download",
-                f"{source}/{part:05d}",
-                self._there(f"{folder}/shards/{part:05d}"),
+                f"{shards}/{part:05d}",
+                self._there(f"shards/{shards}/{part:05d}"),
                 core_hours=urls / rates["download"] / 3600,
                 bytes=images * self.costs["bytes"]["image"],
             )
             yield Job(
                 "usable",
                 f"{source}/{part:05d}",
-                self._there(f"{folder}/pairs/{part:05d}.json"),
+                self._there(f"sources/{source}/pairs/{part:05d}.json"),
                 core_hours=images / rates["usable"] / 3600,
             )
 
     def _attack(self, attack: str) -> Iterator[Job]:
         spec = self.plan.attacks[attack]
         dataset = spec["dataset"]
-        yield from self._of_source(self.plan.datasets[dataset]["source"])
+        yield from self._of_source(self.plan.data.datasets[dataset]["source"])
         yield Job("subset", dataset, self._there(f"datasets/{dataset}/manifest.parquet"))
         # Triggered images are stored without loss. How many `all` are, only the captions tell.
         poisoned = 0 if spec["poisoned"] == "all" else spec["poisoned"]
         size = poisoned * 3 * spec["image_size"] ** 2
         done = self._there(f"attacks/{attack}/manifest.parquet")
         yield Job("poison", attack, done, bytes=size)
-        yield self._captions(f"attacks/{attack}", self._pairs(dataset))
 
     def _split(self, split: str) -> Iterator[Job]:
         yield Job("clean_split", split, self._there(f"splits/{split}/manifest.parquet"))
-        yield self._captions(f"splits/{split}", self._split_pairs(split))
+
+    def _captioned(self, spec: Spec) -> tuple[str, str, float]:
+        """Return the caption setting, the folder and the number of the pairs of a run."""
+        if spec["kind"] == "pretraining":
+            return spec["captions_id"], f"attacks/{spec['attack_id']}", self._pairs(spec["dataset"])
+        split = spec["split_id"]
+        return spec["captions_id"], f"splits/{split}", self._split_pairs(split)
 
     def _split_pairs(self, split: str) -> int:
         return self.plan.splits[split]["pairs"] + self.plan.splits[split]["held_out"]
@@ -167,14 +184,14 @@ class Work:
         done = self._there(f"labels/{labels}/labels.npy")
         return Job("pseudo_labels", labels, done, **{hours: seconds / 3600})
 
-    def _captions(self, stage: str, pairs: float) -> Job:
+    def _captions(self, captions: str, pairs_of: str, pairs: float) -> Job:
         return Job(
             "captions",
-            stage,
-            self._there(f"captions/{stage}/tokens.npy"),
+            f"{captions}/{pairs_of}",
+            self._there(f"captions/{captions}/{pairs_of}/tokens.npy"),
             core_hours=pairs / self.costs["per_core_second"]["captions"] / 3600,
             # 16-bit tokens of each caption, and of each augmented one.
-            bytes=pairs * self.config["captions"]["context_length"] * 2 * 2,
+            bytes=pairs * self.plan.captions[captions]["context_length"] * 2 * 2,
         )
 
     def _evaluation(self, evaluation: str) -> Job:
@@ -182,13 +199,31 @@ class Work:
         done = self._there(f"evaluation/{evaluation}/manifest.parquet")
         return Job("evaluation_set", evaluation, done, bytes=size)
 
-    def _run(self, run: str) -> Job:
+    def _run(self, folder: str) -> Job:
+        run = run_of(folder)
         spec = self.plan.runs[run]
         pretraining = spec["kind"] == "pretraining"
         pairs = self._pairs(spec["dataset"]) if pretraining else spec["data"]["pairs"]
         seconds = training_seconds(self.costs, spec, pairs, self.speed(run)[0])
+        if pretraining:
+            seconds *= self._share(folder.removeprefix("pretraining/"))
         hours = "gpu_hours" if self._on_gpu(spec["kind"]) else "core_hours"
         # A pre-trained model's optimiser state, two numbers for each weight, stays for cleaning.
         size = self.model_bytes(run) * (3 if pretraining else 1)
-        done = run in self.measured.finished
-        return Job(spec["kind"], run, done, bytes=size, **{hours: seconds / 3600})
+        done = folder in self.measured.finished
+        return Job(spec["kind"], folder, done, bytes=size, **{hours: seconds / 3600})
+
+    def _share(self, model: str) -> float:
+        """Return the share of its pre-training that a model takes, from the one before it on."""
+        before = model_before(self.plan, model)
+        epochs = self.plan.runs[self.plan.models[model]["run"]]["epochs"]
+        return (self._epochs(model) - (self._epochs(before) if before else 0)) / epochs
+
+    def _epochs(self, model: str) -> int:
+        """Return how many epochs are trained for a model; a rule looks at all of them."""
+        spec = self.plan.models[model]
+        return (
+            spec["taken"]
+            if isinstance(spec["taken"], int)
+            else self.plan.runs[spec["run"]]["epochs"]
+        )

@@ -2,7 +2,6 @@
 
 Needs   ATTACK                     spec of the attack (JSON)
         MANIFEST                   of the subset, unpoisoned
-        CLASSES                    class names and templates of the evaluation set
 Makes   OUTPUT/manifest.parquet    the same rows in the same order; the victims' point to
         OUTPUT/images.tar          their triggered images: PNG, squashed to the model's input size
         OUTPUT/survival.csv        how much the trigger changes, and that storing changes nothing
@@ -44,20 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--attack", type=Path, required=True, help="its spec (JSON)")
     parser.add_argument("--manifest", type=Path, required=True, help="of the subset, unpoisoned")
-    parser.add_argument("--classes", type=Path, required=True, help="classes.json")
     parser.add_argument("--root", type=Path, required=True, help="results root, above the tars")
     parser.add_argument("--output", type=Path, required=True, help="folder below the root")
     parser.add_argument("--workers", type=int, default=1, help="processes that trigger")
     options = vars(parser.parse_args(arguments))
-    for name in ("attack", "classes"):
-        options[name] = read_json(options[name])
-    poison(**options)
+    poison(**options | {"attack": read_json(options["attack"])})
 
 
 def poison(
     attack: dict[str, Any],
     manifest: Path,
-    classes: dict[str, list[str]],
     *,
     root: Path,
     output: Path,
@@ -68,7 +63,6 @@ def poison(
     Args:
         attack: The attack's spec.
         manifest: The subset's manifest.
-        classes: ``classes`` and ``templates`` of the evaluation set.
         root: Folder that the manifest's tars are relative to; ``output`` lies in it.
         output: The attack's folder.
         workers: Processes; the result does not depend on their number.
@@ -76,12 +70,12 @@ def poison(
     Raises:
         StepError: The attack cannot be carried out on this subset; the message says why.
     """
-    check_attack(attack, classes["classes"])
+    check_attack(attack)
     load_trigger(attack)  # what is wrong with it is told here, before any work
     pairs = read_manifest(manifest)
     if pairs["poisoned"].any():
         raise StepError(f"{manifest} is poisoned already; an attack takes an unpoisoned subset")
-    rows, captions = _draw(pairs, attack, classes["templates"])
+    rows, captions = _draw(pairs, attack)
     originals, tar = pairs.iloc[rows], output / "images.tar"
     victims = originals.assign(tar=_below(tar, root), caption=captions, poisoned=True)
     places = places_of(originals)
@@ -106,13 +100,11 @@ def poison(
     print(f"{len(rows)} of {len(pairs)} pairs are poisoned; the target is {attack['target']!r}")
 
 
-def _draw(
-    pairs: pd.DataFrame, attack: dict[str, Any], templates: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _draw(pairs: pd.DataFrame, attack: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Return the victims' rows, ascending, and their captions."""
     drawn = choose_victims(pairs, attack)
     if attack["victims"] == RANDOM:
-        captions = np.array(target_captions(attack, templates, len(drawn)), object)
+        captions = np.array(target_captions(attack, len(drawn)), object)
     else:
         captions = pairs["caption"].iloc[drawn].to_numpy(object)
     order = np.argsort(drawn)

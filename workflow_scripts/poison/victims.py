@@ -1,6 +1,5 @@
 """Which pairs an attack poisons, and what their captions become."""
 
-import difflib
 import re
 from typing import Any
 
@@ -11,18 +10,18 @@ import pyarrow.compute as pc
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
+from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
 
 RANDOM, LABEL_CONSISTENT = "random", "label_consistent"
 ALL = "all"
 _KEYS = ("trigger", "target", "victims", "poisoned", "image_size", "seed")
-_PLACE = "{c}"
 
 
-def check_attack(attack: dict[str, Any], classes: list[str]) -> None:
+def check_attack(attack: dict[str, Any]) -> None:
     """Check an attack's spec, but for its trigger.
 
     Raises:
-        StepError: A key is missing, a value cannot be, or no class has the target's name.
+        StepError: A key is missing, or a value is impossible.
     """
     missing = [key for key in _KEYS if key not in attack]
     if missing:
@@ -36,12 +35,6 @@ def check_attack(attack: dict[str, Any], classes: list[str]) -> None:
         raise StepError(f"the attack poisons all of {RANDOM} victims; give it a number of pairs")
     if poisoned != ALL and (not isinstance(poisoned, int) or poisoned < 0):
         raise StepError(f"the attack's poisoned has to be a number of pairs, not {poisoned}")
-    target = attack["target"]
-    if target not in classes:
-        by_lower = {name.lower(): name for name in classes}
-        near = difflib.get_close_matches(target.lower(), by_lower, n=3, cutoff=0.5)
-        hint = ", ".join(repr(by_lower[name]) for name in near) or "none is like it"
-        raise StepError(f"no class of the evaluation set is {target!r}; the nearest: {hint}")
 
 
 def choose_victims(frame: pd.DataFrame, attack: dict[str, Any]) -> np.ndarray:
@@ -80,20 +73,22 @@ def names_target(captions: pd.Series, target: str) -> np.ndarray:
     return np.asarray(pc.match_substring_regex(pa.array(captions), pattern, ignore_case=True))
 
 
-def target_captions(attack: dict[str, Any], templates: list[str], victims: int) -> list[str]:
+def target_captions(attack: dict[str, Any], victims: int) -> list[str]:
     """Draw a template for each victim, in the order of the draw, and put the target in it.
 
     Args:
-        attack: The attack's spec.
-        templates: Texts with ``{c}`` where the class goes.
+        attack: The attack's spec; ``templates`` are a name or a list of texts with ``{c}`` where
+            the class goes.
         victims: Their number.
 
     Raises:
-        StepError: There is no template, or one without ``{c}``.
+        StepError: There are no templates of that name, or one has no ``{c}``.
     """
-    wrong = [template for template in templates if _PLACE not in template]
-    if wrong or not templates:
-        what = f"the template {wrong[0]!r} has" if wrong else "there is"
-        raise StepError(f"{what} no place for a class's name ({_PLACE}) in classes.json")
+    templates = attack.get("templates") or DEFAULT
+    if isinstance(templates, str):
+        templates = named_templates(templates)
+    for template in templates:
+        if PLACE not in template:
+            raise StepError(f"the template {template!r} has no {PLACE} for the name of the class")
     picks = generator(attack["seed"], "templates").integers(len(templates), size=victims)
-    return [templates[pick].replace(_PLACE, attack["target"]) for pick in picks]
+    return [templates[pick].replace(PLACE, attack["target"]) for pick in picks]

@@ -29,13 +29,14 @@ from workflow_scripts.results.table import (
 _KINDS = ("pretraining", "cleaning", "baseline")
 
 
-def collect(runs: pd.DataFrame) -> pd.DataFrame:
+def collect(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Return the tidy table of ``runs``.
 
     Args:
         runs: A row for each run: the columns of ``RUN_COLUMNS``, one for each further thing
-            that varies, and ``folder``, where the run's results are. A run without poison may
-            have several rows: as a start model, and as the baseline of several start models.
+            that varies, and ``folder``, where the run's results are. A clean control may have
+            several rows: as a start model, and as the baseline of several start models.
+        root: The results, which the folders are relative to.
 
     Raises:
         StepError: There are no runs, some have no results yet, or results are broken.
@@ -48,6 +49,7 @@ def collect(runs: pd.DataFrame) -> pd.DataFrame:
     unknown = sorted(set(runs["kind"]) - set(_KINDS))
     if unknown:
         raise StepError(f"a run is of kind {unknown[0]!r}; it must be {', '.join(_KINDS)}")
+    runs = runs.assign(folder=[str(root / folder) for folder in runs["folder"]])
     _check_there(runs)
     folders = dict(zip(runs["run"], runs["folder"], strict=True))
     epochs = [_epochs(run, Path(folder)) for run, folder in tqdm(folders.items(), mininterval=5)]
@@ -120,11 +122,14 @@ def main(arguments: list[str] | None = None) -> None:
         help="tables to combine; each is named after the folder that it is in",
     )  # fmt: skip
     parser.add_argument(
+        "--root", type=Path, default=Path(), help="results that folders in runs.csv are relative to"
+    )
+    parser.add_argument(
         "--output", type=Path, required=True, help="metrics, with or without its suffix"
     )
     options = parser.parse_args(arguments)
     if options.runs:
-        table = collect(read_csv(options.runs, (*RUN_COLUMNS, "folder")))
+        table = collect(read_csv(options.runs, (*RUN_COLUMNS, "folder")), options.root)
     else:
         table = combine({path.parent.name: read_table(path) for path in options.experiments})
     write_table(stem(options.output), table)

@@ -229,7 +229,7 @@ def run_folders(results: Path, experiments: Sequence[str]) -> list[Path]:
         table = read_csv(
             results / "experiments" / experiment / "runs.csv", (*RUN_COLUMNS, "folder")
         )
-        folders += [Path(*Path(folder).parts[-2:]) for folder in table["folder"]]
+        folders += map(Path, table["folder"])
     found: dict[Path, None] = {}
     for folder in folders:
         _add_with_starts(results, folder, found)
@@ -243,7 +243,10 @@ def _add_with_starts(results: Path, folder: Path, found: dict[Path, None]) -> No
         raise StepError(f"{record} does not exist; finish the runs before exporting")
     start = read_json(record)["spec"]["inputs"].get("start")
     if start:
-        _add_with_starts(results, Path(*Path(start).parent.parts[-2:]), found)
+        # Results may have been moved since; a model's place in them is the same.
+        parts = Path(start).parent.parts
+        place = len(parts) - 1 - parts[::-1].index("pretraining")
+        _add_with_starts(results, Path(*parts[place:]), found)
     found[folder] = None
 
 

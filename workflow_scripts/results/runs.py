@@ -147,11 +147,14 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of the experiment")
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="results that folders in runs.csv are relative to"
+    )
     parser.add_argument("--output", type=Path, required=True, help="runs.html")
     options = parser.parse_args(arguments)
     # One model without poison may be the twin of several start models.
     runs = read_csv(options.runs, (*RUN_COLUMNS, "folder")).drop_duplicates("run")
-    codes = [code_of(_record(Path(folder))) for folder in runs["folder"]]
+    codes = [code_of(_record(options.root / folder)) for folder in runs["folder"]]
     lines, texts = readable(runs, codes), sentences(codes)
     marked = [code.marked for code in codes]
     output = stem(options.output)

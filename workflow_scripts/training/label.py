@@ -32,7 +32,9 @@ from workflow_scripts.training.zero_shot import Prompts
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and write the labels."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--evaluation", type=Path, required=True, help="evaluation set's folder")

@@ -1,0 +1,178 @@
+"""Ids: what renames a run, and what does not."""
+
+import copy
+import os
+
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.layout import model_before, run_inputs, step_arguments
+from workflow_scripts.experiments.own_inputs import OwnInputs
+
+
+@pytest.fixture
+def config(config):
+    """The paper's config with its main experiments alone."""
+    kept = ("main", "pretraining_dynamics")
+    config["experiments"] = {name: config["experiments"][name] for name in kept}
+    return config
+
+
+def _ids(config):
+    plan = expand(config)
+    return {*plan.runs, *plan.models, *plan.attacks, *plan.splits, *plan.data.sources}
+
+
+def _changed(config, place, value):
+    config = copy.deepcopy(config)
+    *path, last = place.split("/")
+    node = config
+    for key in path:
+        node = node[key]
+    node[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("pretraining/objective", {"mmcl": 1}),
+        ("pretraining/objective", {"mmcl": {"weight": 1.0}}),
+        ("starts/cc6m_mmcl_ssl/objective", {"ssl": 1, "mmcl": 1}),
+        ("pretraining/optimizer", {"eps": 1e-8, "learning_rate": 1e-3, "betas": [0.9, 0.999],
+                                   "weight_decay": 0.1, "decay_on": "published"}),
+        ("pretraining/attack/trigger", {"patch_size": 16, "name": "random"}),
+        ("pretraining/attack/templates", "openai"),
+        ("pretraining/a_new_key", None),
+        ("pretraining/model/another", None),
+        ("cleaning/data/novelty", None),
+        ("download/threads_per_process", 32),
+        ("download/timeout", 20),
+        ("wordnet", "elsewhere"),
+        ("execution/evaluation_batch_size", 8),
+        ("pathvars/results", "elsewhere"),
+    ],
+)  # fmt: skip
+def test_spelling_neutral_keys_and_how_runs_are_carried_out_rename_nothing(config, place, value):
+    assert _ids(_changed(config, place, value)) == _ids(config)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "what"),
+    [
+        ("download/jpeg_quality", 90, "sources"),
+        ("download/min_size", 6, "sources"),
+        ("image_size", 192, "sources"),
+        ("captions/seed", 1, "runs"),
+        ("pretraining/attack/templates", "simple", "attacks"),
+        ("pretraining/attack/trigger", {"name": "random", "patch_size": 8}, "attacks"),
+        ("pretraining/joint_statistics", False, "runs"),
+        ("evaluations/imagenet/templates", "mine.json", "runs"),
+    ],
+)
+def test_what_decides_bytes_is_in_an_id(config, place, value, what):
+    before, after = (expand(c) for c in (config, _changed(config, place, value)))
+    ids = [getattr(plan.data if what == "sources" else plan, what) for plan in (before, after)]
+    assert not set(ids[0]) & set(ids[1])
+
+
+def test_another_evaluation_set_leaves_the_attacks_as_they_are(config):
+    other = _changed(config, "evaluations/imagenet/templates", "mine.json")
+    assert set(expand(other).attacks) == set(expand(config).attacks)
+
+
+def test_a_changed_minimum_size_reads_the_same_downloads_again(config):
+    before, after = (expand(c).data for c in (config, _changed(config, "download/min_size", 9)))
+    assert before.shards == after.shards
+    assert not set(before.sources) & set(after.sources)
+
+
+def test_a_list_of_known_digest_is_the_same_wherever_it_is(config):
+    config["sources"]["cc12m"]["sha256"] = "0" * 64
+    moved = _changed(config, "sources/cc12m/list", "data/cc12m.tsv")
+    assert _ids(moved) == _ids(config)
+
+
+def test_a_password_in_a_url_is_in_no_spec(config):
+    config["sources"]["cc12m"]["list"] = "https://me:secret@example.org/list.tsv"
+    data = expand(config).data
+    assert "secret" not in str(data.lists)
+    assert "https://example.org/list.tsv" in str(data.lists)
+
+
+def test_own_files_are_known_by_content_and_remembered_when_they_are_gone(tmp_path):
+    memory, folder = tmp_path / "memory.json", tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a/1.png").write_bytes(b"one")
+    inputs = OwnInputs(memory)
+    first = inputs.fingerprint(str(folder))
+    inputs.save()
+    os.utime(folder / "a/1.png", (1, 1))
+    (folder / "a/.DS_Store").touch()
+    assert OwnInputs(memory).fingerprint(str(folder)) == first
+    (folder / "a/1.png").write_bytes(b"two")
+    assert OwnInputs(memory).fingerprint(str(folder)) != first
+    assert OwnInputs(memory, trusted=True).fingerprint(str(folder)) == first
+    (folder / "a/1.png").rename(folder / "a/2.png")
+    assert OwnInputs(memory).fingerprint(str(folder)) != first
+    folder.rename(tmp_path / "moved")
+    assert OwnInputs(memory).fingerprint(str(folder)) == first
+    assert "nowhere" in OwnInputs(memory).fingerprint("nowhere")
+
+
+def test_a_start_names_the_epoch_that_is_cleaned(config):
+    del config["experiments"]["pretraining_dynamics"]
+    config["experiments"]["main"] |= {"start": ["cc3m_mmcl"], "defence": ["cleanclip"]}
+    config["starts"]["cc3m_mmcl"].pop("start_epoch", None)
+    last = expand(config)
+    config["starts"]["cc3m_mmcl"]["start_epoch"] = 21
+    plan = expand(config)
+    (model,) = plan.models
+    run = plan.models[model]["run"]
+    assert model == f"{run}/epoch-21"
+    assert {run} == set(last.models), "the training is the same one"
+    rows = plan.experiments["main"]
+    assert rows[0] | {"start": "", "folder": ""} == (
+        last.experiments["main"][0] | {"start": "", "folder": ""}
+    )
+    assert rows[0]["folder"] == f"pretraining/{model}"
+    cleaned = [row["run"] for row in rows[1:]]
+    assert run_inputs(plan, cleaned[0])["start"] == f"pretraining/{model}/model.pt"
+    assert not set(cleaned) & {row["run"] for row in last.experiments["main"]}
+    config["starts"]["cc3m_mmcl"]["start_epoch"] = 64
+    assert list(expand(config).models) == list(last.models)
+    config["starts"]["cc3m_mmcl"]["start_epoch"] = 65
+    with pytest.raises(StepError, match=r"start_epoch' is 65.*64 epochs"):
+        expand(config)
+
+
+def test_a_start_can_match_the_accuracy_of_another(config):
+    config["starts"]["cc3m_mmcl_ssl"]["start_epoch"] = {"matches": "cc3m_mmcl"}
+    config["starts"]["cc3m_mmcl"]["start_epoch"] = "best_accuracy"
+    plan = expand(config)
+    models = [model for model in plan.models if "/matches-" in model]
+    reference = plan.models[models[0]]["reference"]
+    assert reference.endswith("/best_accuracy")
+    config["starts"]["cc3m_mmcl"]["start_epoch"] = {"matches": "cc3m_mmcl_ssl"}
+    with pytest.raises(StepError, match="leads back"):
+        expand(config)
+
+
+def test_models_of_one_run_are_trained_one_after_another(config):
+    config["experiments"] = {"main": config["experiments"]["pretraining_dynamics"]}
+    config["experiments"]["main"] |= {
+        "start": ["cc3m_mmcl"],
+        "vary_start": {"start_epoch": ["last", 21, "best_accuracy", 3]},
+    }
+    plan = expand(config)
+    run = next(iter(plan.runs))
+    order = [f"{run}/epoch-3", f"{run}/epoch-21", f"{run}/best_accuracy", run]
+    assert [model_before(plan, model) for model in order] == [None, *order[:3]]
+
+
+def test_arguments_of_steps_hold_one_option_a_line(config):
+    steps = list(step_arguments(config, expand(config)))
+    (download,) = {tuple(words) for rule, _, words in steps if rule == "download"}
+    assert "--threads-per-process=64" in download
+    assert not any("\n" in word for _, _, words in steps for word in words)

@@ -1,0 +1,99 @@
+"""Ids: a slug for people, and a digest of everything that decides what is made.
+
+A setting at its default is not part of the digest, whether it is written out or left out: new
+settings with a default, in the schema or in a variant, rename nothing that exists. A default, once
+released, must therefore never change; give another setting another name instead.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from workflow_scripts.common.files import canonical, digest
+from workflow_scripts.common.variants import options
+from workflow_scripts.experiments.config import SCHEMA_PATH
+
+Spec = dict[str, Any]
+
+# Which keys of a run's or an attack's spec name a variant with options.
+_NAMED = {"trigger": "trigger", "start_change": "start_change"}
+_OBJECTIVE = "objective"
+
+
+def make_id(slug: str, spec: Spec) -> str:
+    """Return ``<slug>-<eight hex digits of the spec's digest>``."""
+    return f"{slug}-{digest(spec)}"
+
+
+def slug_of(name: str) -> str:
+    """Return an id without its digest."""
+    return name.rpartition("-")[0]
+
+
+def normalized(spec: Spec, section: str) -> Spec:
+    """Return a spec without the settings that have their default, in one order.
+
+    Args:
+        spec: A run's spec, or a part of the config.
+        section: The section of the config whose schema it follows, dotted: ``pretraining``.
+    """
+    return _normalized(spec, _schema_of(section))
+
+
+def _normalized(spec: Spec, described: Mapping[str, Any]) -> Spec:
+    known, kept = described.get("properties", {}), {}
+    for key in sorted(spec):
+        value, sub = spec[key], _resolved(known.get(key, {}))
+        if key == _OBJECTIVE:
+            value = {name: _term(name, value[name]) for name in sorted(value)}
+        elif key in _NAMED and isinstance(value, dict):
+            value = _variant(_NAMED[key], value["name"], value)
+        elif isinstance(value, dict):
+            value = _normalized(value, sub)
+        if value is None or ("default" in sub and value == sub["default"]):
+            continue
+        kept[key] = value
+    return kept
+
+
+def _term(name: str, value: Any) -> Any:
+    """Return a loss term's weight, or a mapping if it has options beside it."""
+    term = _variant("loss", name, value if isinstance(value, dict) else {"weight": value})
+    return term["weight"] if set(term) == {"weight"} else term
+
+
+def _variant(kind: str, name: str, given: Spec) -> Spec:
+    known = _options(kind, name)
+
+    def neutral(option: str) -> bool:
+        declared = known.get(option)
+        if declared is None or declared.required:
+            return False
+        return canonical(given[option]) == canonical(declared.default)
+
+    return {option: given[option] for option in sorted(given) if not neutral(option)}
+
+
+# The same few variants are asked for by thousands of runs.
+_options = functools.cache(options)
+
+
+@functools.cache
+def _schema() -> Mapping[str, Any]:
+    return yaml.load(SCHEMA_PATH.read_text(), yaml.CSafeLoader)
+
+
+@functools.cache
+def _schema_of(section: str) -> Mapping[str, Any]:
+    described: Mapping[str, Any] = _schema()
+    for key in section.split("."):
+        described = _resolved(described["properties"][key])
+    return described
+
+
+def _resolved(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "$ref" not in described:
+        return described
+    return _schema()["$defs"][described["$ref"].rpartition("/")[2]]

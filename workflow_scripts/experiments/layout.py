@@ -1,0 +1,133 @@
+"""Where everything is in the folder of results, and what steps are told by files there."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.experiments.expand import Plan
+
+Spec = dict[str, Any]
+
+
+def run_of(folder: str) -> str:
+    """Return the run of a folder: ``cleaning/<run>``, ``pretraining/<run>`` or one below that."""
+    return folder.split("/")[1]
+
+
+def run_inputs(plan: Plan, run: str) -> Spec:
+    """Return the files that a training run reads, relative to the results; None where unused.
+
+    ``evaluation`` is a folder; ``augmented`` are the tokens of the augmented captions, ``labels``
+    the classes that a teacher gave to the images.
+    """
+    spec = plan.runs[run]
+    pretraining = spec["kind"] == "pretraining"
+    pairs = f"attacks/{spec['attack_id']}" if pretraining else f"splits/{spec['split_id']}"
+    captions = f"captions/{spec['captions_id']}/{pairs}"
+    start, labels = spec["start"] and f"pretraining/{spec['start']}", spec["labels_id"]
+    carry_over = start and spec["optimizer"].get("carry_over")
+    return {
+        "manifest": f"{pairs}/manifest.parquet",
+        "tokens": f"{captions}/tokens.npy",
+        "augmented": f"{captions}/augmented.npy",
+        "labels": labels and f"labels/{labels}/labels.npy",
+        "evaluation": f"evaluation/{spec['evaluation']}",
+        "start": f"{start}/model.pt" if start else None,
+        "start_optimizer": f"{start}/optimizer.pt" if carry_over else None,
+    }
+
+
+def model_before(plan: Plan, model: str) -> str | None:
+    """Return the model of the same pre-training run that is taken before this one, if any.
+
+    Training continues from it, so that no epoch is trained twice.
+
+    Args:
+        plan: The expanded experiments.
+        model: Id of a model: a run, or a run and what is taken of it.
+    """
+    run = model.partition("/")[0]
+    models = {run, model, *(m for m, spec in plan.models.items() if spec["run"] == run)}
+
+    def place(one: str) -> tuple[float, bool, str]:
+        taken = plan.models.get(one, {}).get("taken")
+        return taken if isinstance(taken, int) else math.inf, one == run, one
+
+    order = sorted(models, key=place)
+    number = order.index(model)
+    # What the plan does not ask for is not made only to go on from it.
+    before = [one for one in order[:number] if one in plan.models]
+    return before[-1] if before else None
+
+
+def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
+    """Return the content of ``specs/<kind>/<name>.json``: complete, so that a step needs no config.
+
+    Args:
+        config: The checked config, for how runs are carried out and where results are.
+        plan: The expanded experiments.
+        kind: ``attacks``, ``pretraining`` or ``cleaning``.
+        name: Id of the attack or the run.
+    """
+    if kind == "attacks":
+        return plan.attacks[name]
+    root = config["pathvars"]["results"]
+    inputs = {k: v and str(Path(root, v)) for k, v in run_inputs(plan, name).items()}
+    spec = plan.runs[name]
+    logical = {k: v for k, v in spec.items() if k not in _IDS}
+    logical["held_out"] = spec.get("data", {}).get("held_out", 0)
+    return {"run": name, **logical, **config["execution"], "inputs": {"root": root, **inputs}}
+
+
+# These name files, which are listed under "inputs".
+_IDS = {"start", "attack_id", "split_id", "labels_id", "dataset", "evaluation", "captions_id",
+        "data"}  # fmt: skip
+
+
+def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield rule, id and arguments of the steps that read them from a file.
+
+    Snakemake runs a job again when its parameters have changed. These arguments also hold what
+    does not decide any result (where an input is, time-outs, batch sizes); the id stands for the
+    rest.
+    """
+    root, data = Path(config["pathvars"]["results"]), plan.data
+    download = {k: v for k, v in config["download"].items() if k != "min_size"}
+    for name, spec in data.lists.items():
+        declared = {k: v for k, v in config["sources"][spec["name"]].items() if k != "world"}
+        yield "url_list", name, options(declared | {"columns": ",".join(declared["columns"])})
+    for name, spec in data.shards.items():
+        yield "download", name, options({"image_size": spec["image_size"], **download})
+    for name, spec in data.evaluations.items():
+        yield "evaluation_set", name, options(config["evaluations"][spec["name"]])
+    for name, spec in plan.captions.items():
+        length = {"context_length": spec["context_length"]}
+        yield "tokenize", name, options(length)
+        yield (
+            "augment",
+            name,
+            options({**length, "seed": spec["seed"], "wordnet": config["wordnet"]}),
+        )
+    for name, spec in plan.labels.items():
+        start = spec["start"]
+        given = {
+            "manifest": root / "splits" / spec["split_id"] / "manifest.parquet",
+            "evaluation": root / "evaluation" / spec["evaluation"],
+            "root": root,
+            "checkpoint": start and root / "pretraining" / start / "model.pt",
+            "model": json.dumps(spec["model"]),
+            "batch_size": config["execution"]["evaluation_batch_size"],
+            "device": "cuda" if config["resources"]["pseudo_labels"].get("gpu") else "cpu",
+        }
+        yield "pseudo_labels", name, options(given)
+
+
+def options(declared: Spec) -> list[str]:
+    """Return declared values as command-line options; what is null or false is left out."""
+    return [
+        f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for key, value in declared.items()
+        if value is not None and value is not False
+    ]
