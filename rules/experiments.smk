@@ -2,6 +2,7 @@
 # Makes: run tables; what all of it costs, and what would fail. (Specs are written by `onstart`.)
 
 from workflow_scripts.experiments.dry_run import shorten_dry_run
+from workflow_scripts.experiments.wall_clock import machines_at_hand
 
 shorten_dry_run(workflow, config, PLAN)
 
@@ -34,19 +35,26 @@ rule figure_spec:
         "printf '%s' {params.spec:q} > {output:q} 2> {log:q}"
 
 
-# Without an output it runs each time that it is asked for: what exists already is in it.
-rule plan:
-    log:
-        "<logs>/plan.log",
-    localrule: True
-    conda:
-        "../envs/pipeline.yaml"
-    params:
-        folder=WRITTEN,
-    shell:
-        "python -m workflow_scripts.experiments.plan --config {params.folder:q}/config.json"
-        " --output {params.folder:q}"
-        " 2>&1 | tee {log:q}"
+# Without an output these run each time that they are asked for: what is done already is in them.
+for name, experiment in [("plan", None), *((f"plan_{e}", e) for e in PLAN.experiments)]:
+
+    rule:
+        name:
+            name
+        log:
+            f"<logs>/{name}.log",
+        # A retry would only repeat the message.
+        retries: 0
+        localrule: True
+        conda:
+            "../envs/pipeline.yaml"
+        params:
+            folder=WRITTEN,
+            options=options({"experiment": experiment, **machines_at_hand(workflow)}),
+        shell:
+            "python -m workflow_scripts.experiments.plan --config {params.folder:q}/config.json"
+            " --output {params.folder:q} {params.options:q}"
+            " 2>&1 | tee {log:q}"
 
 
 rule preflight:

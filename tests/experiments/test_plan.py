@@ -8,8 +8,11 @@ import pytest
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
 from workflow_scripts.experiments import plan as step
+from workflow_scripts.experiments.estimate import views
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.plan import EVERY, plan_rows, work_of
+from workflow_scripts.experiments.wall_clock import Machines, machines, wall_clock_hours
+from workflow_scripts.experiments.work import Job
 
 
 @pytest.fixture
@@ -21,8 +24,10 @@ def here(config, tmp_path):
     return config
 
 
-def _rows(config):
-    return {row["name"]: row for row in plan_rows(config, work_of(config))}
+def _rows(config, gpus=None, experiment=None):
+    there = machines(config["resources"], gpus, None)
+    rows = plan_rows(config, work_of(config), there, experiment)
+    return {row["name"]: row for row in rows}
 
 
 def _finish(config, run, speed, size=1000, **hardware):
@@ -83,6 +88,59 @@ def test_ssl_halves_the_speed(here):
     plain = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL")
     both = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL+SSL")
     assert work.speed(plain)[0] == 2 * work.speed(both)[0]
+
+
+@pytest.mark.parametrize(("body", "expected"), [("uses_augmented = True", 2), ("pass", 1)])
+def test_the_views_of_a_term_are_read_from_its_source(tmp_path, body, expected):
+    term = tmp_path / "term.py"
+    term.write_text(
+        "from workflow_scripts.training.losses._term import LossTerm\n"
+        f"class Loss(LossTerm):\n    {body}\n    def forward(self, features): ...\n"
+    )
+    assert views({"objective": {"mmcl": 1.0, str(term): 0.5}}) == expected
+
+
+def test_pseudo_labels_cost_what_their_own_resources_are(here):
+    here["cleaning"]["labeller"] = "siglip"
+    here["experiments"]["main"]["defence"] = ["cleanclip"]
+    here["resources"]["pseudo_labels"]["gpu"] = 0
+    row = _rows(here)["pseudo_labels"]
+    assert (row["gpu_hours"], row["core_hours"] > 0) == (0, True)
+    assert _rows(here)["cleaning"]["gpu_hours"] > 0
+
+
+def test_hours_on_the_clock_are_those_of_jobs_side_by_side():
+    resources = {
+        "download": {"threads": 16},
+        "pretraining": {"threads": 8, "gpu": 8},
+        "cleaning": {"threads": 8, "gpu": 1},
+    }
+    jobs = [
+        *(Job("download", str(n), done=False, core_hours=16.0) for n in range(4)),
+        *(Job("pretraining", str(n), done=False, gpu_hours=80.0) for n in range(2)),
+        *(Job("cleaning", str(n), done=False, gpu_hours=n + 1.0) for n in range(3)),
+        Job("merge", "one", done=False),
+    ]
+    assert wall_clock_hours(jobs, resources, Machines(gpus=8, cores=32)) == 2 + 20 + 3
+    assert wall_clock_hours(jobs, resources, Machines(gpus=16, cores=64)) == 1 + 10 + 3
+    # A training takes the four that there are; two cleaning runs follow one another on one GPU.
+    assert wall_clock_hours(jobs[4:6], resources, Machines(gpus=4, cores=8)) == 40
+    assert wall_clock_hours(jobs[6:], resources, Machines(gpus=2, cores=8)) == 3
+
+
+def test_twice_the_gpus_halve_the_time_and_what_is_done_takes_none(here):
+    eight, sixteen = (_rows(here, gpus)["main"] for gpus in (8, 16))
+    assert 1.9 < eight["clock_hours_missing"] / sixteen["clock_hours_missing"] < 2
+    done = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL")
+    _finish(here, done, speed=4400.0)
+    assert _rows(here, 8)["main"]["clock_hours_missing"] < eight["clock_hours_missing"]
+
+
+def test_the_plan_of_one_experiment_is_its_row_and_its_rules(here):
+    every, one = _rows(here), _rows(here, experiment="ablation_seed")
+    assert one["ablation_seed"] == every["ablation_seed"]
+    assert one["cleaning"]["jobs"] == one["ablation_seed"]["cleaning"] == 96
+    assert not {"main", "all", EVERY} & set(one)
 
 
 def test_finished_runs_take_the_place_of_the_configs_costs(here):

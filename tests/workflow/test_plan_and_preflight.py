@@ -16,6 +16,13 @@ def _plan(workflow: Workflow) -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
+def test_one_experiment_is_planned_on_the_gpus_at_hand(untouched):
+    done = untouched.snakemake("plan_ablation_seed", "--resources", "gpu=3")
+    assert done.returncode == 0, done.stdout
+    assert "| ablation_seed |" in done.stdout
+    assert "| main " not in done.stdout
+
+
 def test_the_plan_counts_the_jobs_that_a_dry_run_counts(untouched):
     jobs = untouched.dry_run("all")
     plan = _plan(untouched)

@@ -2,14 +2,23 @@
 
 from typing import Any
 
+from workflow_scripts.common import variants
+
 Spec = dict[str, Any]
+
+
+def views(spec: Spec) -> int:
+    """Return how many views of each pair a training embeds, as its loss terms ask for them."""
+    augmented = any(
+        variants.attribute("loss", term, "uses_augmented", default=False)
+        for term in spec["objective"]
+    )
+    return 2 if augmented else 1
 
 
 def configured_speed(costs: Spec, spec: Spec) -> float:
     """Return the pairs that a GPU, or a core, trains on in a second, by the config's ``costs``."""
-    # The augmented views are as much work again.
-    views = 2 if "ssl" in spec["objective"] else 1
-    return costs["samples_per_second"][spec["kind"]] / views
+    return costs["samples_per_second"][spec["kind"]] / views(spec)
 
 
 def training_seconds(costs: Spec, spec: Spec, pairs: float, speed: float) -> float:

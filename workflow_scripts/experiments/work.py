@@ -180,7 +180,7 @@ class Work:
     def _labels(self, labels: str) -> Job:
         images = self._split_pairs(self.plan.labels[labels]["split_id"])
         seconds = images / self.costs["evaluation_images_per_second"]
-        hours = "gpu_hours" if self._on_gpu("cleaning") else "core_hours"
+        hours = "gpu_hours" if self._on_gpu("pseudo_labels") else "core_hours"
         done = self._there(f"labels/{labels}/labels.npy")
         return Job("pseudo_labels", labels, done, **{hours: seconds / 3600})
 
