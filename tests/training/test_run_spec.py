@@ -50,9 +50,28 @@ def test_a_missing_key_is_named(runs, tmp_path):
         read_spec(tmp_path / "none.json")
 
 
-def test_how_a_run_is_carried_out_is_no_part_of_its_identity(runs, tmp_path):
-    def identity(**changes):
-        return read_spec(written(tmp_path, runs.spec(**changes))).identity()
+@pytest.fixture
+def identity(runs, tmp_path):
+    """Return a function from changes of the base spec to the identity."""
+    return lambda **changes: read_spec(written(tmp_path, runs.spec(**changes))).identity()
 
+
+def test_how_a_run_is_carried_out_is_no_part_of_its_identity(identity):
     assert identity() == identity(checkpoint__keep=9, evaluation_batch_size=3, staging="$TMPDIR")
+    assert identity() == identity(inputs__root="/elsewhere", inputs__manifest="moved.parquet")
     assert identity() != identity(seed=1)
+
+
+def test_defaults_order_and_the_kind_of_number_are_no_part_of_its_identity(identity):
+    assert identity() == identity(joint_statistics=True, held_out=0, schedule={}, accumulation=1)
+    assert identity() != identity(joint_statistics=False)
+    one, other = {"mmcl": 1, "ssl": 2.0}, {"ssl": 2, "mmcl": 1.0}
+    assert identity(objective=one) == identity(objective=other)
+    assert identity(epochs=3.0, attack__seed=0.0, optimizer__betas=[0, 0.999]) == identity(
+        optimizer__betas=[0.0, 0.999]
+    )
+
+
+def test_whole_numbers_are_read_as_integers(runs, tmp_path):
+    spec = read_spec(written(tmp_path, runs.spec(epochs=3.0, attack__seed=2.0)))
+    assert (repr(spec.epochs), repr(spec.attack["seed"])) == ("3", "2")

@@ -64,9 +64,16 @@ def test_a_loss_term_of_ones_own_with_a_head_trains_and_resumes(runs, own):
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     assert runs.same(whole, runs.train("killed", spec))
-    assert "objective.terms.1.head.weight" in str(
+    assert "objective.terms.0.head.weight" in str(
         torch.load(whole / "optimizer.pt", weights_only=True)["param_groups"]
     )
+
+
+def test_the_order_of_the_terms_leaves_the_bytes_alone(runs, own):
+    terms = {"ssl": 0.3, own: {"weight": 5, "clusters": 3}, "mmcl": 1.0}
+    first = runs.train("first", runs.spec(objective=terms))
+    other = runs.train("other", runs.spec(objective=dict(reversed(terms.items()))))
+    assert runs.same(first, other)
 
 
 def test_a_head_trains_alike_on_two_processes(runs, own):

@@ -17,7 +17,7 @@ from workflow_scripts.training.pairs import Batch
 
 
 class Objective(nn.Module):
-    """The weighted sum of loss terms that a run spec names.
+    """The weighted sum of loss terms that a run spec names, in the order of their names.
 
     Args:
         terms: Name of a variant -> weight, or -> {"weight": ..., options of the term}.
@@ -31,7 +31,7 @@ class Objective(nn.Module):
         super().__init__()
         self.weights: list[float] = []
         self.terms = nn.ModuleList()
-        for name, value in terms.items():
+        for name, value in sorted(terms.items()):
             options = dict(value) if isinstance(value, dict) else {"weight": value}
             weight = options.pop("weight", None)
             if isinstance(weight, bool) or not isinstance(weight, int | float):

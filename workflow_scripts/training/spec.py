@@ -122,11 +122,29 @@ class RunSpec:
     accumulation: int = 1
 
     def identity(self) -> str:
-        """Return a digest of all that makes the run what it is, not of how it is carried out."""
-        content = dataclasses.asdict(self)
-        for how in ("checkpoint", "wandb", "compile", "staging", "device", "evaluation_batch_size"):
-            del content[how]
+        """Return a digest of all that makes the run what it is, not of how it is carried out.
+
+        Its input files are not part of it: whoever compares two runs compares the digests of their
+        files as well (``provenance.hash_inputs``). Values that are the default are left out, so
+        that a new key renames no run.
+        """
+        content = _without_defaults(self)
+        for how in _CARRIED_OUT:
+            content.pop(how, None)
         return digest(content, 16)
+
+
+_CARRIED_OUT = (
+    "checkpoint", "wandb", "compile", "staging", "device", "evaluation_batch_size", "inputs",
+)  # fmt: skip
+
+
+def _without_defaults(value: Any) -> Any:
+    """Return a dataclass as a mapping of those fields that are not their default."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {f.name: _without_defaults(item) for f, item in fields if item != f.default}
 
 
 def read_spec(path: str | Path) -> RunSpec:
@@ -185,6 +203,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
                 f"the run spec's {where!r} is {value!r}, but has to be one of {choices}"
             )
         return value
+    value = _whole(value)
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in allowed and type(value) is int:
         return float(value)
@@ -193,3 +212,12 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         names = " or ".join(getattr(a, "__name__", str(a)) for a in allowed)
         raise StepError(f"the run spec's {where!r} has to be of type {names}, not {value!r}")
     return value
+
+
+def _whole(value: Any) -> Any:
+    """Return a value with whole numbers as integers: 1 and 1.0 are the same to a run."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
