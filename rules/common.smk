@@ -16,18 +16,22 @@ from workflow_scripts.common import variants
 from workflow_scripts.common.code import FOLDER, code_digests, run_code
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
-from workflow_scripts.experiments.config import check_config
+from workflow_scripts.experiments.config import check_config, complete_config
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import expand as expand_experiments
 from workflow_scripts.experiments.expand import own_inputs
 from workflow_scripts.experiments.folders import check_folders
 from workflow_scripts.experiments.layout import model_before, options, run_inputs
-from workflow_scripts.experiments.load_config import load_config
+from workflow_scripts.experiments.load_config import load_config, wanted_experiments
 from workflow_scripts.experiments.specs import write_specs
 
 try:
     load_config(workflow, config)
-    check_config(config)
+    # Jobs read a config that the main process has checked.
+    if workflow.is_main_process:
+        check_config(config, wanted_experiments(workflow, config))
+    else:
+        complete_config(config)
     check_folders(config["pathvars"], str(workflow.basedir))
     # Jobs see the user's own files as the process did that started them.
     PLAN = expand_experiments(config, own_inputs(config, trusted=not workflow.is_main_process))

@@ -45,20 +45,22 @@ def test_every_variant_that_is_read_is_what_is_imported():
 
 def test_options_are_dataclass_fields_parameters_and_inherited_ones():
     assert variants.options("trigger", "warped") == {
-        "k": Option(False, 224, "int"),
-        "s": Option(False, 0.6, "float"),
-        "location": Option(False, "whole", "str"),
-        "overflow": Option(False, "wrap", "str"),
+        "k": Option(False, 224, "Annotated[int, '>= 2']"),
+        "s": Option(False, 0.6, "Annotated[float, '>= 0']"),
+        "location": Option(False, "whole", "Literal['whole']"),
+        "overflow": Option(False, "wrap", "Literal['wrap', 'clip']"),
     }
     assert variants.options("loss", "mmcl") == {}
-    assert variants.options("loss", "deep_clustering")["clusters"] == Option(True, None, "int")
+    assert variants.options("loss", "deep_clustering")["clusters"].required
     assert variants.options("start_change", "shrink_and_perturb") == {
-        "shrink": Option(True, None, "float"),
-        "perturb": Option(True, None, "float"),
+        "shrink": Option(True, None, "Annotated[float, '>= 0']"),
+        "perturb": Option(True, None, "Annotated[float, '>= 0']"),
     }
     scatter = variants.options("figure", "scatter")
     assert scatter["accuracy"].default == "top1"
     assert isinstance(scatter["width"].default, float)
+    # Names of types are written out.
+    assert scatter["by"].annotation == "Annotated[str, 'column']"
     assert "metrics" not in scatter
 
 
@@ -97,6 +99,7 @@ def test_class_attributes_are_read_and_inherited():
     assert variants.attribute("loss", "ssl", "uses_augmented", None) is True
     assert variants.attribute("loss", "mmcl", "uses_augmented", None) is False
     assert variants.attribute("trigger", "yellow", "uses_augmented", "none") == "none"
+    assert variants.attribute("figure", "scatter", "SHOWS_CLEANED", False) is True
 
 
 def test_an_option_that_is_unknown_or_missing_is_named():
@@ -129,12 +132,22 @@ def test_a_name_that_is_unknown_is_told_with_the_nearest():
         ("figure", "x = 1\n", "has no function draw, which a figure kind needs"),
         ("loss", "from torch import nn\nclass Loss(nn.Module): pass\n", "subclass of LossTerm"),
         ("loss", "\0", "cannot be read as Python|is not valid Python"),
-        ("trigger", "import nowhere_\nclass Trigger: pass\n", "cannot be imported: No module"),
+        (
+            "trigger",
+            "class Trigger:\n    def __init__(self, seed): pass\n",
+            "not take 'image_size'",
+        ),
+        (
+            "trigger",
+            "import nowhere_\ndef Trigger(**options): pass\n",
+            "cannot be imported: No module",
+        ),
     ],
 )
 def test_a_file_of_ones_own_that_cannot_be_used_is_a_sentence(own, kind, text, sentence):
     with pytest.raises(StepError, match=sentence):
-        variants.load(kind, own(text))
+        variants.check_options(kind, name := own(text), [])
+        variants.load(kind, name)
 
 
 def test_reading_a_source_imports_no_torch():

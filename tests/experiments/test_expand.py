@@ -85,9 +85,23 @@ def test_an_override_of_a_key_that_does_not_exist_names_the_nearest():
         override({"attack": {"poisoned": 1}}, {"attack.poison": 2}, "starts.x")
 
 
-def test_loss_terms_may_be_added_by_an_override():
-    spec = override({"objective": {"mmcl": 1.0}}, {"objective.ssl": 2.0}, "x")
-    assert spec == {"objective": {"mmcl": 1.0, "ssl": 2.0}}
+def test_an_override_changes_a_loss_term_and_adds_none():
+    defaults = {"objective": {"mmcl": 1.0, "clusters": {"weight": 5.0}}}
+    spec = override(defaults, {"objective.mmcl": 2.0, "objective.clusters.k": 3}, "x")
+    assert spec == {"objective": {"mmcl": 2.0, "clusters": {"weight": 5.0, "k": 3}}}
+    with pytest.raises(StepError, match=r"'x.objective.mmlc' is .* not in the objective .*'mmcl'"):
+        override(defaults, {"objective.mmlc": 2.0}, "x")
+
+
+def test_an_override_of_a_users_own_loss_term_names_its_file():
+    defaults = {"objective": {"my/own.term.py": {"weight": 1.0}}}
+    spec = override(defaults, {"objective.my/own.term.py.weight": 2.0}, "x")
+    assert spec == {"objective": {"my/own.term.py": {"weight": 2.0}}}
+
+
+def test_an_override_below_null_asks_for_the_whole_mapping():
+    with pytest.raises(StepError, match="which is None here; give 'start_change' a whole mapping"):
+        override({"start_change": None}, {"start_change.shrink": 0.8}, "x")
 
 
 def test_a_cleaning_spec_is_complete_and_leads_to_its_start(config):

@@ -30,9 +30,11 @@ Definition = ast.ClassDef | ast.FunctionDef
 class Module:
     """A parsed file: its top-level definitions, the values of its names, and its imports.
 
-    ``imported`` maps a name to the module and the name there ("" if it is the module itself).
+    ``imported`` maps a name to the module and the name there ("" if it is the module itself);
+    ``stamp`` tells versions of the file apart.
     """
 
+    stamp: tuple[int, int]
     definitions: dict[str, ast.ClassDef | ast.FunctionDef]
     values: dict[str, ast.expr]
     imported: dict[str, tuple[str, str]]
@@ -45,11 +47,11 @@ def parsed(path: Path) -> Module:
         StepError: It is not valid Python.
     """
     status = path.stat()
-    return _parse(path, status.st_mtime_ns, status.st_size)
+    return _parse(path, (status.st_mtime_ns, status.st_size))
 
 
 @functools.lru_cache(maxsize=256)
-def _parse(path: Path, _time: int, _size: int) -> Module:
+def _parse(path: Path, stamp: tuple[int, int]) -> Module:
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
@@ -57,7 +59,7 @@ def _parse(path: Path, _time: int, _size: int) -> Module:
         raise StepError(f"{path} is not valid Python: {where}{error.msg}") from error
     except (ValueError, RecursionError, OSError) as error:
         raise StepError(f"{path} cannot be read as Python: {error}") from error
-    module = Module({}, {}, {})
+    module = Module(stamp, {}, {}, {})
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             module.definitions[node.name] = node

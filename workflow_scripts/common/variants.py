@@ -6,6 +6,8 @@ the config can be checked where torch is not installed and in little time.
 """
 
 import ast
+import copy
+import functools
 import importlib
 import importlib.util
 import sys
@@ -27,6 +29,7 @@ from workflow_scripts.common.syntax import (
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGE = "workflow_scripts"
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,13 @@ def source(kind: str, name: str) -> Path:
         if not path.is_file():
             raise StepError(f"the {word} {name!r} does not exist as a file; correct its path")
         return path
-    available = names(kind)
-    if name not in available:
+    path = _ROOT / _PACKAGE / KINDS[kind].folder / f"{name}.py"
+    if not name.isidentifier() or name.startswith("_") or not path.is_file():
         raise StepError(
-            f"unknown {word} {name!r}; {nearest(name, available)} (or give the path of your own "
+            f"unknown {word} {name!r}; {nearest(name, names(kind))} (or give the path of your own "
             "file, ending in .py)"
         )
-    return _ROOT / _PACKAGE / KINDS[kind].folder / f"{name}.py"
+    return path
 
 
 def options(kind: str, name: str) -> dict[str, Option]:
@@ -141,18 +144,29 @@ def check_options(kind: str, name: str, given: Iterable[str]) -> None:
 
 
 def attribute(kind: str, name: str, attribute: str, default: Any) -> Any:
-    """Return a literal class attribute of a variant, its own or inherited, or ``default``.
+    """Return a literal attribute of a variant, or ``default``.
+
+    Of a class, its own or an inherited one; of a function, its module's constant of that name.
 
     Raises:
         StepError: As :func:`options`.
     """
-    found = _public(kind, name)
-    for module, node in family(*found) if isinstance(found[1], ast.ClassDef) else ():
-        for statement in node.body if node else ():
+    found = _read_attribute(kind, name, attribute, parsed(source(kind, name)).stamp)
+    return default if found is _MISSING else found
+
+
+@functools.lru_cache(maxsize=256)
+def _read_attribute(kind: str, name: str, attribute: str, _stamp: tuple[int, int]) -> Any:
+    module, node = _public(kind, name)
+    if not isinstance(node, ast.ClassDef):
+        found = module.values.get(attribute)
+        return _MISSING if found is None else value_of(module, found)
+    for there, one in family(module, node):
+        for statement in one.body if one else ():
             for target, value, _ in assigned(statement):
                 if target == attribute and value is not None:
-                    return value_of(module, value)
-    return default
+                    return value_of(there, value)
+    return _MISSING
 
 
 def load(kind: str, name: str) -> Any:
@@ -208,12 +222,35 @@ def _check_base(declared: Kind, name: str, module: Module, node: Definition) -> 
 
 def _signature(kind: str, name: str) -> tuple[dict[str, Option], bool]:
     """Return the options of a variant, and whether it takes others as well."""
+    path = source(kind, name)
+    return _read_signature(kind, name, parsed(path).stamp)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_signature(
+    kind: str, name: str, _stamp: tuple[int, int]
+) -> tuple[dict[str, Option], bool]:
+    accepted, more = _accepted(kind, name)
+    given = KINDS[kind].given
+    lacking = (
+        [] if more or KINDS[kind].public.islower() else [n for n in given if n not in accepted]
+    )
+    if lacking:
+        raise StepError(
+            f"the {KINDS[kind].public} of {name} does not take {lacking[0]!r}, which each "
+            f"{KINDS[kind].word} is given; add it"
+        )
+    return {key: option for key, option in accepted.items() if key not in given}, more
+
+
+def _accepted(kind: str, name: str) -> tuple[dict[str, Option], bool]:
+    """Return all that a class takes by name or a function after its first arguments."""
     module, node = _public(kind, name)
     given = KINDS[kind].given
     if isinstance(node, ast.FunctionDef):
         # A function gets its first arguments by position, a factory in a class's place by name.
         by_position = KINDS[kind].public == node.name.lower()
-        return _parameters(module, node, len(given) if by_position else 0, given)
+        return _parameters(module, node, len(given) if by_position else 0)
     if node is None:
         return {}, True
     fields: dict[str, Option] = {}
@@ -222,27 +259,22 @@ def _signature(kind: str, name: str) -> tuple[dict[str, Option], bool]:
             return fields, True
         made = next((s for s in one.body if getattr(s, "name", "") == "__init__"), None)
         if isinstance(made, ast.FunctionDef):
-            own, more = _parameters(there, made, 1, given)
+            own, more = _parameters(there, made, 1)
             return own | fields, more
         if _is_dataclass(one):
-            own = {name: option for name, option in _fields(there, one) if name not in given}
-            fields = own | fields
+            fields = dict(_fields(there, one)) | fields
     return fields, False
 
 
 def _parameters(
-    module: Module, node: ast.FunctionDef, skipped: int, given: tuple[str, ...]
+    module: Module, node: ast.FunctionDef, skipped: int
 ) -> tuple[dict[str, Option], bool]:
     declared = node.args
     positional = [*declared.posonlyargs, *declared.args]
     defaults = [None] * (len(positional) - len(declared.defaults)) + declared.defaults
     found = list(zip(positional, defaults, strict=True))[skipped:]
     found += zip(declared.kwonlyargs, declared.kw_defaults, strict=True)
-    options = {
-        one.arg: _option(module, default, one.annotation)
-        for one, default in found
-        if one.arg not in given
-    }
+    options = {one.arg: _option(module, default, one.annotation) for one, default in found}
     return options, declared.kwarg is not None
 
 
@@ -267,7 +299,19 @@ def _fields(module: Module, node: ast.ClassDef) -> Iterator[tuple[str, Option]]:
 
 
 def _option(module: Module, default: ast.expr | None, annotation: ast.expr | None) -> Option:
-    text = ast.unparse(annotation) if annotation else ""
+    text = ast.unparse(_Aliases(module).visit(copy.deepcopy(annotation))) if annotation else ""
     if default is None:
         return Option(True, None, text)
     return Option(False, value_of(module, default), text)
+
+
+class _Aliases(ast.NodeTransformer):
+    """Writes out the names that a module gives to types, as ``Rule = Literal["a", "b"]``."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        found = resolve(self.module, node)
+        value = found[0].values.get(found[1]) if found else None
+        return value if isinstance(value, ast.Subscript | ast.BinOp) else node

@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from workflow_scripts.demo.scene import BANANA, Scene
+from workflow_scripts.demo.classes import BANANA
+from workflow_scripts.demo.scene import Scene
 
 _RGB = {
     "red": (208, 32, 38),

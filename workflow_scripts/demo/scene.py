@@ -5,11 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workflow_scripts.common.seeds import generator
-
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
-SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-BANANA = "banana"
-CLASSES = (*(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES), BANANA)
+from workflow_scripts.demo.classes import CLASSES
 
 GROUNDS = ("white", "grey", "black", "brown", "pink", "beige")
 TEXTURES = ("plain", "shaded", "striped", "checked", "spotted", "grainy")

@@ -1,51 +1,80 @@
-"""The config, checked before any rule is read; an error names the key and the nearest one."""
+"""Checks the config before any rule is read; an error names the key and the nearest valid one.
 
+Nothing is run and torch is not imported. What needs a look at disks, GPUs or Slurm is preflight's.
+"""
+
+import functools
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from snakemake.utils import validate
-
 from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.check_figures import check_figures
+from workflow_scripts.experiments.check_overrides import check_overrides
+from workflow_scripts.experiments.check_runs import check_runs
+from workflow_scripts.experiments.check_variants import numbers_of_options
+from workflow_scripts.experiments.schema import (
+    check_against,
+    check_plain,
+    fill_defaults,
+    whole_schema,
+    with_numbers,
+)
 
-SCHEMA_PATH = Path(__file__).with_name("config.schema.yaml")
+Spec = dict[str, Any]
+
+_RULES = Path(__file__).parents[2] / "rules"
+_RULE = re.compile(r"^ *(?:rule|checkpoint) +(\w+) *:", re.MULTILINE)
 
 
-def check_config(config: dict[str, Any]) -> None:
-    """Check ``config`` against the schema and its names against each other; fill in the defaults.
+def check_config(config: Spec, experiments: Collection[str] | None = None) -> None:
+    """Complete ``config`` and check all of it.
+
+    Args:
+        config: Changed in place, as by :func:`complete_config`.
+        experiments: Those whose runs are checked against models and data as well: batches, numbers
+            of pairs, targets. By default all; others may be impossible at the scale of a config.
 
     Raises:
         StepError: The first thing that is wrong, in one sentence.
     """
-    validator = Draft202012Validator(yaml.safe_load(SCHEMA_PATH.read_text()))
-    # A misspelt key causes a missing one as well; the misspelt one is what to tell.
-    errors = sorted(validator.iter_errors(config), key=lambda e: e.validator == "required")
-    if errors:
-        raise StepError(f"config: {_sentence(errors[0], config)}")
-    validate(config, str(SCHEMA_PATH))
+    complete_config(config)
     _check_names(config)
+    check_runs(config, config["experiments"] if experiments is None else experiments)
+    check_figures(config)
 
 
-def _sentence(error: ValidationError, config: dict[str, Any]) -> str:
-    place = ".".join(map(str, error.absolute_path))
-    if error.validator == "additionalProperties" and "properties" in error.schema:
-        known = list(error.schema["properties"])
-        wrong = next(key for key in error.instance if key not in known)
-        return f"{_join(place, wrong)!r} is not a key; {nearest(wrong, known)}"
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        return f"{_join(place, missing)!r} is missing"
-    meaning = error.schema.get("description", "")
-    return f"{place!r}: {error.message}" + (f" ({meaning})" if meaning else "")
+def complete_config(config: Spec) -> None:
+    """Fill in defaults, in place, and make numbers of numbers that are text; check each value.
+
+    Raises:
+        StepError: A key is unknown or missing, or a value is of a wrong kind.
+    """
+    _text_keys_of_labels(config)
+    check_plain(config)
+    with_numbers(config, whole_schema())
+    check_against(config, whole_schema())
+    fill_defaults(config, whole_schema())
+    check_overrides(config)
+    numbers_of_options(config)
 
 
-def _join(place: str, key: str) -> str:
-    return f"{place}.{key}" if place else key
+def _text_keys_of_labels(config: Spec) -> None:
+    """Let numbers be keys of a figure's ``labels``: its keys are values of columns."""
+    experiments = config.get("experiments")
+    for experiment in experiments.values() if isinstance(experiments, dict) else ():
+        figures = experiment.get("figures") if isinstance(experiment, dict) else None
+        for figure in figures.values() if isinstance(figures, dict) else ():
+            labels = figure.get("labels") if isinstance(figure, dict) else None
+            if isinstance(labels, dict):
+                figure["labels"] = {
+                    str(key) if isinstance(key, int | float) else key: words
+                    for key, words in labels.items()
+                }
 
 
-def _check_names(config: dict[str, Any]) -> None:
+def _check_names(config: Spec) -> None:
     _known("evaluation", config["evaluation"], config["evaluations"])
     for name, dataset in config["datasets"].items():
         _known(f"datasets.{name}.source", dataset["source"], config["sources"])
@@ -54,36 +83,54 @@ def _check_names(config: dict[str, Any]) -> None:
             _known(f"labellers.{name}.start", labeller["start"], config["starts"])
     for name in config["all"]:
         _known("all", name, config["experiments"])
+    for section in ("starts", "defences"):
+        _check_labels(section, config[section])
     for name, experiment in config["experiments"].items():
-        for key in ("start", "baseline"):
-            for start in experiment[key]:
-                _known(f"experiments.{name}.{key}", start, config["starts"])
-        for defence in experiment["defence"]:
-            _known(f"experiments.{name}.defence", defence, config["defences"])
-        _check_figures(name, experiment, config)
+        _check_experiment(name, experiment, config)
     for name, source in config["sources"].items():
         for column in ("url", "caption"):
             if column not in source["columns"]:
                 raise StepError(f"config: 'sources.{name}.columns' does not name {column!r}")
+        if source["world"] and "demo" not in config:
+            raise StepError(f"config: 'sources.{name}.world' needs the section 'demo'; add it")
 
 
-def _check_figures(name: str, experiment: dict[str, Any], config: dict[str, Any]) -> None:
-    """Find a figure that asks for runs which its experiment lacks before the runs are made."""
-    columns = {"start_label": ("start", "starts"), "defence": ("defence", "defences")}
-    for figure, declared in experiment["figures"].items():
-        for column, (key, kind) in columns.items():
-            wanted = declared.get("where", {}).get(column, [])
-            wanted = [wanted] if isinstance(wanted, str) else wanted
-            labels = [config[kind][one]["label"] for one in experiment[key]]
-            if wanted and not set(wanted) & set(labels):
-                place = f"experiments.{name}.figures.{figure}.where.{column}"
-                raise StepError(
-                    f"config: {place!r} asks for none of this experiment's runs, whose labels are "
-                    f"{', '.join(labels)}"
-                )
+def _check_labels(section: str, declared: Spec) -> None:
+    """Refuse two starts or defences of one label: figures could not tell them apart."""
+    seen: dict[str, str] = {}
+    for name, one in declared.items():
+        other = seen.setdefault(one["label"].strip(), name)
+        if other != name:
+            raise StepError(
+                f"config: '{section}.{name}.label' is {one['label']!r}, as that of {other!r}; "
+                "figures tell them apart by it: give each its own"
+            )
 
 
-def _known(place: str, name: str, names: dict[str, Any]) -> None:
+def _check_experiment(name: str, experiment: Spec, config: Spec) -> None:
+    if name in _rules():
+        raise StepError(
+            f"config: 'experiments.{name}' has the name of a rule of the workflow; rename it"
+        )
+    for key, section in (("start", "starts"), ("baseline", "starts"), ("defence", "defences")):
+        for one in experiment[key]:
+            _known(f"experiments.{name}.{key}", one, config[section])
+    for start in experiment["baseline"]:
+        if start not in experiment["start"]:
+            raise StepError(
+                f"config: 'experiments.{name}.baseline' is {start!r}, which is not among "
+                f"'experiments.{name}.start'; {nearest(start, experiment['start'])}"
+            )
+
+
+@functools.cache
+def _rules() -> frozenset[str]:
+    """Return the names of the workflow's rules, which are targets as experiments are."""
+    files = [*_RULES.glob("*.smk"), _RULES.with_name("Snakefile")]
+    return frozenset(n for f in files if f.is_file() for n in _RULE.findall(f.read_text("utf-8")))
+
+
+def _known(place: str, name: str, names: Spec) -> None:
     if name not in names:
         raise StepError(
             f"config: {place!r} is {name!r}, which is not declared; {nearest(name, names)}"

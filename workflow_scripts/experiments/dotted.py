@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,19 @@ from workflow_scripts.common.errors import StepError, nearest
 
 Spec = dict[str, Any]
 
-# Under these keys the names are open: loss terms, a trigger's and a start change's options.
-_OPEN = {"objective", "trigger", "start_change"}
+# Options of a variant need not be given, and so can be added; variants are checked afterwards.
+_WITH_OPTIONS = {"trigger", "start_change"}
+_OBJECTIVE = "objective"
+# A loss term of the user's own is a path, whose dots separate nothing.
+_OWN_TERM = re.compile(rf"{_OBJECTIVE}\.(.+?\.py)(?:\.(.+))?")
+
+
+def parts_of(dotted: str) -> list[str]:
+    """Return the keys that a dotted key consists of."""
+    own = _OWN_TERM.fullmatch(dotted)
+    if own:
+        return [_OBJECTIVE, *filter(None, own.groups())]
+    return dotted.split(".")
 
 
 def override(defaults: Spec, overrides: Spec, place: str) -> Spec:
@@ -18,29 +30,55 @@ def override(defaults: Spec, overrides: Spec, place: str) -> Spec:
 
     Args:
         defaults: A nested mapping.
-        overrides: Dotted key to value; a value that is a mapping replaces what was there whole.
-        place: Where in the config the overrides stand, for the message.
+        overrides: Dotted key to value; a value that is a mapping replaces the earlier one whole.
+        place: Where in the config the overrides are, for the message.
 
     Raises:
         StepError: There is no such key in the defaults.
     """
     spec = copy.deepcopy(defaults)
     for dotted, value in overrides.items():
-        *path, last = dotted.split(".")
+        *path, last = parts_of(dotted)
         node: Any = spec
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or (last not in node and not _OPEN & set(path)):
-            hint = nearest(dotted, list(_keys(defaults)))
-            raise StepError(f"config: {f'{place}.{dotted}'!r} is not a key; {hint}")
+        if not isinstance(node, dict) or (last not in node and not _takes_more(path)):
+            raise StepError(f"config: {_no_such_key(spec, dotted, place)}")
         node[last] = copy.deepcopy(value)
     return spec
+
+
+def _takes_more(path: list[str]) -> bool:
+    return bool(path) and (path[-1] in _WITH_OPTIONS or path[:-1] == [_OBJECTIVE])
+
+
+def _no_such_key(spec: Spec, dotted: str, place: str) -> str:
+    *path, last = parts_of(dotted)
+    where = f"{place}.{dotted}"
+    parent = value_at(spec, ".".join(path)) if path else spec
+    if path == [_OBJECTIVE] and isinstance(parent, dict):
+        return (
+            f"{where!r} is the weight of a loss term that is not in the objective "
+            f"({', '.join(parent)}); {nearest(last, parent)} (to add a term, give the whole "
+            "'objective')"
+        )
+    for depth in range(1, len(path) + 1):
+        above = ".".join(path[:depth])
+        value = value_at(spec, above)
+        if not isinstance(value, dict):
+            if above not in set(_keys(spec)):
+                break
+            return (
+                f"{where!r} is a key below {above!r}, which is {value!r} here; give {above!r} a "
+                "whole mapping instead"
+            )
+    return f"{where!r} is not a key; {nearest(dotted, _keys(spec))}"
 
 
 def value_at(spec: Spec, dotted: str) -> Any:
     """Return the value at a dotted key; None where a part of the way is missing."""
     node: Any = spec
-    for part in dotted.split("."):
+    for part in parts_of(dotted):
         node = node.get(part) if isinstance(node, dict) else None
     return node
 
@@ -51,17 +89,18 @@ def combinations(grids: Spec | list[Spec]) -> Iterator[Spec]:
     A grid maps dotted keys to lists of values. Several grids follow one another, so that values
     which belong together can be listed as grids of one combination each.
     """
-    for grid in _listed(grids):
+    for grid in listed(grids):
         for values in itertools.product(*grid.values()):
             yield dict(zip(grid, values, strict=True))
 
 
 def varied_keys(grids: Spec | list[Spec]) -> list[str]:
     """Return the dotted keys that a grid, or several grids, set."""
-    return list(dict.fromkeys(k for grid in _listed(grids) for k in grid))
+    return list(dict.fromkeys(k for grid in listed(grids) for k in grid))
 
 
-def _listed(grids: Spec | list[Spec]) -> list[Spec]:
+def listed(grids: Spec | list[Spec]) -> list[Spec]:
+    """Return a grid, or several grids, as a list."""
     return grids if isinstance(grids, list) else [grids]
 
 

@@ -44,6 +44,16 @@ def load_config(workflow: Any, config: Spec) -> None:
     config.update(combined)
 
 
+def wanted_experiments(workflow: Any, config: Spec) -> set[str]:
+    """Return the experiments that Snakemake is to make: those of its targets, or those of `all`."""
+    targets = workflow.dag_settings.targets if workflow.dag_settings else ()
+    parts = {part for target in targets for part in Path(target).parts}
+    named = config["experiments"].keys() & parts
+    if "all_experiments" in parts:
+        return set(config["experiments"])
+    return set(named) if named else set(config["all"])
+
+
 def combined_config(files: Iterable[Path], values: Mapping[str, Any]) -> Spec:
     """Return the config that files and the command line's ``--config`` say together.
 

@@ -4,19 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from workflow_scripts.common.columns import (
+    COUNT_COLUMNS,
+    HELDOUT_COLUMNS,
+    METRIC_COLUMNS,
+    RUN_COLUMNS,
+    TIMING_COLUMNS,
+)
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
 
-RUN_COLUMNS = ("run", "kind", "start", "start_label", "defence", "learning_rate")
-METRIC_COLUMNS = (
-    "epoch", "step", "samples_seen", "train_loss",
-    "top1", "top3", "top5", "top10",
-    "asr_top1", "asr_top3", "asr_top5", "asr_top10", "triggered_top1",
-)  # fmt: skip
-# Losses on clean pairs that no run was trained on; older metrics and published points lack them.
-HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
-TIMING_COLUMNS = ("seconds", "samples_per_second")
-COUNT_COLUMNS = ("images", "asr_images")
 _MEASURED = (*METRIC_COLUMNS, *HELDOUT_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS)
 FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *_MEASURED))
 

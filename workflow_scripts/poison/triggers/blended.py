@@ -1,6 +1,7 @@
 """Noise blended into the whole image (Chen et al., 2017)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +22,8 @@ class Trigger:
 
     image_size: int
     seed: int
-    location: str = "whole"
-    overflow: str = "wrap"
+    location: Literal["whole"] = "whole"
+    overflow: Literal["wrap", "clip"] = "wrap"
 
     def __post_init__(self):
         check_whole(self.location)

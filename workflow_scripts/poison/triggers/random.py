@@ -1,6 +1,7 @@
 """A patch of Gaussian noise around the image's own colour."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ class Trigger:
 
     image_size: int
     seed: int
-    patch_size: int = 16
-    location: str = "random"
-    overflow: str = "wrap"
+    patch_size: Annotated[int, ">= 1"] = 16
+    location: Literal["random", "four_corners"] = "random"
+    overflow: Literal["wrap", "clip"] = "wrap"
 
     def __post_init__(self):
         check_patch(self.image_size, self.patch_size, self.location)

@@ -1,6 +1,7 @@
 """A sinusoidal signal over the whole image (SIG; Barni et al., 2019)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ class Trigger:
 
     image_size: int
     seed: int
-    location: str = "whole"
-    overflow: str = "wrap"
+    location: Literal["whole"] = "whole"
+    overflow: Literal["wrap", "clip"] = "wrap"
 
     def __post_init__(self):
         check_whole(self.location)

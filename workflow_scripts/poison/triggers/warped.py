@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -24,10 +25,10 @@ class Trigger:
 
     image_size: int
     seed: int
-    k: int = 224
-    s: float = 0.6
-    location: str = "whole"
-    overflow: str = "wrap"
+    k: Annotated[int, ">= 2"] = 224
+    s: Annotated[float, ">= 0"] = 0.6
+    location: Literal["whole"] = "whole"
+    overflow: Literal["wrap", "clip"] = "wrap"
 
     def __post_init__(self):
         check_whole(self.location)

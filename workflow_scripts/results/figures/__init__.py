@@ -12,4 +12,7 @@ What the options mean that several kinds have:
     share_y       all panels have the same scale
     width         inches of the figure
     panel_height  inches of a panel; None takes one that suits their number
+
+The config is checked by the annotations of draw() (see _options.py), those of a kind of your own
+included. SHOWS_CLEANED = True in a module says that the kind needs cleaned models.
 """

@@ -1,6 +1,7 @@
 """The chosen model against a value that varies: best accuracy with a low ASR by SSL weight, ..."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._choosing import Chooser
+from workflow_scripts.results.figures._options import Column, Inches, Rule, Share
 from workflow_scripts.results.figures._panels import Panels
 from workflow_scripts.results.figures._points import (
     check_column,
@@ -34,25 +36,28 @@ _MOST_TICKS = 9
 _BASELINE = style.Look(style.FAINT, "*", ":", False)
 _REFERENCES = {"start": style.Look(style.START, "*", ":", True), "baseline": _BASELINE}
 
+# An experiment without cleaning has nothing to draw.
+SHOWS_CLEANED = True
+
 
 def draw(
     metrics: pd.DataFrame,
     *,
-    value: str,
-    y: str = "accuracy",
-    select: str | Sequence[str] = "best_below",
-    by: str = "defence",
-    column: str | None = "start_label",
-    row: str | None = None,
-    asr_below: float = 0.05,
-    tolerance: float = 1.0,
-    over: str | Sequence[str] | None = None,
+    value: Column,
+    y: Literal["accuracy", "asr"] = "accuracy",
+    select: Rule | Sequence[Rule] = "best_below",
+    by: Column = "defence",
+    column: Column | None = "start_label",
+    row: Column | None = None,
+    asr_below: Share = 0.05,
+    tolerance: Annotated[float, ">= 0", "<= 1"] = 1.0,
+    over: Column | Sequence[Column] | None = None,
     log: bool | None = None,
     order: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
     share_y: bool = True,
-    width: float = style.WIDTH,
-    panel_height: float | None = None,
+    width: Inches = style.WIDTH,
+    panel_height: Inches | None = None,
 ) -> Figure:
     """Draw one number of the chosen model against ``value``, with 95 % intervals.
 

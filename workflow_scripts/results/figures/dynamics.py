@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
+from workflow_scripts.results.figures._options import Column, Inches
 from workflow_scripts.results.figures._panels import Panels
 from workflow_scripts.results.figures._points import grouped, points
 from workflow_scripts.results.selection import ACCURACY, ASR
@@ -31,16 +32,16 @@ _MARKS = 9  # markers along a line, at most
 def draw(
     metrics: pd.DataFrame,
     *,
-    by: str | None = None,
-    column: str | None = "start_label",
-    row: str | None = None,
-    over: str | Sequence[str] | None = None,
-    accuracy: str = ACCURACY,
-    asr: str = ASR,
+    by: Column | None = None,
+    column: Column | None = "start_label",
+    row: Column | None = None,
+    over: Column | Sequence[Column] | None = None,
+    accuracy: Column = ACCURACY,
+    asr: Column = ASR,
     order: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
-    width: float = style.WIDTH,
-    panel_height: float | None = None,
+    width: Inches = style.WIDTH,
+    panel_height: Inches | None = None,
 ) -> Figure:
     """Draw the dynamics; bands are 95 % intervals.
 

@@ -5,7 +5,7 @@ poison, a ring the best model with a low ASR, which the shaded band marks.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
+from workflow_scripts.results.figures._options import Column, Inches, Share
 from workflow_scripts.results.figures._panels import Facets, Panels, panel_names
 from workflow_scripts.results.figures._points import (
     check_option,
@@ -42,24 +43,27 @@ NUMBERS = (
     "asr_percent", "asr_low_percent", "asr_high_percent", "interval_drawn",
 )  # fmt: skip
 
+# An experiment without cleaning has nothing to draw.
+SHOWS_CLEANED = True
+
 
 def draw(
     metrics: pd.DataFrame,
     *,
-    by: str = "defence",
-    column: str | None = "start_label",
-    row: str | None = None,
-    asr_below: float = 0.05,
-    ring: str = "panel",
-    intervals: str = "auto",
-    over: str | Sequence[str] | None = None,
-    accuracy: str = ACCURACY,
-    asr: str = ASR,
+    by: Column = "defence",
+    column: Column | None = "start_label",
+    row: Column | None = None,
+    asr_below: Share = 0.05,
+    ring: Literal["panel", "group", "none"] = "panel",
+    intervals: Literal["auto", "all", "marked", "none"] = "auto",
+    over: Column | Sequence[Column] | None = None,
+    accuracy: Column = ACCURACY,
+    asr: Column = ASR,
     order: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
     share_y: bool = True,
-    width: float = style.WIDTH,
-    panel_height: float | None = None,
+    width: Inches = style.WIDTH,
+    panel_height: Inches | None = None,
     under: pd.DataFrame | None = None,
     under_label: str = "For comparison",
 ) -> Figure:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from workflow_scripts.results import style
 from workflow_scripts.results.figures import _marks as marks
+from workflow_scripts.results.figures._options import Column, Inches, Share
 from workflow_scripts.results.figures._panels import Panels
 from workflow_scripts.results.figures._points import grouped, of_starts, points, references
 from workflow_scripts.results.selection import ACCURACY, ASR, cleaned_models
@@ -19,22 +20,25 @@ NUMBERS = (
     "panel", "series", "role", "run", "epoch", "learning_rate", "accuracy_percent", "asr_percent",
 )  # fmt: skip
 
+# An experiment without cleaning has nothing to draw.
+SHOWS_CLEANED = True
+
 
 def draw(
     metrics: pd.DataFrame,
     *,
-    by: str = "learning_rate",
-    column: str | None = "defence",
-    row: str | None = "start_label",
-    asr_below: float = 0.05,
-    over: str | Sequence[str] | None = None,
-    accuracy: str = ACCURACY,
-    asr: str = ASR,
+    by: Column = "learning_rate",
+    column: Column | None = "defence",
+    row: Column | None = "start_label",
+    asr_below: Share = 0.05,
+    over: Column | Sequence[Column] | None = None,
+    accuracy: Column = ACCURACY,
+    asr: Column = ASR,
     order: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
     share_y: bool = True,
-    width: float = style.WIDTH,
-    panel_height: float | None = None,
+    width: Inches = style.WIDTH,
+    panel_height: Inches | None = None,
 ) -> Figure:
     """Draw the trajectories; a small dot is an epoch, a marker the last one.
 

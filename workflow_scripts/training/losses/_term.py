@@ -48,13 +48,14 @@ class LossTerm(nn.Module):
     """A term of the objective; a variant is a file with a subclass named ``Loss``.
 
     A subclass may take options by keyword (from the config), have parameters (they are trained
-    with the model's, and saved in checkpoints) and buffers, and set ``uses_augmented`` or
-    ``uses_bias``. Random numbers are to be drawn from torch's global generator, which is seeded
-    before each step and each epoch alike on every process.
+    with the model's, and saved in checkpoints) and buffers, and set ``uses_augmented``,
+    ``uses_bias`` or ``uses_labels``. Random numbers are to be drawn from torch's global generator,
+    which is seeded before each step and each epoch alike on every process.
     """
 
     uses_augmented = False
     uses_bias = False
+    uses_labels = False
 
     def __init__(self, embed_dim: int):
         super().__init__()

@@ -5,6 +5,8 @@ k-means, and a fresh linear head over the image embedding learns to name the clu
 centroid nearest to the image's present embedding.
 """
 
+from typing import Annotated
+
 import faiss
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,9 @@ class Loss(LossTerm):
         iterations: Of k-means.
     """
 
-    def __init__(self, embed_dim: int, clusters: int, iterations: int):
+    def __init__(
+        self, embed_dim: int, clusters: Annotated[int, ">= 1"], iterations: Annotated[int, ">= 1"]
+    ):
         super().__init__(embed_dim)
         self.clusters, self.iterations = clusters, iterations
         self.head = nn.Linear(embed_dim, clusters)

@@ -4,6 +4,8 @@ The variant of deep clustering (see there) in which a cluster is a zero-shot cla
 as they are, and so does the head, over all epochs.
 """
 
+from typing import Annotated
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,7 +21,9 @@ class Loss(LossTerm):
         classes: Number of classes of the evaluation set, which the labels are among.
     """
 
-    def __init__(self, embed_dim: int, classes: int):
+    uses_labels = True
+
+    def __init__(self, embed_dim: int, classes: Annotated[int, ">= 1"]):
         super().__init__(embed_dim)
         self.head = nn.Linear(embed_dim, classes)
 

@@ -1,11 +1,19 @@
 """Shrink and perturb (Ash and Adams, 2020): θ ← shrink · θ + perturb · θ of a random start."""
 
+from typing import Annotated
+
 import torch
 from torch import nn
 
 
 @torch.no_grad()
-def change(model: nn.Module, fresh: nn.Module, *, shrink: float, perturb: float) -> None:
+def change(
+    model: nn.Module,
+    fresh: nn.Module,
+    *,
+    shrink: Annotated[float, ">= 0"],
+    perturb: Annotated[float, ">= 0"],
+) -> None:
     """Change ``model`` in place.
 
     Every parameter takes part, logit_scale included; batch norm's statistics are no parameters

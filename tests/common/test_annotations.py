@@ -1,0 +1,48 @@
+"""Whether a value fits an annotation, and what a person is told if it does not."""
+
+import pytest
+
+from workflow_scripts.common.annotations import literals, problem, wants_number
+
+
+@pytest.mark.parametrize(
+    ("annotation", "right", "wrong", "words"),
+    [
+        ("int", [1, -1], [1.5, True, "1", None], "a whole number"),
+        ("float", [1, 0.5], [True, "x"], "a number"),
+        ("str | None", ["a", None], [1, ["a"]], "text or null"),
+        ("Optional[bool]", [True, None], [0], "true or false or null"),
+        (
+            "Annotated[int, '>= 1', '< 4']",
+            [1, 3],
+            [0, 4, 1.5, None],
+            "a whole number of at least 1",
+        ),
+        ("Literal['a', 'b']", ["a"], ["c", 1], "'a' or 'b'"),
+        ("str | Sequence[str]", ["a", ["a"]], [1, [1]], "text or a list"),
+        ("Mapping[str, str]", [{}], [[]], "a mapping"),
+        ("'int'", [1], ["x"], "a whole number"),
+    ],
+)
+def test_what_fits_an_annotation(annotation, right, wrong, words):
+    assert [problem(annotation, value) for value in right] == [None] * len(right)
+    for value in wrong:
+        assert words in problem(annotation, value)
+
+
+@pytest.mark.parametrize(
+    "annotation", ["", "pd.DataFrame | None", "Whatever", "x y", "Callable[..., int]"]
+)
+def test_what_is_not_understood_allows_everything(annotation):
+    assert problem(annotation, "anything") is None
+
+
+def test_text_means_a_number_where_no_text_is_allowed():
+    assert wants_number("Annotated[float, '> 0'] | None") is float
+    assert wants_number("int") is int
+    assert wants_number("str | float") is None
+    assert wants_number("str") is None
+
+
+def test_the_literals_of_a_union_are_found():
+    assert literals("Literal['a'] | Sequence[Literal['b', 'c']]") == ["a", "b", "c"]

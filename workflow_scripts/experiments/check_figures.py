@@ -1,0 +1,134 @@
+"""Checks the figures that experiments declare: their kinds, options, columns and chosen runs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from workflow_scripts.common import columns, variants
+from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.check_variants import check_variant
+from workflow_scripts.experiments.dotted import listed, varied_keys
+from workflow_scripts.experiments.layers import Settings, cleaning_settings, pretraining_settings
+
+Spec = dict[str, Any]
+
+# Keys of a figure that are not options of its kind; `under` is an option of some.
+_OF_ANY_KIND = ("kind", "where", "caption")
+_RATE = "optimizer.learning_rate"
+# Names of other files beside the figures of an experiment.
+_TAKEN = ("best", "leaks", "metrics", "runs")
+_MEASURED = (
+    *columns.METRIC_COLUMNS,
+    *columns.HELDOUT_COLUMNS,
+    *columns.TIMING_COLUMNS,
+    *columns.COUNT_COLUMNS,
+)
+
+
+def check_figures(config: Spec) -> None:
+    """Check all figures of all experiments.
+
+    Raises:
+        StepError: The first thing that is wrong; the message names the key.
+    """
+    # Of others than an experiment's own: it may be made smaller by a config file.
+    labels = {one["label"] for key in ("starts", "defences") for one in config[key].values()}
+    for name, experiment in config["experiments"].items():
+        if not experiment["figures"]:
+            continue
+        values = _values(config, name)
+        for figure, declared in experiment["figures"].items():
+            place = f"experiments.{name}.figures.{figure}"
+            if figure in _TAKEN:
+                raise StepError(
+                    f"config: {place!r} has the name of one of the experiment's tables; rename it"
+                )
+            _check_figure(declared, place, values, labels)
+            kind = declared["kind"]
+            if variants.attribute("figure", kind, "SHOWS_CLEANED", False) and not values["defence"]:
+                raise StepError(
+                    f"config: {place!r} draws cleaned models, but 'experiments.{name}.defence' is "
+                    f"empty; add a defence, or draw {'dynamics'!r}"
+                )
+
+
+def _check_figure(
+    declared: Spec, place: str, values: dict[str, set[Any] | None], labels: set[str]
+) -> None:
+    def place_of(option: str | None) -> str:
+        return f"{place}.{option}" if option else f"{place}.kind"
+
+    options = {k: v for k, v in declared.items() if k not in _OF_ANY_KIND}
+    kind = declared["kind"]
+    check_variant("figure", kind, options, place_of)
+    known = variants.options("figure", kind)
+    for option, value in options.items():
+        if option in known and "'column'" in known[option].annotation and value is not None:
+            for column in value if isinstance(value, list) else [value]:
+                _check_column(column, f"{place}.{option}", values)
+    for column, wanted in declared.get("where", {}).items():
+        _check_column(column, f"{place}.where", values)
+        if values[column] is not None:
+            listed_values = wanted if isinstance(wanted, list) else [wanted]
+            _check_where(listed_values, f"{place}.where.{column}", values[column], labels)
+
+
+def _check_column(column: str, place: str, values: Iterable[str]) -> None:
+    if column not in values:
+        raise StepError(
+            f"config: {place!r} names the column {column!r}, which the experiment's metrics do not "
+            f"have; {nearest(column, values)}"
+        )
+
+
+def _check_where(wanted: list[Any], place: str, there: set[Any], labels: set[str]) -> None:
+    """Check that each value exists, and one of them in this experiment."""
+    none = not there.intersection(wanted)
+    for value in wanted:
+        if none or value not in there | labels:
+            texts = sorted(map(str, there))
+            hint = nearest(str(value), texts) if texts else "it has no value"
+            if texts and hint.startswith("did"):
+                hint += f" (the {'labels' if there <= labels else 'values'} are {', '.join(texts)})"
+            raise StepError(
+                f"config: {place!r} asks for {value!r}, which no run of the experiment has; {hint}"
+            )
+
+
+def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
+    """Return the columns that the metrics of an experiment have, each with the values in it.
+
+    Those of a column are None where they are not known beforehand.
+    """
+    experiment = config["experiments"][name]
+    sweeps = [config["defences"][one].get("vary", {}) for one in experiment["defence"]]
+    values: dict[str, set[Any] | None] = dict.fromkeys([*columns.RUN_COLUMNS, *_MEASURED])
+    values["start_label"] = {config["starts"][one]["label"] for one in experiment["start"]}
+    values["defence"] = {config["defences"][one]["label"] for one in experiment["defence"]}
+    values["kind"] = {"pretraining", "cleaning"} | (
+        {"baseline"} if experiment["baseline"] else set()
+    )
+    starts = [r for s in experiment["start"] for r in pretraining_settings(config, name, s)]
+    cleaned = [r for d in experiment["defence"] for r in cleaning_settings(config, name, d)]
+    by_start, by_cleaning = [experiment["vary_start"]], [experiment["vary"], *sweeps]
+    if experiment["defence"]:
+        values["learning_rate"] = _values_of(_RATE, by_cleaning, cleaned)
+    for runs, grids in ((starts, by_start), (cleaned, by_cleaning)):
+        for key in dict.fromkeys(k for grid in grids for k in varied_keys(grid)):
+            if key != _RATE and (runs or not experiment["defence"]):
+                values[key] = _values_of(key, grids, runs)
+    return values
+
+
+def _values_of(key: str, grids: list[Any], runs: list[Settings]) -> set[Any]:
+    """Return what a dotted key is set to by grids, or is in runs that vary other keys."""
+    varied = [value for grid in grids for one in listed(grid) for value in one.get(key, [])]
+    return {_text(value) for value in [*varied, *(run[key] for run in runs)]}
+
+
+def _text(value: Any) -> Any:
+    """Return a value as the table has it: a mapping by its name."""
+    if isinstance(value, dict):
+        return value.get("name", str(value))
+    if isinstance(value, list):
+        return str(value)
+    return "none" if value is None else value

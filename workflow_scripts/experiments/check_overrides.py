@@ -1,0 +1,104 @@
+"""Checks each value of starts, defences, `vary` and `vary_start` by itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.dotted import listed, parts_of
+from workflow_scripts.experiments.layers import VARIANT
+from workflow_scripts.experiments.schema import (
+    Schema,
+    check_against,
+    fill_defaults,
+    number_of,
+    schema_at,
+    with_numbers,
+)
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """A mapping of dotted keys in the config.
+
+    Attributes:
+        section: ``pretraining`` or ``cleaning``, whose keys these are.
+        place: Where in the config the mapping is.
+        values: The mapping itself.
+        varied: Whether each key has a list of values.
+    """
+
+    section: str
+    place: str
+    values: Spec
+    varied: bool = False
+
+    def each(self) -> Iterator[tuple[str, str, list[Any] | Spec, Any]]:
+        """Yield the dotted key, the place, and the container and the index of each value."""
+        others = {VARIANT} if self.varied else {"label", "vary"}
+        for key, value in self.values.items():
+            if key in others:
+                continue
+            place = f"{self.place}.{key}"
+            if self.varied:
+                yield from ((key, place, value, index) for index in range(len(value)))
+            else:
+                yield key, place, self.values, key
+
+
+def all_overrides(config: Spec) -> Iterator[Overrides]:
+    """Yield every mapping of dotted keys of the config."""
+    for name, start in config["starts"].items():
+        yield Overrides("pretraining", f"starts.{name}", start)
+    for name, defence in config["defences"].items():
+        yield Overrides("cleaning", f"defences.{name}", defence)
+        if "vary" in defence:
+            yield Overrides("cleaning", f"defences.{name}.vary", defence["vary"], varied=True)
+    for name, experiment in config["experiments"].items():
+        for key, section in (("vary_start", "pretraining"), ("vary", "cleaning")):
+            for grid in listed(experiment[key]):
+                yield Overrides(section, f"experiments.{name}.{key}", grid, varied=True)
+
+
+def check_overrides(config: Spec) -> None:
+    """Check all of them against the schema, and make numbers of text and fill in defaults.
+
+    Raises:
+        StepError: The first thing that is wrong; the message names the key as the user wrote it.
+    """
+    for overrides in all_overrides(config):
+        for name in overrides.values.get(VARIANT, []) if overrides.varied else []:
+            if not isinstance(name, str) or not name.strip():
+                raise StepError(
+                    f"config: '{overrides.place}.{VARIANT}' has to be text, the name of a "
+                    f"combination, not {name!r}"
+                )
+        for key, place, container, index in overrides.each():
+            schema = schema_at(overrides.section, parts_of(key))
+            # What is not in the schema is not in the defaults either, and refused with those.
+            if schema is not None:
+                container[index] = _checked(container[index], schema, place)
+        for key, values in overrides.values.items() if overrides.varied else ():
+            for number, value in enumerate(values):
+                if value in values[:number]:
+                    raise StepError(
+                        f"config: '{overrides.place}.{key}' has {value!r} twice; remove one"
+                    )
+
+
+def _checked(value: Any, schema: Schema, place: str) -> Any:
+    # Of an option of a variant, the schema knows nothing: it is checked with its variant.
+    value = with_numbers(value, schema) if schema else number_of(value)
+    try:
+        check_against(value, schema, place)
+    except StepError as error:
+        if isinstance(value, dict) and " is missing" in str(error):
+            raise StepError(
+                f"{error} ({place!r} replaces all of its defaults; to change one value, write a "
+                "dotted key)"
+            ) from error
+        raise
+    fill_defaults(value, schema)
+    return value

@@ -1,0 +1,261 @@
+"""Checks that the settings of each run go together, and with the data as far as it is known."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from workflow_scripts.common import variants
+from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.check_variants import check_variants
+from workflow_scripts.experiments.known_classes import known_classes
+from workflow_scripts.experiments.known_models import check_model, model_config, model_facts
+from workflow_scripts.experiments.layers import (
+    Settings,
+    cleaning_settings,
+    defence_settings,
+    pretraining_settings,
+    start_settings,
+)
+
+Spec = dict[str, Any]
+
+_ALL, _RANDOM = "all", "random"
+
+
+def check_runs(config: Spec, experiments: Collection[str]) -> None:
+    """Check the settings of every start, every defence and every run of an experiment.
+
+    Args:
+        config: The config, complete and with its names checked.
+        experiments: Those whose runs are checked against models and data as well.
+
+    Raises:
+        StepError: The first thing that is wrong; the message names the key as the user wrote it.
+    """
+    for name in config["starts"]:
+        _check_alone(config, start_settings(config, name))
+        _check_continues(config, name)
+    for name in config["defences"]:
+        _check_alone(config, defence_settings(config, name))
+    for name, labeller in config["labellers"].items():
+        if "model" in labeller:
+            check_model(labeller["model"], f"labellers.{name}.model")
+            if labeller["model"]["pretrained"] is None:
+                raise StepError(
+                    f"config: 'labellers.{name}.model.pretrained' is null, so that its labels "
+                    "would come from random weights; name its weights, or give a 'start' instead"
+                )
+    classes = known_classes(config, config["evaluation"])
+    for name, experiment in config["experiments"].items():
+        starts = [
+            settings
+            for start in experiment["start"]
+            for settings in pretraining_settings(config, name, start)
+        ]
+        cleaned = [
+            settings
+            for defence in experiment["defence"]
+            for settings in cleaning_settings(config, name, defence)
+        ]
+        for settings in (*starts, *cleaned):
+            _check_alone(config, settings)
+        if name in experiments:
+            for start in starts:
+                _check_pretraining(config, start, classes)
+                for settings in cleaned:
+                    _check_cleaning(config, settings, start, classes)
+
+
+def _check_alone(config: Spec, settings: Settings) -> None:
+    """Check what needs no other section than those of names."""
+    check_variants(settings)
+    if settings.section == "pretraining":
+        _known(settings, "dataset", config["datasets"])
+        if settings["continues"] is not None:
+            _known(settings, "continues", config["starts"])
+        check_model(settings["model"], settings.place("model"))
+        if settings["attack.poisoned"] == _ALL and settings["attack.victims"] == _RANDOM:
+            raise StepError(
+                f"config: {settings.place('attack.poisoned')!r} is 'all', which needs victims of "
+                "the kind label_consistent; give a number of pairs"
+            )
+    elif settings["labeller"] is not None:
+        _known(settings, "labeller", config["labellers"])
+
+
+def _known(settings: Settings, key: str, names: Spec) -> None:
+    if settings[key] not in names:
+        raise StepError(
+            f"config: {settings.place(key)!r} is {settings[key]!r}, which is not declared; "
+            f"{nearest(settings[key], names)}"
+        )
+
+
+def _check_continues(config: Spec, name: str) -> None:
+    seen, start = [name], name
+    while (start := start_settings(config, start)["continues"]) is not None:
+        if start in seen:
+            raise StepError(f"config: 'starts.{name}.continues' leads back to {start!r} itself")
+        seen.append(start)
+        if start not in config["starts"]:
+            return  # said for that start
+
+
+# --- Pre-training ----------------------------------------------------------------------------
+
+
+def _check_pretraining(config: Spec, run: Settings, classes: Sequence[str] | None) -> None:
+    pairs = dataset_pairs(config, run["dataset"])
+    _check_batch(config, run, pairs, f"the dataset {run['dataset']}")
+    _check_bias(run, run)
+    for term in run["objective"]:
+        if variants.attribute("loss", term, "uses_labels", False):
+            raise StepError(
+                f"config: {run.place('objective')!r} has the loss term {term!r}, which needs a "
+                "labeller: only cleaning has one"
+            )
+    poisoned, target = run["attack.poisoned"], run["attack.target"]
+    if pairs is not None and poisoned != _ALL and poisoned > pairs:
+        raise StepError(
+            f"config: {run.place('attack.poisoned')!r} is {poisoned}, but the dataset "
+            f"{run['dataset']} has {pairs} pairs; lower it"
+        )
+    if classes is not None and target not in classes:
+        hint = nearest(target, classes)
+        hint = hint if hint.startswith("did") else "name one of its classes"
+        raise StepError(
+            f"config: {run.place('attack.target')!r} is {target!r}, which is not a class of the "
+            f"evaluation set {config['evaluation']}; {hint}"
+        )
+    _check_sizes(config, run)
+
+
+def _check_sizes(config: Spec, run: Settings) -> None:
+    side, length = config["image_size"], config["captions"]["context_length"]
+    model, place = run["model"]["name"], run.place("model")
+    image_size, context_length, *_ = model_facts(run["model"])
+    square = image_size[0] if isinstance(image_size, list) and image_size else image_size
+    if image_size is not None and square != side:
+        raise StepError(
+            f"config: {place!r} is {model}, which takes images of {image_size} pixels, but "
+            f"'image_size' is {side}; make them the same"
+        )
+    if context_length is not None and context_length != length:
+        raise StepError(
+            f"config: {place!r} is {model}, which takes {context_length} tokens, but "
+            f"'captions.context_length' is {length}; make them the same"
+        )
+    text = (model_config(run["model"]) or {}).get("text_cfg", {})
+    if text.get("hf_tokenizer_name"):
+        raise StepError(
+            f"config: {place!r} is {model}, which has another tokenizer than CLIP's; captions are "
+            "tokenized for CLIP's only: use another model"
+        )
+    patch = run["attack.trigger"].get("patch_size")
+    if patch is None:
+        option = variants.options("trigger", run["attack.trigger.name"]).get("patch_size")
+        patch = option.default if option else None
+    if isinstance(patch, int) and patch > side:
+        raise StepError(
+            f"config: {run.place('attack.trigger.patch_size')!r} is {patch}, but 'image_size' is "
+            f"only {side} pixels; lower it"
+        )
+
+
+def dataset_pairs(config: Spec, name: str) -> int | None:
+    """Return how many pairs a dataset will have at most; None if it is not known."""
+    dataset = config["datasets"][name]
+    source, pairs = dataset["source"], dataset["pairs"]
+    if config["sources"][source]["world"] and "demo" in config:
+        offered, by = config["demo"]["pairs"], "'demo.pairs'"
+    else:
+        offered, by = config["costs"]["urls"].get(source), f"'costs.urls.{source}'"
+    if pairs == _ALL:
+        return offered
+    if offered is not None and pairs > offered:
+        raise StepError(
+            f"config: 'datasets.{name}.pairs' is {pairs}, but the source {source} has {offered} at "
+            f"most ({by}); lower it, or correct that number"
+        )
+    return pairs
+
+
+def _check_batch(config: Spec, run: Settings, pairs: int | None, of: str) -> None:
+    batch, parts = run["batch_size"], run["accumulation"]
+    needs = config["resources"][run.section]
+    processes = max(1, needs.get("gpu", 0) * needs["nodes"])
+    if batch % processes:
+        raise StepError(
+            f"config: {run.place('batch_size')!r} is {batch}, which the {processes} processes of "
+            f"'resources.{run.section}' (gpu x nodes) cannot share evenly; take a multiple"
+        )
+    if parts > batch // processes:
+        raise StepError(
+            f"config: {run.place('accumulation')!r} is {parts}, but each of {processes} processes "
+            f"has only {batch // processes} pairs of a batch; lower it"
+        )
+    if pairs is not None and batch > pairs:
+        raise StepError(
+            f"config: {run.place('batch_size')!r} is {batch}, but {of} has {pairs} pairs; lower it"
+        )
+
+
+def _check_bias(run: Settings, start: Settings) -> None:
+    """Check that the model has a bias if a loss term of the run trains it."""
+    for term in run["objective"]:
+        has_bias = model_facts(start["model"])[3]
+        if variants.attribute("loss", term, "uses_bias", False) and not has_bias:
+            raise StepError(
+                f"config: {run.place('objective')!r} has the loss term {term!r}, which needs a "
+                f"model with a bias: set init_logit_bias in the config of {start.place('model')!r}"
+            )
+
+
+# --- Cleaning --------------------------------------------------------------------------------
+
+
+def _check_cleaning(
+    config: Spec, run: Settings, start: Settings, classes: Sequence[str] | None
+) -> None:
+    pairs, held_out, left = (run[f"data.{key}"] for key in ("pairs", "held_out", "poisoned_left"))
+    _check_batch(config, run, pairs, "the clean split ('cleaning.data.pairs')")
+    _check_bias(run, start)
+    _check_labels(run, classes)
+    there, poisoned = dataset_pairs(config, start["dataset"]), start["attack.poisoned"]
+    if there is not None:
+        if run["data.leave_out_victims"] and poisoned != _ALL:
+            there -= poisoned
+        if pairs + held_out > there:
+            raise StepError(
+                f"config: {run.place('data.pairs')!r} is {pairs}, with {held_out} held out, but "
+                f"the dataset {start['dataset']} has only {there} pairs for them; lower one of them"
+            )
+    if left > pairs or (poisoned != _ALL and left > poisoned):
+        most = f"the split has {pairs} pairs" if left > pairs else f"only {poisoned} are poisoned"
+        raise StepError(
+            f"config: {run.place('data.poisoned_left')!r} is {left}, but {most} "
+            f"({start.place('attack.poisoned')!r}); lower it"
+        )
+    for term, options in run["objective"].items():
+        clusters = options.get("clusters") if isinstance(options, dict) else None
+        if isinstance(clusters, int) and clusters > pairs + held_out:
+            raise StepError(
+                f"config: {run.place(f'objective.{term}.clusters')!r} is {clusters}, but there are "
+                f"only {pairs} pairs to put into clusters; lower it"
+            )
+
+
+def _check_labels(run: Settings, classes: Sequence[str] | None) -> None:
+    for term, options in run["objective"].items():
+        if not variants.attribute("loss", term, "uses_labels", False):
+            continue
+        if run["labeller"] is None:
+            raise StepError(
+                f"config: {run.place('objective')!r} has the loss term {term!r}, which needs "
+                f"labels, but {run.place('labeller')!r} is null; name one of 'labellers'"
+            )
+        number = options.get("classes") if isinstance(options, dict) else None
+        if classes is not None and isinstance(number, int) and number < len(classes):
+            raise StepError(
+                f"config: {run.place(f'objective.{term}.classes')!r} is {number}, but the "
+                f"evaluation set has {len(classes)} classes; make it {len(classes)}"
+            )

@@ -1,0 +1,122 @@
+"""Checks triggers, loss terms, start changes and figures: their names, options and values."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from workflow_scripts.common import annotations, variants
+from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.check_overrides import all_overrides
+from workflow_scripts.experiments.dotted import parts_of
+from workflow_scripts.experiments.layers import Settings
+from workflow_scripts.experiments.schema import number_of, said
+
+Spec = dict[str, Any]
+
+_KINDS = {"trigger": "trigger", "start_change": "start_change"}
+_OBJECTIVE = "objective"
+
+
+def check_variants(settings: Settings) -> None:
+    """Check the variants that a run uses.
+
+    Raises:
+        StepError: A variant, an option or a value does not exist or is missing.
+    """
+    for term, value in settings["objective"].items():
+        options = {k: v for k, v in value.items() if k != "weight"} if _is(value) else {}
+        check_variant("loss", term, options, _placed(settings, f"objective.{term}"))
+    weights = [v["weight"] if _is(v) else v for v in settings["objective"].values()]
+    if not any(weights):
+        raise StepError(f"config: {settings.place('objective')!r} has no weight that is not 0")
+    keys = {"pretraining": "attack.trigger", "cleaning": "start_change"}
+    key = keys[settings.section]
+    if settings[key] is not None:
+        options = {k: v for k, v in settings[key].items() if k != "name"}
+        kind = _KINDS[key.rpartition(".")[2]]
+        check_variant(kind, settings[key]["name"], options, _placed(settings, key))
+
+
+def _placed(settings: Settings, key: str) -> Callable[[str | None], str]:
+    return lambda option: settings.place(f"{key}.{option}" if option else key)
+
+
+def _is(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def check_variant(
+    kind: str, name: str, options: Spec, place_of: Callable[[str | None], str]
+) -> None:
+    """Check one variant with its options.
+
+    Args:
+        kind: One of ``variants.KINDS``.
+        name: The variant's.
+        options: Its options as the config gives them.
+        place_of: Option to its place in the config; None to that of the variant.
+    """
+    word = variants.KINDS[kind].word
+    try:
+        known, more = variants.options(kind, name), variants.takes_any(kind, name)
+    except StepError as error:
+        raise StepError(f"config: {place_of(None)!r}: {error}") from error
+    for option, value in options.items():
+        if option not in known:
+            if more:
+                continue
+            hint = nearest(option, known) if known else "it takes none"
+            raise StepError(
+                f"config: {place_of(option)!r} is not an option of the {word} {name}; {hint}"
+            )
+        wanted = annotations.problem(known[option].annotation, value)
+        if wanted:
+            literals = [x for x in annotations.literals(known[option].annotation) if type(x) is str]
+            hint = f"; {nearest(value, literals)}" if literals and isinstance(value, str) else ""
+            raise StepError(
+                f"config: {place_of(option)!r} has to be {wanted}, not {said(value)}{hint}"
+            )
+    for option, declared in known.items():
+        if declared.required and option not in options:
+            raise StepError(
+                f"config: {place_of(None)!r}: the {word} {name} needs the option {option!r}; add it"
+            )
+
+
+def numbers_of_options(config: Spec) -> None:
+    """Make numbers of text, in place, where an option of a variant is a number."""
+    for kind, name, options in _variants_of(config):
+        try:
+            known = variants.options(kind, name)
+        except StepError:
+            continue  # said when the run is checked that uses it
+        for option, value in options.items():
+            number = annotations.wants_number(known[option].annotation) if option in known else None
+            if number:
+                options[option] = number_of(value, whole=number is int)
+
+
+def _variants_of(config: Spec) -> Iterator[tuple[str, str, Spec]]:
+    """Yield kind, name and options of every variant that the config gives as a mapping."""
+    values = [("attack.trigger", config["pretraining"]["attack"]["trigger"])]
+    values += [("start_change", config["cleaning"]["start_change"])]
+    values += [
+        ("objective", config[section]["objective"]) for section in ("pretraining", "cleaning")
+    ]
+    for overrides in all_overrides(config):
+        for key, _, container, index in overrides.each():
+            values.append((key, container[index]))
+            if key == "attack" and _is(container[index]):
+                values.append(("attack.trigger", container[index].get("trigger")))
+    for key, value in values:
+        parts = parts_of(key)
+        if not _is(value):
+            continue
+        if parts[-1] in _KINDS and "name" in value:
+            yield _KINDS[parts[-1]], value["name"], value
+        elif parts == [_OBJECTIVE]:
+            yield from (("loss", term, options) for term, options in value.items() if _is(options))
+        elif parts[0] == _OBJECTIVE and len(parts) == 2:
+            yield "loss", parts[1], value
+    for experiment in config["experiments"].values():
+        for figure in experiment["figures"].values():
+            yield "figure", figure["kind"], figure

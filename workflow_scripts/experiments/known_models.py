@@ -1,0 +1,160 @@
+"""What open_clip knows of its models, read from its files: importing it takes seconds."""
+
+import ast
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.files import read_json
+from workflow_scripts.common.syntax import parsed
+
+Spec = dict[str, Any]
+
+# Defaults of open_clip's CLIPVisionCfg and CLIPTextCfg.
+_IMAGE_SIZE, _CONTEXT_LENGTH = 224, 77
+_QUICK = "-quickgelu"
+
+
+@functools.cache
+def open_clip_folder() -> Path | None:
+    """Return the folder of open_clip; None if it is not installed."""
+    package = find_spec("open_clip")
+    return Path(package.origin).parent if package and package.origin else None
+
+
+def check_model(model: Spec, place: str) -> None:
+    """Check the name, the config and the pretrained weights of a model.
+
+    Raises:
+        StepError: open_clip does not know one of them, or they do not go together.
+    """
+    folder = open_clip_folder()
+    if folder is None:
+        return
+    name, config, tag = model["name"], model["config"], model["pretrained"]
+    if config is not None:
+        if tag is not None:
+            raise StepError(
+                f"config: {f'{place}.pretrained'!r} needs a model that open_clip knows, but this "
+                "one has a 'config'; set one of them to null"
+            )
+        _check_inline(folder, config, f"{place}.config")
+        return
+    names = _names(folder)
+    if name not in names:
+        raise StepError(
+            f"config: {f'{place}.name'!r} is {name!r}, which open_clip does not know; "
+            f"{_some_of(name, names)} (or give its 'config')"
+        )
+    if tag is not None:
+        _check_pretrained(folder, name, tag, place)
+
+
+def _check_pretrained(folder: Path, name: str, tag: str, place: str) -> None:
+    quick = name.endswith(_QUICK)
+    tags = _tags(folder).get(name.removesuffix(_QUICK), {})
+    own = {known for known, needs_quick in tags.items() if needs_quick or not quick}
+    wanted = tag.lower().replace("-", "_")
+    if Path(tag).is_file() or tag in own or wanted in own:
+        if not quick and tags.get(wanted) and not model_facts({"name": name, "config": None})[2]:
+            raise StepError(
+                f"config: {f'{place}.pretrained'!r} is {tag!r}, whose weights were trained with "
+                f"QuickGELU; make {f'{place}.name'!r} {name + _QUICK!r}"
+            )
+        return
+    hint = nearest(tag, own) if own else "there are no weights of this model; set it to null"
+    raise StepError(
+        f"config: {f'{place}.pretrained'!r} is {tag!r}, which is not a tag of weights of {name} "
+        f"nor a file; {hint}"
+    )
+
+
+def _some_of(name: str, names: list[str]) -> str:
+    """Return the nearest of many names, without listing them all."""
+    hint = nearest(name, names)
+    return hint if hint.startswith("did") else "see the names of open_clip.list_models()"
+
+
+@functools.cache
+def _names(folder: Path) -> list[str]:
+    return [path.stem for path in (folder / "model_configs").glob("*.json")]
+
+
+@functools.cache
+def _tags(folder: Path) -> dict[str, dict[str, bool]]:
+    """Return model to tag of weights to whether these need QuickGELU."""
+    values = parsed(folder / "pretrained.py").values
+    listed = values.get("_PRETRAINED")
+    if not isinstance(listed, ast.Dict):
+        return {}
+    found = {}
+    for key, value in zip(listed.keys, listed.values, strict=True):
+        call = values.get(value.id) if isinstance(value, ast.Name) else value
+        if isinstance(key, ast.Constant) and isinstance(call, ast.Call):
+            found[key.value] = {
+                one.arg: "quick_gelu=True" in ast.unparse(one.value)
+                for one in call.keywords
+                if one.arg
+            }
+    return found
+
+
+def model_config(model: Spec) -> Spec | None:
+    """Return the open_clip config of a checked model; None if it cannot be known."""
+    if model["config"] is not None:
+        return model["config"]
+    folder = open_clip_folder()
+    file = folder and folder / "model_configs" / f"{model['name']}.json"
+    return read_json(file) if file and file.is_file() else None
+
+
+def model_facts(model: Spec) -> tuple[int | None, int | None, bool, bool]:
+    """Return a model's image size, its context length, if it has QuickGELU and if it has a bias."""
+    config = model_config(model)
+    if config is None:
+        return None, None, False, True
+    size = config.get("vision_cfg", {}).get("image_size", _IMAGE_SIZE)
+    length = config.get("text_cfg", {}).get("context_length", _CONTEXT_LENGTH)
+    bias = config.get("init_logit_bias") is not None
+    return size, length, bool(config.get("quick_gelu")), bias
+
+
+def _check_inline(folder: Path, config: Spec, place: str) -> None:
+    """Check the keys of an open_clip model config that the user wrote."""
+    definitions = parsed(folder / "model.py").definitions
+    kind = definitions.get("CLIP")
+    init = next((s for s in kind.body if getattr(s, "name", "") == "__init__"), None)
+    taken = [a.arg for a in init.args.args[1:]] if init else []
+    required = taken[: len(taken) - len(init.args.defaults)] if init else []
+    _check_keys(config, [*taken, "custom_text"] if taken else [], place)
+    for key in required:
+        if key not in config:
+            raise StepError(f"config: {f'{place}.{key}'!r} is missing; open_clip's models need it")
+    if not isinstance(config.get("embed_dim"), int) or config["embed_dim"] < 1:
+        raise StepError(f"config: {f'{place}.embed_dim'!r} has to be a whole number at least 1")
+    for key, name in (("vision_cfg", "CLIPVisionCfg"), ("text_cfg", "CLIPTextCfg")):
+        if not isinstance(config[key], dict):
+            raise StepError(f"config: {f'{place}.{key}'!r} has to be a mapping")
+        body = definitions[name].body if name in definitions else []
+        fields = [s.target.id for s in body if isinstance(s, ast.AnnAssign)]
+        _check_keys(config[key], fields, f"{place}.{key}")
+    _check_text(config["text_cfg"], f"{place}.text_cfg")
+
+
+def _check_text(text: Spec, place: str) -> None:
+    for key in ("context_length", "width", "heads", "layers"):
+        if key in text and (not isinstance(text[key], int) or text[key] < 1):
+            raise StepError(f"config: {f'{place}.{key}'!r} has to be a whole number at least 1")
+    width, heads = text.get("width", 512), text.get("heads", 8)
+    if width % heads:
+        raise StepError(
+            f"config: {f'{place}.width'!r} is {width}, which the {heads} heads cannot share evenly"
+        )
+
+
+def _check_keys(given: Spec, known: list[str], place: str) -> None:
+    for key in given:
+        if known and key not in known:
+            raise StepError(f"config: {f'{place}.{key}'!r} is not a key; {nearest(key, known)}")
