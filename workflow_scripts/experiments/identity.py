@@ -13,7 +13,7 @@ import yaml
 
 from workflow_scripts.common.files import canonical, digest
 from workflow_scripts.common.variants import options
-from workflow_scripts.experiments.config import SCHEMA_PATH
+from workflow_scripts.experiments.schema import SCHEMA_PATH
 
 Spec = dict[str, Any]
 
