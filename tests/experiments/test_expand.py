@@ -8,15 +8,12 @@ from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.layout import run_inputs, written_spec
 
 
-def test_the_main_experiment_has_every_start_defence_and_learning_rate(config):
+def test_the_main_experiments_have_every_start_defence_and_learning_rate(config):
     plan = expand(config)
-    sweeps = [
-        len(config["defences"][d]["vary"]["optimizer.learning_rate"])
-        for d in ("mmcl", "ssl", "cleanclip")
-    ]
-    rows = plan.experiments["main"]
-    assert len(rows) == 4 + 4 * sum(sweeps)
-    assert len({row["run"] for row in rows}) == len(rows)
+    for name, rates in (("main", 8 + 16 + 16), ("main_cc3m", 3 * 13)):
+        rows = plan.experiments[name]
+        assert len(rows) == 2 + 2 * rates
+        assert len({row["run"] for row in rows}) == len(rows)
 
 
 def test_experiments_that_need_the_same_run_share_it(config):
@@ -52,9 +49,11 @@ def test_a_changed_pretraining_number_makes_new_ids_for_all_that_stands_on_it(co
     changed = copy.deepcopy(config)
     changed["starts"]["cc3m_mmcl"]["batch_size"] = 4096
     after = expand(changed)
-    gone = {row["run"] for row in before.experiments["main"]} - set(after.runs)
-    stands_on_it = [r for r in before.experiments["main"] if r["start_label"] == "CC3M, MMCL"]
-    assert gone == {row["run"] for row in stands_on_it}
+    rows = before.experiments["main_cc3m"]
+    gone = {row["run"] for row in rows} - set(after.runs)
+    stands_on_it = {row["run"] for row in rows if row["start_label"] == "CC3M, MMCL"}
+    assert gone == stands_on_it
+    assert stands_on_it
 
 
 def test_values_that_belong_together_are_listed_as_grids_of_one_combination(config):
@@ -108,19 +107,22 @@ def test_a_cleaning_spec_is_complete_and_leads_to_its_start(config):
     plan = expand(config)
     row = next(row for row in plan.experiments["main"] if row["kind"] == "cleaning")
     spec = written_spec(config, plan, "cleaning", row["run"])
-    assert spec["attack"] == plan.runs[row["start"]]["attack"]
-    assert spec["model"] == plan.runs[row["start"]]["model"]
+    pretraining = plan.models[row["start"]]["run"]
+    assert spec["attack"] == plan.runs[pretraining]["attack"]
+    assert spec["model"] == plan.runs[pretraining]["model"]
     assert spec["inputs"]["start"] == f"results/pretraining/{row['start']}/model.pt"
     assert spec["inputs"]["start_optimizer"].endswith("/optimizer.pt")
     assert spec["inputs"]["manifest"].startswith("results/splits/")
-    assert run_inputs(plan, row["start"])["manifest"].startswith("attacks/")
+    assert run_inputs(plan, pretraining)["manifest"].startswith("attacks/")
 
 
 def test_a_baseline_is_the_same_recipe_without_poison(config):
     config["experiments"]["main"]["baseline"] = ["cc6m_mmcl_ssl"]
     plan = expand(config)
     (baseline,) = [row for row in plan.experiments["main"] if row["kind"] == "baseline"]
-    twin, start = plan.runs[baseline["run"]], plan.runs[baseline["start"]]
+    twin, start = (
+        plan.runs[slug] for slug in (baseline["run"], plan.models[baseline["start"]]["run"])
+    )
     assert baseline["start_label"] == "CC6M, MMCL+SSL"
     assert twin["attack"]["poisoned"] == 0
     for spec in (twin, start):
@@ -130,16 +132,17 @@ def test_a_baseline_is_the_same_recipe_without_poison(config):
 
 
 def test_one_baseline_is_the_twin_of_every_start_that_differs_in_its_poison_only(config):
-    config["experiments"]["ablation_poison_count"]["baseline"] = ["cc3m_mmcl"]
+    config["experiments"]["ablation_poison_count"]["baseline"] = ["cc6m_mmcl"]
     rows = expand(config).experiments["ablation_poison_count"]
     baselines = [row for row in rows if row["kind"] == "baseline"]
-    starts = [row["run"] for row in rows if row["kind"] == "pretraining"]
+    starts = [row["start"] for row in rows if row["kind"] == "pretraining"]
     assert len({row["run"] for row in baselines}) == 1
     assert [row["start"] for row in baselines] == starts[: len(baselines)]
-    assert len(baselines) == 8
+    assert len(baselines) == 7
 
 
 def test_a_start_can_go_on_from_another_but_not_from_itself(config):
+    config["starts"]["cc3m_mmcl"]["start_epoch"] = "last"
     config["starts"]["second"] = {"label": "second", "continues": "cc3m_mmcl", "epochs": 2}
     config["starts"]["third"] = {"label": "third", "continues": "second", "epochs": 3}
     config["experiments"]["main"]["start"] = ["cc3m_mmcl", "third"]
@@ -182,6 +185,17 @@ def test_pseudo_labels_belong_to_a_split_and_a_labeller(config):
     )
 
 
-def test_every_defence_of_the_paper_gets_the_same_sweep(config):
-    sweeps = {str(d["vary"]["optimizer.learning_rate"]) for d in config["defences"].values()}
-    assert len(sweeps) == 1
+def test_every_defence_of_the_paper_gets_the_sweep_of_its_launcher(config):
+    rates = {name: d["vary"]["optimizer.learning_rate"] for name, d in config["defences"].items()}
+    assert len(rates.pop("mmcl")) == 8
+    assert {len(each) for each in rates.values()} == {16}
+    assert len({str(each) for each in rates.values()}) == 1
+
+
+def test_cc3ms_clean_pairs_are_drawn_at_random_and_the_others_are_the_last_ones(config):
+    plan = expand(config)
+    for name, choose, victims in (("main", None, False), ("main_cc3m", "random", True)):
+        rows = [row for row in plan.experiments[name] if row["kind"] == "cleaning"]
+        splits = [plan.splits[plan.runs[row["run"]]["split_id"]] for row in rows]
+        assert {split["choose"] for split in splits} == {choose}
+        assert {split["leave_out_victims"] for split in splits} == {victims}

@@ -81,7 +81,7 @@ def test_all_else_is_merged(write):
     )
     assert after["pretraining"]["attack"] == before["pretraining"]["attack"] | {"poisoned": 5}
     assert after["pretraining"]["optimizer"]["learning_rate"] == 0.001
-    assert after["starts"]["cc6m_mmcl"] == {"label": "CC6M, MMCL", "epochs": 2}
+    assert after["starts"]["cc6m_mmcl"] == before["starts"]["cc6m_mmcl"] | {"epochs": 2}
     teaser = after["experiments"]["main"]["figures"]["teaser"]
     assert teaser["kind"] == "scatter"
     assert teaser["where"]["defence"] == "SSL"

@@ -26,8 +26,8 @@ def ready(config, tmp_path, monkeypatch):
     for name in ("list.tsv", "images.tar", "devkit.tar.gz"):
         (tmp_path / name).write_text("there")
     config["pathvars"]["results"] = str(tmp_path / "results")
-    config["experiments"] = {"main": config["experiments"]["main"]}
-    config["all"] = ["main"]
+    config["experiments"] = {n: config["experiments"][n] for n in ("main", "main_cc3m")}
+    config["all"] = ["main", "main_cc3m"]
     config["sources"]["cc3m"]["list"] = str(tmp_path / "list.tsv")
     config["evaluations"]["imagenet"] = {
         "imagenet_archive": str(tmp_path / "images.tar"),
@@ -122,7 +122,7 @@ def test_what_is_written_already_needs_no_room(ready, tmp_path, capsys):
 
 
 def test_inputs_of_experiments_that_all_leaves_out_are_not_asked_for(ready, tmp_path, capsys):
-    ready["experiments"]["main"]["start"] = ["cc6m_mmcl"]
+    ready["all"] = ["main"]
     ready["sources"]["cc3m"]["list"] = "nowhere.tsv"
     _passes(ready, tmp_path, capsys)
 

@@ -12,7 +12,7 @@ def test_the_whole_papers_dag_is_shown_with_no_data_present(untouched):
     counts = job_counts(run(["snakemake", "-n", "all"], untouched.folder))
     assert counts["download"] == counts["usable"] == 128 + 32
     assert counts["pretraining"] == 4
-    assert counts["cleaning"] == 4 * 3 * 16
+    assert counts["cleaning"] == 2 * (8 + 16 + 16) + 2 * 3 * 13
     assert counts["evaluation_set"] == 1
     assert counts["figure"] >= 2
 
