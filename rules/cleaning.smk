@@ -22,6 +22,7 @@ use rule pretraining as cleaning with:
         spec=f"{WRITTEN}/specs/cleaning/{{id}}.json",
         folder=subpath(output.model, parent=True),
         take=[],
+        also=[],
 
 
 rule pseudo_labels:

@@ -223,6 +223,14 @@ def taken_reference(w):
     return [f"<results>/pretraining/{reference}/metrics.csv"] if reference else []
 
 
+def take_options(w, input):
+    """Return how the trainer is told which model of a pre-training is wanted."""
+    taken = PLAN.models[f"{w.id}/{w.taken}"]["taken"]
+    folder = [w.taken] if taken == "nearest_accuracy" else []
+    reference = ["--reference", input.reference] if input.get("reference") else []
+    return ["--take", str(taken), *folder, *reference]
+
+
 def labelling_inputs(w):
     """Return the files that labelling reads."""
     spec = PLAN.labels[w.id]

@@ -24,13 +24,14 @@ rule pretraining:
     params:
         spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
         folder=subpath(output.model, parent=True),
-        # Which epoch's model is wanted; nothing is the last one.
+        # Which epoch's model is wanted (by default the last one), and which others are kept on the way.
         take=[],
+        also=lambda w: arguments("pretraining", w.id),
     shell:
         "python -m workflow_scripts.training.gpus --count {resources.processes} --"
         " python -m workflow_scripts.training.train --spec {params.spec:q}"
         " --output {params.folder:q} --nodes {resources.nodes} --processes {resources.processes}"
-        " --cores {threads} {params.take:q} > {log:q} 2>&1"
+        " --cores {threads} {params.take:q} {params.also:q} > {log:q} 2>&1"
 
 
 # Trains as far as the model needs that cleaning starts from, and keeps what it takes to continue.
@@ -52,4 +53,5 @@ use rule pretraining as pretraining_taken with:
     params:
         spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
         folder=subpath(output.model, ancestor=2),
-        take=lambda w, input: options({"take": w.taken, "reference": str(input.reference) or None}),
+        take=lambda w, input: take_options(w, input),
+        also=lambda w: arguments("pretraining", w.id),

@@ -115,6 +115,40 @@ def test_edited_training_code_marks_runs_and_trains_nothing(finished):
     finished.snakemake("main")
 
 
+def test_cleaning_can_start_from_an_earlier_epoch_and_training_ends_there(finished):
+    config = {
+        "pretraining": {"seed": 5},
+        "starts": {
+            "demo_mmcl": {"start_epoch": 1},
+            "demo_mmcl_ssl": {"start_epoch": "best_accuracy"},
+        },
+        "experiments": {
+            "main": {"defence": ["cleanclip"], "baseline": []},
+            "pretraining_dynamics": {"baseline": []},
+        },
+    }
+    done = finished.snakemake("main", config=config)
+    assert done.returncode == 0, done.stdout
+    metrics = pd.read_parquet(finished.folder / f"{MAIN}/metrics.parquet")
+    before = metrics[metrics["kind"] == "pretraining"].set_index(["start", "epoch"])
+    (first,) = {start for start, _ in before.index if start.endswith("/epoch-1")}
+    (best,) = {start for start, _ in before.index if start.endswith("/best_accuracy")}
+    assert before.loc[first].index.tolist() == [0, 1]
+    assert before.loc[best]["top1"].iloc[-1] == before.loc[best]["top1"].iloc[1:].max()
+    cleaned = metrics[(metrics["kind"] == "cleaning") & (metrics["epoch"] == 0)]
+    for row in cleaned.itertuples():
+        assert row.asr_top1 == before.loc[row.start]["asr_top1"].iloc[-1]
+    assert finished.dry_run("main", config=config) == {}
+    later = config | {"starts": {"demo_mmcl": {"start_epoch": "last"}}}
+    jobs = finished.dry_run("pretraining_dynamics", config=later)
+    assert jobs["pretraining"] == 2
+    done = finished.snakemake("pretraining_dynamics", config=later)
+    assert done.returncode == 0, done.stdout
+    record = finished.folder / RESULTS / "pretraining" / first.partition("/")[0] / "run.json"
+    (resumption,) = json.loads(record.read_text())["resumptions"]
+    assert resumption["step"] > 0
+
+
 def test_the_finished_work_is_exported_as_a_crate(finished):
     done = finished.snakemake("crate")
     assert done.returncode == 0, done.stdout

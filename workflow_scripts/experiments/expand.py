@@ -160,6 +160,13 @@ def _taken(plan: Plan, run: str, taken: Any, other: Any, place: str) -> str:
     else:
         model, spec = f"{run}/epoch-{taken}", {"taken": taken}
     plan.models[model] = {"run": run, "reference": None, **spec}
+    rules = [other for other in plan.models.values() if other["run"] == run]
+    if len(rules) > 1 and any(other["reference"] for other in rules):
+        # What is nearest is looked for while the run is trained, in one go.
+        raise StepError(
+            f"config: {place!r} and another start name different epochs of the same pre-training; "
+            "with {matches: ...} it has to be the only one"
+        )
     return model
 
 

@@ -102,6 +102,12 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
         yield "download", name, options({"image_size": spec["image_size"], **download})
     for name, spec in data.evaluations.items():
         yield "evaluation_set", name, options(config["evaluations"][spec["name"]])
+    for name, spec in plan.runs.items():
+        if spec["kind"] == "pretraining":
+            taken = [m["taken"] for m in plan.models.values() if m["run"] == name]
+            # The epoch of the best accuracy is known last and may be an early one.
+            also = ["--take", "best_accuracy"] if "best_accuracy" in taken else []
+            yield "pretraining", name, also
     for name, spec in plan.captions.items():
         length = {"context_length": spec["context_length"]}
         yield "tokenize", name, options(length)

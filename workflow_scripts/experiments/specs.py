@@ -27,7 +27,7 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
         spec = written_spec(config, plan, kind, name)
         _write(folder / "specs" / kind / f"{name}.json", _json(spec))
     for rule, name, arguments in step_arguments(config, plan):
-        _write(folder / "arguments" / rule / f"{name}.txt", "\n".join(arguments) + "\n")
+        _write(folder / "arguments" / rule / f"{name}.txt", "".join(f"{a}\n" for a in arguments))
     plan.data.inputs.save()
 
 

@@ -51,10 +51,11 @@ def collect(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
         raise StepError(f"a run is of kind {unknown[0]!r}; it must be {', '.join(_KINDS)}")
     runs = runs.assign(folder=[str(root / folder) for folder in runs["folder"]])
     _check_there(runs)
-    folders = dict(zip(runs["run"], runs["folder"], strict=True))
-    epochs = [_epochs(run, Path(folder)) for run, folder in tqdm(folders.items(), mininterval=5)]
-    table = runs.drop(columns="folder").merge(pd.concat(epochs), on="run")
-    return order(table)
+    # Several models may be taken of one run, each with the epochs up to it in its folder.
+    folders = dict(zip(runs["folder"], runs["run"], strict=True))
+    epochs = [_epochs(run, folder) for folder, run in tqdm(folders.items(), mininterval=5)]
+    table = runs.merge(pd.concat(epochs), on=["run", "folder"])
+    return order(table.drop(columns="folder"))
 
 
 def _check_there(runs: pd.DataFrame) -> None:
@@ -67,7 +68,8 @@ def _check_there(runs: pd.DataFrame) -> None:
         )
 
 
-def _epochs(run: str, folder: Path) -> pd.DataFrame:
+def _epochs(run: str, place: str) -> pd.DataFrame:
+    folder = Path(place)
     metrics = read_csv(folder / "metrics.csv", ("run", *METRIC_COLUMNS), ("run",))
     timings = read_csv(folder / "timings.csv", ("run", "epoch", *TIMING_COLUMNS), ("run",))
     if metrics.empty:
@@ -78,7 +80,7 @@ def _epochs(run: str, folder: Path) -> pd.DataFrame:
         raise StepError(f"{folder / 'metrics.csv'} holds an epoch twice; run {run} again")
     timings = timings[["epoch", *TIMING_COLUMNS]].drop_duplicates("epoch", keep="last")
     counts = _counts(folder / "run.json")
-    return metrics.merge(timings, on="epoch", how="left").assign(**counts)
+    return metrics.merge(timings, on="epoch", how="left").assign(folder=place, **counts)
 
 
 def _counts(path: Path) -> dict[str, int]:

@@ -35,7 +35,9 @@ _SHUTDOWN_SECONDS = 120
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Train one model as its run spec says.")
+    parser = argparse.ArgumentParser(
+        description="Train one model as its run spec says.", fromfile_prefix_chars="@"
+    )
     parser.add_argument("--spec", required=True, help="run spec (JSON)")
     parser.add_argument("--output", type=Path, required=True, help="the run's folder")
     parser.add_argument(
