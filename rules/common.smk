@@ -21,7 +21,7 @@ from workflow_scripts.experiments.estimate import configured_speed, training_sec
 from workflow_scripts.experiments.expand import expand as expand_experiments
 from workflow_scripts.experiments.expand import own_inputs
 from workflow_scripts.experiments.folders import check_folders
-from workflow_scripts.experiments.layout import model_before, options, run_inputs
+from workflow_scripts.experiments.layout import model_before, options, run_inputs, share_of_training
 from workflow_scripts.experiments.load_config import load_config, wanted_experiments
 from workflow_scripts.experiments.specs import write_specs
 
@@ -78,7 +78,10 @@ def run_time(name):
         tokens = next(Path(file) for file in input if Path(file).name == "tokens.npy")
         # A row of 16-bit tokens for each pair.
         pairs = tokens.stat().st_size // (2 * config["captions"]["context_length"])
-        estimate = config["cluster"]["slack"] * training_minutes(w.id, pairs)
+        minutes = training_minutes(w.id, pairs)
+        if name == "pretraining":
+            minutes *= share_of_training(PLAN, "/".join(w))
+        estimate = config["cluster"]["slack"] * minutes
         return min(longest, math.ceil(base + estimate) * attempt)
 
     return of_training if name in ("pretraining", "cleaning") else of_step

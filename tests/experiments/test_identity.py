@@ -7,7 +7,12 @@ import pytest
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.expand import expand
-from workflow_scripts.experiments.layout import model_before, run_inputs, step_arguments
+from workflow_scripts.experiments.layout import (
+    model_before,
+    run_inputs,
+    share_of_training,
+    step_arguments,
+)
 from workflow_scripts.experiments.own_inputs import OwnInputs
 
 
@@ -169,6 +174,8 @@ def test_models_of_one_run_are_trained_one_after_another(config):
     run = next(iter(plan.runs))
     order = [f"{run}/epoch-3", f"{run}/epoch-21", f"{run}/best_accuracy", run]
     assert [model_before(plan, model) for model in order] == [None, *order[:3]]
+    shares = [share_of_training(plan, model) for model in order]
+    assert shares == [3 / 64, 18 / 64, 43 / 64, 0]
 
 
 def test_arguments_of_steps_hold_one_option_a_line(config):

@@ -1,5 +1,6 @@
 """How long a training takes: the one formula, for the plan and for what jobs ask Slurm for."""
 
+import functools
 from typing import Any
 
 from workflow_scripts.common import variants
@@ -9,11 +10,13 @@ Spec = dict[str, Any]
 
 def views(spec: Spec) -> int:
     """Return how many views of each pair a training embeds, as its loss terms ask for them."""
-    augmented = any(
-        variants.attribute("loss", term, "uses_augmented", default=False)
-        for term in spec["objective"]
-    )
-    return 2 if augmented else 1
+    return 2 if any(_uses_augmented(term) for term in spec["objective"]) else 1
+
+
+# The same few terms are asked for by thousands of runs.
+@functools.cache
+def _uses_augmented(term: str) -> bool:
+    return variants.attribute("loss", term, "uses_augmented", default=False)
 
 
 def configured_speed(costs: Spec, spec: Spec) -> float:

@@ -62,6 +62,19 @@ def model_before(plan: Plan, model: str) -> str | None:
     return before[-1] if before else None
 
 
+def share_of_training(plan: Plan, model: str) -> float:
+    """Return the share of its pre-training that is trained for a model, from the one before it."""
+    epochs = plan.runs[model.partition("/")[0]]["epochs"]
+
+    def until(one: str) -> int:
+        taken = plan.models.get(one, {}).get("taken")
+        # A rule chooses among all epochs.
+        return taken if isinstance(taken, int) else epochs
+
+    before = model_before(plan, model)
+    return (until(model) - (until(before) if before else 0)) / epochs
+
+
 def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
     """Return the content of ``specs/<kind>/<name>.json``: complete, so that a step needs no config.
 

@@ -9,7 +9,7 @@ from typing import Any
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import Plan
-from workflow_scripts.experiments.layout import model_before, run_of
+from workflow_scripts.experiments.layout import model_before, run_of, share_of_training
 from workflow_scripts.experiments.measured import (
     listed_rows,
     read_measured,
@@ -206,24 +206,9 @@ class Work:
         pairs = self._pairs(spec["dataset"]) if pretraining else spec["data"]["pairs"]
         seconds = training_seconds(self.costs, spec, pairs, self.speed(run)[0])
         if pretraining:
-            seconds *= self._share(folder.removeprefix("pretraining/"))
+            seconds *= share_of_training(self.plan, folder.removeprefix("pretraining/"))
         hours = "gpu_hours" if self._on_gpu(spec["kind"]) else "core_hours"
         # A pre-trained model's optimiser state, two numbers for each weight, stays for cleaning.
         size = self.model_bytes(run) * (3 if pretraining else 1)
         done = folder in self.measured.finished
         return Job(spec["kind"], folder, done, bytes=size, **{hours: seconds / 3600})
-
-    def _share(self, model: str) -> float:
-        """Return the share of its pre-training that a model takes, from the one before it on."""
-        before = model_before(self.plan, model)
-        epochs = self.plan.runs[self.plan.models[model]["run"]]["epochs"]
-        return (self._epochs(model) - (self._epochs(before) if before else 0)) / epochs
-
-    def _epochs(self, model: str) -> int:
-        """Return how many epochs are trained for a model; a rule looks at all of them."""
-        spec = self.plan.models[model]
-        return (
-            spec["taken"]
-            if isinstance(spec["taken"], int)
-            else self.plan.runs[spec["run"]]["epochs"]
-        )

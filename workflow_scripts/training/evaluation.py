@@ -3,7 +3,7 @@
 By hand, for a checkpoint of your own (of this trainer or of open_clip's):
 
     python -m workflow_scripts.training.evaluation --model RN50 --checkpoint my.pt \
-        --evaluation results/evaluation/imagenet --root results --attack spec.json
+        --evaluation results/evaluation/imagenet-* --root results --attack spec.json
 """
 
 import argparse
