@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(runs, fragile, capsy
     assert runs.same(whole, killed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_ends_it_after_the_step_with_a_checkpoint(runs, fragile, number):
     fragile["checkpoint"]["minutes"] = 30.0
     whole = runs.train("whole", fragile)
@@ -175,20 +175,38 @@ def test_its_own_clock_ends_it_in_good_order(runs, fragile):
     assert runs.same(whole, runs.train("stopped", fragile))
 
 
-def test_torchrun_passes_sigterm_on_and_another_number_of_processes_goes_on(runs, fragile):
-    fragile["optimizer"]["eps"] = 1e-3
-    arguments = runs.arguments("stopped", fragile, "--processes", "2", "--device", "cpu")
+def interrupted(runs, spec, number, *options):
+    """Start a training, signal its process group after a checkpoint; return exit and stderr."""
+    arguments = runs.arguments("stopped", spec, "--device", "cpu", *options)
     (runs.folder / "slow").touch()
     command = [sys.executable, "-m", "workflow_scripts.training.train", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    folder, start = runs.folder / "stopped" / "checkpoints", time.monotonic()
-    while not list(folder.glob("step-*")) and time.monotonic() - start < 100:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, restore_signals=True
+    )
+    folder = runs.folder / "stopped" / "checkpoints"
+    wait_for(lambda: list(folder.glob("step-*")), seconds=200)
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=100)
-    assert process.returncode != 0
-    assert "stopped by SIGTERM" in errors
     (runs.folder / "slow").unlink()
+    # The bar ends with a carriage return.
+    return process.returncode, errors.replace("\r", "\n")
+
+
+def test_ctrl_c_is_one_sentence_and_a_checkpoint(runs, fragile):
+    code, errors = interrupted(runs, fragile, signal.SIGINT, "--workers", "1")
+    assert code == 1
+    assert errors.count("stopped by SIGINT") == errors.count("error") == 1
+    assert "Traceback" not in errors
+    assert runs.same(runs.train("whole", fragile), runs.train("stopped", fragile))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_torchrun_passes_signals_on_and_another_number_of_processes_resumes(runs, fragile, number):
+    fragile["optimizer"]["eps"] = 1e-3
+    code, errors = interrupted(runs, fragile, number, "--processes", "2", "--workers", "1")
+    assert code == 128 + number
+    assert errors.count(f"stopped by {number.name}") == errors.count("error") == 1
+    assert "Traceback" not in errors
     stopped = runs.train("stopped", fragile)
     record = json.loads((stopped / "run.json").read_text())
     (resumption,) = record["resumptions"]

@@ -22,11 +22,14 @@ def nearest(wrong: str, right: Iterable[str]) -> str:
 def run_step(main: Callable[[], None]) -> None:
     """Run a step's ``main``, and turn what a user can put right into one sentence and exit 1.
 
-    A full disk or an unreadable file (``OSError``) is such a thing too. Any other exception is
-    a defect of ours and keeps its traceback.
+    A full disk or an unreadable file (``OSError``) is such a thing too; Ctrl-C is one sentence and
+    exit 130. Any other exception is a defect of ours and keeps its traceback.
     """
     try:
         main()
+    except KeyboardInterrupt:
+        print("stopped by SIGINT (Ctrl-C)", file=sys.stderr)
+        sys.exit(130)
     except StepError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

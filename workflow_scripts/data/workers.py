@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +29,8 @@ def worker_pool(
 
 
 def _begin(initializer: Callable, initargs: tuple) -> None:
+    # Ctrl-C reaches all processes; the one that wanted the work says that it was stopped.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     initializer(*initargs)
 

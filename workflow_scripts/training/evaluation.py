@@ -28,7 +28,7 @@ from workflow_scripts.training.loading import Batches, share
 from workflow_scripts.training.objective import LossOfBatch, Objective
 from workflow_scripts.training.pairs import Images, fit
 from workflow_scripts.training.spec import ModelSpec
-from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.stopping import Stop, Stopped
 from workflow_scripts.training.zero_shot import Prompts
 
 TOP = (1, 3, 5, 10)
@@ -168,7 +168,7 @@ class Evaluator:
         counts = torch.zeros(3 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
         for batch in self._batches():
             if self._stop is not None and self._stop.reason:
-                raise StepError(f"stopped by {self._stop.reason} while evaluating; run again")
+                raise Stopped(f"stopped by {self._stop.reason} while evaluating; run again")
             clean, labels, triggered, true = (t.to(self._world.device) for t in batch)
             target = torch.full_like(true, self.target)
             found = _hits(encoder, clean, weights, labels)

@@ -71,8 +71,8 @@ def _as_is(batch: object) -> object:
 def _outlive_signals(_: int) -> None:
     """Do not die at once when a whole process group is told to end.
 
-    Slurm signals every process of a job. A worker's death would raise an error in the trainer
-    at any place, in the middle of a step too.
+    Slurm signals every process of a job, and Ctrl-C every process of a terminal. A worker's death
+    would raise an error in the trainer at any place, in the middle of a step too.
     """
 
     def end_later(number: int, frame: FrameType | None) -> None:
@@ -81,3 +81,4 @@ def _outlive_signals(_: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, end_later)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -28,7 +28,7 @@ from workflow_scripts.common.files import atomic, digest
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.spec import InputsSpec, RunSpec
-from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.stopping import Stop, Stopped
 
 _CHUNK = 16 << 20
 _RESERVE_BYTES = 10**9
@@ -173,4 +173,4 @@ def _take(lock: TextIO, kind: int) -> bool:
 
 def _go_on(stop: Stop) -> None:
     if stop.reason:
-        raise StepError(f"stopped by {stop.reason} while images were copied; run again")
+        raise Stopped(f"stopped by {stop.reason} while images were copied; run again")

@@ -8,6 +8,8 @@ import sys
 import time
 from types import FrameType
 
+from workflow_scripts.common.errors import StepError
+
 
 def minutes_left(margin: float) -> float | None:
     """Return the minutes until ``margin`` minutes before the end of the Slurm job around us.
@@ -32,11 +34,16 @@ def minutes_left(margin: float) -> float | None:
     return max(left - margin, left / 2)
 
 
+class Stopped(StepError):
+    """The run ends early because it was asked to; every process raises it, one should print it."""
+
+
 class Stop:
     """Remembers that the run should end, and why.
 
     Use as a context: within it SIGTERM and SIGUSR1 (Slurm's and torchrun's ways to announce the
-    end) and the clock ask for an end instead of ending the process.
+    end), SIGINT (Ctrl-C) and the clock ask for an end instead of ending the process. Signals may
+    come twice, from the terminal and from torchrun.
 
     Args:
         minutes: End in good order after so many; None leaves it to signals.
@@ -50,7 +57,7 @@ class Stop:
     def __enter__(self) -> "Stop":
         self._previous = {
             number: signal.signal(number, self._remember)
-            for number in (signal.SIGTERM, signal.SIGUSR1)
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
         }
         return self
 

@@ -8,9 +8,11 @@ started again.
 """
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -25,11 +27,12 @@ from workflow_scripts.training.provenance import hash_inputs
 from workflow_scripts.training.reporting import Reporter
 from workflow_scripts.training.spec import RunSpec, read_spec
 from workflow_scripts.training.staging import staged
-from workflow_scripts.training.stopping import Stop, minutes_left
+from workflow_scripts.training.stopping import Stop, Stopped, minutes_left
 from workflow_scripts.training.taking import LAST, Take, read_takes
 from workflow_scripts.training.trainer import Trainer
 
 _MODULE = "workflow_scripts.training.train"
+_LAUNCHER = "workflow_scripts.training.launch"
 # Time to finish a step and write a checkpoint after a signal, before torchrun kills.
 _SHUTDOWN_SECONDS = 120
 
@@ -118,23 +121,35 @@ def main(arguments: list[str] | None = None) -> None:
         if world.leads:
             write_json(options.output / "spec.json", read_json(options.spec))
         try:
-            _train(spec, options.output, takes, world=world, workers=workers, stop=stop)
-        except torch.OutOfMemoryError as error:
-            raise StepError(
-                f"{spec.run} does not fit the GPU's memory; set accumulation in its spec to take "
-                f"the batch of {spec.batch_size} in parts ({str(error).splitlines()[0]})"
-            ) from error
-        except RuntimeError as error:
-            if world.size > 1 and _is_of_peers(error):
-                raise StepError(
-                    f"another process of {spec.run} has died or has not answered for "
-                    f"{options.timeout:g} minutes; see its message. The last checkpoint is kept"
-                ) from error
-            raise
+            with _explained(spec, world, options.timeout):
+                _train(spec, options.output, takes, world=world, workers=workers, stop=stop)
         finally:
             if held is not None:
                 held.close()
         world.leave()
+
+
+@contextlib.contextmanager
+def _explained(spec: RunSpec, world: World, timeout_minutes: float) -> Iterator[None]:
+    """Turn what may end a training into one sentence, printed by one of its processes."""
+    try:
+        yield
+    except Stopped:
+        if world.leads:
+            raise
+        sys.exit(1)
+    except torch.OutOfMemoryError as error:
+        raise StepError(
+            f"{spec.run} does not fit the GPU's memory; set accumulation in its spec to take "
+            f"the batch of {spec.batch_size} in parts ({str(error).splitlines()[0]})"
+        ) from error
+    except RuntimeError as error:
+        if world.size > 1 and _is_of_peers(error):
+            raise StepError(
+                f"another process of {spec.run} has died or has not answered for "
+                f"{timeout_minutes:g} minutes; see its message. The last checkpoint is kept"
+            ) from error
+        raise
 
 
 def _train(
@@ -201,7 +216,7 @@ def _is_of_peers(error: RuntimeError) -> bool:
 def _start_processes(options: argparse.Namespace, arguments: list[str]) -> None:
     """Become torchrun, which starts this module in several processes and passes signals on."""
     torchrun = [
-        *("-m", "torch.distributed.run", "--shutdown-timeout", str(_SHUTDOWN_SECONDS)),
+        *("-m", _LAUNCHER, "--shutdown-timeout", str(_SHUTDOWN_SECONDS)),
         *("--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"),
         *("--nproc-per-node", str(options.processes)),
     ]

@@ -27,7 +27,7 @@ from workflow_scripts.training.progress import Progress, Report
 from workflow_scripts.training.sampler import BatchSampler
 from workflow_scripts.training.setup import start_model, training_pairs, uses_bf16
 from workflow_scripts.training.spec import RunSpec
-from workflow_scripts.training.stopping import Stop
+from workflow_scripts.training.stopping import Stop, Stopped
 from workflow_scripts.training.taking import LAST, Take, Takes
 from workflow_scripts.training.tensors import load_tensors
 
@@ -156,7 +156,8 @@ class Trainer:
         """Train until the first take's choice is final and hand the outputs over.
 
         Raises:
-            StepError: Stopped early (a checkpoint is kept), or the loss is not a number.
+            Stopped: A signal or the clock asked for the end; a checkpoint is kept.
+            StepError: The loss or the weights are NaN or infinite.
         """
         end = self.takes.end * self.sampler.steps
         self.report.begin(self.progress, end)
@@ -258,7 +259,7 @@ class Trainer:
         reason = self.stop.reason
         if self.world.any(reason is not None):
             self._save()
-            raise StepError(
+            raise Stopped(
                 f"{self.spec.run} was stopped by {reason or 'another process'} after step "
                 f"{self.progress.step} of {self.total_steps}; a checkpoint is kept, run it again "
                 "to go on from there"

@@ -1,0 +1,45 @@
+"""Ctrl-C ends any step with one sentence, its worker processes too."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+STEP = """
+import sys, time
+from pathlib import Path
+from workflow_scripts.common.errors import run_step
+from workflow_scripts.data.workers import worker_pool
+
+def main():
+    with worker_pool(2) as pool:
+        list(pool.map(time.sleep, [0, 0]))
+        print("ready", flush=True)
+        {work}
+
+if __name__ == "__main__":
+    run_step(main)
+"""
+WORK = {
+    "waiting for workers": "list(pool.map(time.sleep, [60, 60, 60, 60]))",
+    "working itself": "time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_ctrl_c_ends_a_step_and_its_workers_in_one_sentence(tmp_path, work):
+    script = tmp_path / "step.py"
+    script.write_text(STEP.format(work=WORK[work]))
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    # It returns when the last process that holds standard error has ended, workers included.
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "stopped by SIGINT (Ctrl-C)\n")
