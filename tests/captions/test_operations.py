@@ -30,15 +30,19 @@ def test_replacement_takes_synonyms_of_words_that_are_no_stop_words_wherever_the
     }
 
 
-def test_insertion_adds_a_synonym_and_leaves_the_rest_in_order():
+def test_insertion_adds_the_first_synonym_of_any_word_and_leaves_the_rest_in_order():
     found = [text.split() for text in texts("random insertion", WORDS)]
-    added = {"canis", "familiaris", "hound", "home"}
+    added = {"canis", "familiaris", "hound", "home", "never"}
     assert all([w for w in words if w not in added] == WORDS for words in found)
     assert {frozenset(set(words) & added) for words in found} == {
         frozenset({"canis", "familiaris"}),
-        frozenset({"hound"}),
         frozenset({"home"}),
+        frozenset({"never"}),
+        frozenset(),  # ten draws without a synonym
     }
+    places = {words.index("home") for words in found if "home" in words}
+    assert min(places) == 0
+    assert max(places) == len(WORDS) - 1
 
 
 def test_swap_exchanges_two_words_for_each_ten():

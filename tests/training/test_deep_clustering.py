@@ -49,6 +49,8 @@ def test_the_head_is_new_at_each_epoch_and_learns_with_the_images(images):
     forgotten = []
     term = _prepared(images, forgotten)
     assert set(map(id, forgotten)) == set(map(id, term.head.parameters()))
+    assert term.head.weight.std().item() == pytest.approx(0.01, rel=0.5)
+    assert term.head.bias.abs().sum() == 0
     images = images.clone().requires_grad_()
     term(_features(images)).backward()
     assert images.grad.abs().sum() > 0

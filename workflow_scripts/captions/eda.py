@@ -14,6 +14,7 @@ Synonyms = Callable[[str], tuple[str, ...]]
 
 ALPHA = 0.1  # share of the words that are replaced, inserted or swapped; at least one word
 DELETION = 0.1  # probability of each word's deletion
+_TRIES = 10  # to draw a word that has synonyms
 
 UNCHANGED = "none"
 
@@ -71,13 +72,19 @@ def replace_by_synonyms(words: Words, synonyms: Synonyms, draw: random.Random) -
 
 
 def insert_synonyms(words: Words, synonyms: Synonyms, draw: random.Random) -> list[str]:
-    """Insert synonyms of some words, which are no stop words, each at a random place."""
+    """Insert a synonym of a random word at a random place, but the end; some times.
+
+    As in the published code, stop words and words inserted before count too, a word without
+    synonyms is drawn again up to nine times, and the synonym is the first one. There it was the
+    first of a Python set, an arbitrary one that was the same for all captions; here it is the first
+    in the order of ``synonyms``.
+    """
     result = list(words)
-    known = [word for word in words if word not in STOP_WORDS and synonyms(word)]
-    if known:
-        for _ in range(_share(words)):
-            synonym = _choice(draw, synonyms(_choice(draw, known)))
-            result.insert(_below(draw, len(result) + 1), synonym)
+    for _ in range(_share(words)):
+        drawn = (synonyms(_choice(draw, result)) for _ in range(_TRIES))
+        found = next((there for there in drawn if there), None)
+        if found:
+            result.insert(_below(draw, len(result)), found[0])
     return result
 
 

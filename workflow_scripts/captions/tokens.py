@@ -44,7 +44,9 @@ class Tokenizer:
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
         """Return what ``SimpleTokenizer`` does, as uint16 ``[captions, context_length]``.
 
-        Row by row: start, the caption's tokens as far as there is place, end, zeros.
+        Row by row: start, the caption's tokens as far as there is place, end, zeros. The published
+        code cut a long caption after it had added the end, which was lost: the text tower, which
+        reads at the largest token, then read at an arbitrary word. Here the end is always there.
         """
         start, end = self._tokenizer.all_special_ids
         result = np.zeros((len(captions), self.context_length), np.uint16)

@@ -69,6 +69,13 @@ class LossTerm(nn.Module):
         """Prepare an epoch, e.g. cluster the images; called once, not again on resumption."""
 
 
+@torch.no_grad()
+def begin_head(head: nn.Linear) -> None:
+    """Draw a new linear head: weights of N(0, 0.01²), bias 0, as in the published code."""
+    head.weight.normal_(0, 0.01)
+    head.bias.zero_()
+
+
 def contrast(first: Tensor, second: Tensor, scale: Tensor) -> Tensor:
     """Return the symmetric InfoNCE of two views: (CE(s A Bᵀ) + CE(s B Aᵀ)) / 2.
 

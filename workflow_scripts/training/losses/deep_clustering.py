@@ -3,6 +3,10 @@
 Source: Caron et al., 2018. Before each epoch the image embeddings are clustered anew by spherical
 k-means, and a fresh linear head over the image embedding learns to name the cluster, which is the
 centroid nearest to the image's present embedding.
+
+Other than in the published code, the images are embedded in evaluation mode. There it was training
+mode: an embedding depended on the others of its batch, and batch norm's running statistics moved.
+Evaluation mode gives the same clusters for any batch size and any number of processes.
 """
 
 from typing import Annotated
@@ -13,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.losses._term import Epoch, Features, LossTerm
+from workflow_scripts.training.losses._term import Epoch, Features, LossTerm, begin_head
 
 _FAISS_SEEDS = 2**31  # its seeds are 32-bit integers
 
@@ -33,6 +37,7 @@ class Loss(LossTerm):
         super().__init__(embed_dim)
         self.clusters, self.iterations = clusters, iterations
         self.head = nn.Linear(embed_dim, clusters)
+        begin_head(self.head)
         self.register_buffer("centroids", torch.zeros(clusters, embed_dim))
 
     def before_epoch(self, epoch: Epoch) -> None:
@@ -56,7 +61,7 @@ class Loss(LossTerm):
         )
         kmeans.train(embedded)
         self.centroids.copy_(torch.from_numpy(kmeans.centroids))
-        self.head.reset_parameters()
+        begin_head(self.head)
         epoch.forget(list(self.head.parameters()))
 
     def forward(self, features: Features) -> Tensor:

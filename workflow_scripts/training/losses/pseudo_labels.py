@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.losses._term import Features, LossTerm
+from workflow_scripts.training.losses._term import Features, LossTerm, begin_head
 
 
 class Loss(LossTerm):
@@ -26,6 +26,7 @@ class Loss(LossTerm):
     def __init__(self, embed_dim: int, classes: Annotated[int, ">= 1"]):
         super().__init__(embed_dim)
         self.head = nn.Linear(embed_dim, classes)
+        begin_head(self.head)
 
     def forward(self, features: Features) -> Tensor:
         """Return the loss of a global batch.
