@@ -152,6 +152,16 @@ def test_what_varies_makes_groups_unless_told_otherwise(metrics):
     assert len(table_of(metrics, by=["defence"])) == 2 * 3 * 3
 
 
+def test_what_all_lines_have_in_common_is_no_column_for_people(metrics):
+    same = metrics.assign(**{"data.choose": "random", "objective.ssl": 1.0})
+    columns = list(best_page.readable(table_of(same)).columns)
+    assert columns[:3] == ["Start model", "Cleaning objective", "Start model: accuracy / ASR"]
+    weights = metrics["learning_rate"].map({3e-4: 1.0, 1e-3: 2.0, 3e-3: 2.0})
+    columns = best_page.readable(table_of(same.assign(**{"objective.ssl": weights}))).columns
+    assert "SSL weight" in columns
+    assert "Choose" not in columns
+
+
 def test_the_start_model_is_its_last_epoch_or_epoch_0_of_what_cleans_it(metrics):
     starts = start_models(metrics).set_index("start_label")
     assert starts["epoch"].tolist() == [8, 8]

@@ -11,7 +11,7 @@ from tests.workflow.running import job_counts, run
 def test_the_whole_papers_dag_is_shown_with_no_data_present(untouched):
     counts = job_counts(run(["snakemake", "-n", "all"], untouched.folder))
     assert counts["download"] == counts["usable"] == 128 + 32
-    assert counts["pretraining"] == 4
+    assert counts["pretraining_taken"] == 4
     assert counts["cleaning"] == 2 * (8 + 16 + 16) + 2 * 3 * 13
     assert counts["evaluation_set"] == 1
     assert counts["figure"] >= 2
@@ -25,7 +25,7 @@ def test_every_profile_dry_runs(untouched, profile):
 
 def test_an_experiments_target_runs_what_it_needs_and_nothing_else(untouched):
     counts = job_counts(run(["snakemake", "-n", "pretraining_dynamics"], untouched.folder))
-    assert counts["pretraining"] == 4
+    assert counts["pretraining_taken"] == 4
     assert not {"cleaning", "clean_split", "best"} & set(counts)
 
 

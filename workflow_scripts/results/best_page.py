@@ -15,6 +15,7 @@ CHOICE = (
     "tolerance", "accuracy_low", "accuracy_high", "asr_low", "asr_high",
     "start_accuracy", "start_asr", "baseline_accuracy", "baseline_asr",
 )  # fmt: skip
+_NAMES = ("start_label", "defence")
 _HONEST = {
     "highest_accuracy": "Highest accuracy",
     "lowest_heldout_mmcl": "Lowest held-out MMCL loss",
@@ -24,7 +25,11 @@ _HONEST = {
 
 def readable(table: pd.DataFrame, leaks: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return ``best.best_table``, and what ``leaks`` says of each start model, as texts."""
-    keys = [c for c in table.columns if c not in (*CHOICE, "start")]
+    # What all lines have in common is no column of them.
+    keys = [
+        c for c in table.columns
+        if c in _NAMES or (c not in (*CHOICE, "start") and table[c].nunique(dropna=False) > 1)
+    ]  # fmt: skip
     lines = []
     for (start, *values), rows in table.groupby(["start", *keys], sort=False, dropna=False):
         line = {column_text(k): value_text(v) for k, v in zip(keys, values, strict=True)}
