@@ -36,13 +36,14 @@ rule figure_spec:
 
 
 # Without an output these run each time that they are asked for: what is done already is in them.
-for name, experiment in [("plan", None), *((f"plan_{e}", e) for e in PLAN.experiments)]:
+for experiment in [None, *PLAN.experiments]:
+    end = f"_{experiment}" if experiment else ""
 
     rule:
         name:
-            name
+            f"plan{end}"
         log:
-            f"<logs>/{name}.log",
+            f"<logs>/plan{end}.log",
         # A retry would only repeat the message.
         retries: 0
         localrule: True
@@ -53,21 +54,21 @@ for name, experiment in [("plan", None), *((f"plan_{e}", e) for e in PLAN.experi
             options=options({"experiment": experiment, **machines_at_hand(workflow)}),
         shell:
             "python -m workflow_scripts.experiments.plan --config {params.folder:q}/config.json"
-            " --output {params.folder:q} {params.options:q}"
-            " 2>&1 | tee {log:q}"
+            " --output {params.folder:q} {params.options:q} 2>&1 | tee {log:q}"
 
-
-rule preflight:
-    log:
-        "<logs>/preflight.log",
-    # Trying again would only say the same again.
-    retries: 0
-    localrule: True
-    conda:
-        "../envs/pipeline.yaml"
-    params:
-        config=f"{WRITTEN}/config.json",
-        executor=lambda w: workflow.executor_plugin.name,
-    shell:
-        "python -m workflow_scripts.experiments.preflight --config {params.config:q}"
-        " --executor {params.executor:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            f"preflight{end}"
+        log:
+            f"<logs>/preflight{end}.log",
+        retries: 0
+        localrule: True
+        conda:
+            "../envs/pipeline.yaml"
+        params:
+            config=f"{WRITTEN}/config.json",
+            options=options({"experiment": experiment, "gpus": machines_at_hand(workflow)["gpus"]}),
+            executor=lambda w: workflow.executor_plugin.name,
+        shell:
+            "python -m workflow_scripts.experiments.preflight --config {params.config:q}"
+            " --executor {params.executor:q} {params.options:q} 2>&1 | tee {log:q}"

@@ -1,6 +1,7 @@
 import gzip
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,11 @@ gpu 2 64 512000 gpu:a100:8(S:0-1) infinite
 @pytest.fixture
 def ready(config, tmp_path, monkeypatch):
     """A config of which everything is there, to be run without GPUs; results are empty."""
-    for name in ("list.tsv", "images.tar", "devkit.tar.gz"):
-        (tmp_path / name).write_text("there")
+    (tmp_path / "list.tsv").write_text("a caption\thttp://example.org/image.jpg\n" * 10)
+    (tmp_path / "devkit.tar.gz").write_text("there")
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        tar.add(tmp_path / "list.tsv", "image.JPEG")
+    _command(tmp_path, monkeypatch, "dot", "true")
     config["pathvars"]["results"] = str(tmp_path / "results")
     config["experiments"] = {n: config["experiments"][n] for n in ("main", "main_cc3m")}
     config["all"] = ["main", "main_cc3m"]
@@ -48,9 +52,10 @@ def slurm(ready, tmp_path, monkeypatch):
     """The same on a cluster whose ``sinfo`` says what stands in a file."""
     (tmp_path / "offer").write_text(SINFO)
     _command(tmp_path, monkeypatch, "sinfo", f"cat {tmp_path}/offer")
+    _command(tmp_path, monkeypatch, "sbatch", f'echo "$@" >> {tmp_path}/submitted')
     ready["resources"]["pretraining"]["gpu"] = 8
     ready["resources"]["cleaning"]["gpu"] = 1
-    ready["cluster"] = {
+    ready["cluster"] |= {
         "partition": {"cpu": "cpu", "gpu": "gpu"},
         "gpu_model": None,
         "max_runtime": 2880,
@@ -66,31 +71,31 @@ def _command(folder, monkeypatch, name, script):
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
 
 
-def _passes(config, tmp_path, capsys, executor="local"):
+def _passes(config, tmp_path, capsys, executor="local", *options):
     """Return the lines that were printed, of which none may be a failure."""
-    _main(config, tmp_path, executor)
+    _main(config, tmp_path, executor, *options)
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     return lines
 
 
-def _failures(config, tmp_path, capsys, executor="local"):
+def _failures(config, tmp_path, capsys, executor="local", *options):
     """Return what failed; the step has to say so and end with an error."""
     with pytest.raises(StepError, match="checks failed"):
-        _main(config, tmp_path, executor)
+        _main(config, tmp_path, executor, *options)
     lines = capsys.readouterr().out.splitlines()
     return [line.removeprefix("FAILED  ") for line in lines if line.startswith("FAILED")]
 
 
-def _main(config, tmp_path, executor):
+def _main(config, tmp_path, executor, *options):
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config))
-    preflight.main(["--config", str(file), "--executor", executor])
+    preflight.main(["--config", str(file), "--executor", executor, *options])
 
 
 def test_where_everything_is_there_each_check_is_one_line(ready, tmp_path, capsys):
     lines = _passes(ready, tmp_path, capsys)
-    assert len(lines) == len(set(lines)) == 9
+    assert len(lines) == len(set(lines)) == 13
 
 
 def test_every_failure_is_told_not_only_the_first(ready, tmp_path, capsys):
@@ -166,11 +171,92 @@ def test_wandb_online_needs_a_key_which_is_never_shown(ready, tmp_path, monkeypa
 
 def test_gpus_are_counted_where_there_is_no_slurm(ready, tmp_path, monkeypatch, capsys):
     ready["resources"]["pretraining"]["gpu"] = 2
-    _command(tmp_path, monkeypatch, "nvidia-smi", "echo 'GPU 0: NVIDIA A100 (UUID: GPU-1)'")
+    _command(tmp_path, monkeypatch, "nvidia-smi", "echo 7.5")
     (failure,) = _failures(ready, tmp_path, capsys)
     assert "resources.pretraining asks for 2 GPUs, and nvidia-smi shows 1" in failure
-    ready["resources"]["pretraining"]["gpu"] = 1
-    _passes(ready, tmp_path, capsys)
+    _passes(ready, tmp_path, capsys, "local", "--gpus", "1")
+    ready["cleaning"]["precision"] = "bf16"
+    (failure,) = _failures(ready, tmp_path, capsys, "local", "--gpus", "1")
+    assert "cleaning.precision is bf16" in failure
+
+
+def test_a_list_with_other_columns_than_declared_is_told(ready, tmp_path, capsys):
+    ready["sources"]["cc3m"]["columns"] = ["url", "caption"]
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "of the first 10 rows" in failure
+    assert "sources.cc3m.columns (url, caption)" in failure
+
+
+def test_a_folder_of_images_needs_images_and_the_target_among_its_classes(ready, tmp_path, capsys):
+    ready["evaluations"]["imagenet"] = {"folder": str(tmp_path / "pictures")}
+    for name in ("banana", "apple"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "sub-folders are empty" in failure
+    (tmp_path / "pictures/apple/one.png").touch()
+    assert any("1 without an image, 'banana'" in line for line in _passes(ready, tmp_path, capsys))
+    for start in ready["starts"].values():
+        start["attack.target"] = "aple"
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "'aple', which is not a class" in failure
+    assert "did you mean 'apple'?" in failure
+
+
+def test_templates_and_the_archive_are_looked_into(ready, tmp_path, capsys):
+    (tmp_path / "templates.json").write_text('["a photo"]')
+    (tmp_path / "images.tar").write_text("not a tar")
+    ready["evaluations"]["imagenet"]["templates"] = str(tmp_path / "templates.json")
+    archive, templates = _failures(ready, tmp_path, capsys)
+    assert "which is not a tar" in archive
+    assert "no {c} for the class name" in templates
+
+
+def test_checkpoints_need_room_too(ready, tmp_path, capsys):
+    ready["costs"]["bytes"]["model"] = 10**8
+    ready["execution"]["checkpoint"]["keep"] = 10**6
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "of checkpoints" in failure
+    assert "execution.checkpoint.keep" in failure
+
+
+def test_pretrained_weights_have_to_be_in_the_cache_of_an_offline_cluster(
+    slurm, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    slurm["experiments"]["main"] |= {"start": ["openai_1500"], "defence": []}
+    (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
+    assert "'openai' of RN50-quickgelu are not in the cache" in failure
+
+
+def test_one_experiment_is_checked_alone(ready, tmp_path, capsys):
+    ready["experiments"]["other"] = ready["experiments"]["main"] | {"start": ["cc6m_mmcl"]}
+    ready["sources"]["cc3m"]["list"] = "nowhere.tsv"
+    assert len(_failures(ready, tmp_path, capsys)) == 1
+    _passes(ready, tmp_path, capsys, "local", "--experiment", "other")
+
+
+def test_any_of_several_partitions_may_have_what_is_asked_for(slurm, tmp_path, capsys):
+    slurm["cluster"]["partition"]["gpu"] = "debug,gpu"
+    lines = _passes(slurm, tmp_path, capsys, "slurm")
+    assert any("pretraining fits on a node of the partition gpu" in line for line in lines)
+    assert any("debug only shorter ones" in line for line in lines)
+    slurm["cluster"]["partition"]["gpu"] = "gpu,gpus"
+    assert "no partition gpus" in _failures(slurm, tmp_path, capsys, "slurm")[0]
+
+
+def test_what_slurm_would_refuse_is_told_in_its_own_words(slurm, tmp_path, monkeypatch, capsys):
+    slurm["cluster"]["account"] = "theirs"
+    _passes(slurm, tmp_path, capsys, "slurm")
+    submitted = (tmp_path / "submitted").read_text().splitlines()
+    assert len(submitted) == 2, "one with GPUs, one without"
+    assert all("--test-only --account=theirs" in line for line in submitted)
+    refusal = "echo 'allocation failure: Invalid account' >&2; exit 1"
+    _command(tmp_path, monkeypatch, "sbatch", refusal)
+    failures = _failures(slurm, tmp_path, capsys, "slurm")
+    assert len(failures) == 2
+    assert "Invalid account" in failures[0]
+    assert "cluster.account (theirs)" in failures[0]
 
 
 def test_a_cluster_that_has_what_the_rules_ask_for_passes(slurm, tmp_path, capsys):
@@ -186,6 +272,7 @@ def test_a_cluster_that_has_what_the_rules_ask_for_passes(slurm, tmp_path, capsy
         ({"partition": {"cpu": "cpu", "gpu": "gpus"}}, "no partition gpus"),
         ({"gpu_model": "h100"}, "8 h100 GPUs, and in the partition gpu no node has that"),
         ({"max_runtime": 4000}, "the cpu partition allows 2880"),
+        ({"max_runtime": 10}, "a training ends 10 minutes before its limit"),
         ({"partition": {"cpu": None, "gpu": "gpu"}}, "the default partition allows 30"),
     ],
 )
@@ -222,5 +309,5 @@ def test_a_slurm_that_is_down_or_not_there_is_one_failure(slurm, tmp_path, monke
     (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
     assert "Unable to contact slurm controller" in failure
     monkeypatch.setenv("PATH", str(tmp_path))
-    (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
+    *_, failure = _failures(slurm, tmp_path, capsys, "slurm")
     assert "no sinfo on PATH" in failure

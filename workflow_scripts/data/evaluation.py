@@ -11,7 +11,6 @@ Makes   OUTPUT/images.tar          the images as they are
 import argparse
 import hashlib
 import os
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,14 +20,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import atomic, read_json, visible_files, write_json
-from workflow_scripts.data.imagenet import CLASSES, read_devkit, read_validation
+from workflow_scripts.common.files import atomic, visible_files, write_json
+from workflow_scripts.data.classes import folder_classes, imagenet_classes, read_templates
+from workflow_scripts.data.imagenet import read_devkit, read_validation
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import digest_column, write_manifest
 from workflow_scripts.data.tars import add_file
-from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
-
-_WORDNET_ID = re.compile(r"n\d{8}")
 
 Images = Iterable[tuple[str, int, bytes]]
 
@@ -51,13 +48,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, required=True, help="results root, above OUTPUT")
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation set")
     options = parser.parse_args(arguments)
-    templates = _templates(options.templates)
+    templates = read_templates(options.templates)
     skipped: Counter = Counter()
     if options.folder:
         folders, classes = folder_classes(options.folder, options.classes)
         images = _folder_images(options.folder, folders)
     elif options.devkit:
-        classes = _imagenet_classes()
+        classes = imagenet_classes()
         images = read_validation(options.imagenet_archive, read_devkit(options.devkit), skipped)
     else:
         raise StepError("ImageNet's labels are in its devkit; give it with --devkit")
@@ -76,72 +73,6 @@ def _relative(folder: Path, root: Path) -> str:
     if place.startswith(".."):
         raise StepError(f"{folder} does not lie below the results root {root}")
     return place
-
-
-def _imagenet_classes() -> list[str]:
-    import open_clip  # noqa: PLC0415 - it takes seconds, and only ImageNet needs its names
-
-    return list(open_clip.IMAGENET_CLASSNAMES)
-
-
-def _templates(path: Path | None) -> list[str]:
-    """Read the user's templates, or take the 80 that OpenAI used for ImageNet."""
-    if path is None:
-        return named_templates(DEFAULT)
-    templates = _read(path)
-    if not isinstance(templates, list) or not templates:
-        raise StepError(f"{path} is no list of templates")
-    for template in templates:
-        if not isinstance(template, str) or PLACE not in template:
-            raise StepError(f"{path}: the template {template!r} has no {PLACE} for the class name")
-    return templates
-
-
-def _read(path: Path) -> object:
-    try:
-        return read_json(path)
-    except FileNotFoundError as error:
-        raise StepError(f"there is no file {path}") from error
-    except ValueError as error:
-        raise StepError(f"{path} is not JSON ({error})") from error
-
-
-def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path], list[str]]:
-    """Return the sub-folders of a folder, sorted, and the class names of each.
-
-    Args:
-        folder: One sub-folder for each class. If they are ImageNet's thousand WordNet ids, the
-            names are ``open_clip.IMAGENET_CLASSNAMES``.
-        names: JSON file that maps names of sub-folders to class names; by default
-            ``classes.json`` in the folder, if there is one.
-
-    Raises:
-        StepError: There is no such folder, there are no classes, or two have the same name.
-    """
-    if not folder.is_dir():
-        raise StepError(f"there is no folder {folder}")
-    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    if not folders:
-        raise StepError(f"{folder} has no sub-folders; it needs one for each class")
-    if names is None and (folder / "classes.json").exists():
-        names = folder / "classes.json"
-    given = _read(names) if names else {}
-    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given.values()):
-        raise StepError(f"{names} does not map names of sub-folders to class names")
-    unknown = set(given) - {f.name for f in folders}
-    if unknown:
-        raise StepError(f"{names} names {min(unknown)!r}, but {folder} has no such sub-folder")
-    if (
-        not given
-        and len(folders) == CLASSES
-        and all(_WORDNET_ID.fullmatch(f.name) for f in folders)
-    ):
-        return folders, _imagenet_classes()
-    classes = [given.get(f.name, f.name.replace("_", " ")) for f in folders]
-    name, times = Counter(classes).most_common(1)[0]
-    if times > 1:
-        raise StepError(f"{times} sub-folders of {folder} are the class {name!r}; rename them")
-    return folders, classes
 
 
 def _folder_images(folder: Path, folders: list[Path]) -> Iterator[tuple[str, int, bytes]]:

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
 
-CLASSES = 1000
 _IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 

@@ -1,10 +1,12 @@
 """Check, before anything is run, what would otherwise fail after hours: one line for each check.
 
-Needs   --config    the whole config as JSON, with its folder of results
-        --executor  of Snakemake: slurm is asked what it offers; else the GPUs must be here
+Needs   --config      the whole config as JSON, with its folder of results
+        --experiment  one of the experiments; without it, those that `all` makes
+        --executor    of Snakemake: slurm is asked what it offers; else the GPUs must be here
+        --gpus        of this machine that Snakemake may use
 
-The config itself is checked whenever Snakemake reads it. What does not hold is one sentence that
-says what to do; all of them are told, and the exit status is 1.
+The config itself is checked whenever Snakemake reads it. Each failed check prints one sentence that
+says how to fix it, and the exit status is 1.
 """
 
 import argparse
@@ -12,8 +14,10 @@ import gzip
 import math
 import netrc
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -24,15 +28,19 @@ from urllib.parse import urlsplit
 from workflow_scripts.captions.synonyms import WordNet
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json
-from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.check_inputs import input_checks
+from workflow_scripts.experiments.check_slurm import slurm_checks
+from workflow_scripts.experiments.finished import finished_with_another_evaluation, is_finished
 from workflow_scripts.experiments.plan import work_of
-from workflow_scripts.experiments.slurm import Nodes, read_offer
+from workflow_scripts.experiments.work import Work
 
 Spec = dict[str, Any]
 # Returns what holds, or raises a StepError.
 Check = Callable[[], str]
 
 _GIGABYTE = 1e9
+# Files of a run besides its checkpoints, and of any other job, generously counted.
+_FILES_OF_A_JOB = 20
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,93 +49,117 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True, help="the whole config (JSON)")
+    parser.add_argument("--experiment", help="of the config (default: those of `all`)")
     parser.add_argument("--executor", default="local", help="of Snakemake (default local)")
+    parser.add_argument("--gpus", type=int, help="at most so many at once (default: no limit)")
     options = parser.parse_args(arguments)
+    config = read_json(options.config)
+    experiments = [options.experiment] if options.experiment else config["all"]
     failed = 0
     print("ok      the config, which Snakemake has read")
-    for check in checks(read_json(options.config), options.executor):
+    for check in checks(config, experiments, options.executor, options.gpus):
         try:
             print(f"ok      {check()}")
         except (StepError, OSError) as error:
             failed += 1
             print(f"FAILED  {error}")
     if failed:
-        raise StepError(f"{failed} of the checks failed, see above; put them right and check again")
+        raise StepError(f"{failed} of the checks failed, see above; fix them and check again")
 
 
-def checks(config: Spec, executor: str) -> Iterator[Check]:
-    """Yield all checks of a checked config."""
-    yield partial(check_disk, config)
-    for place, path in _own_inputs(config):
-        yield partial(check_input, place, path)
+def checks(
+    config: Spec, experiments: list[str], executor: str = "local", gpus: int | None = None
+) -> Iterator[Check]:
+    """Yield all checks of what experiments of a checked config need."""
+    work = work_of(config)
+    rows = [row for name in experiments for row in work.plan.experiments[name]]
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    slurm = executor == "slurm"
+    yield partial(check_results, Path(config["pathvars"]["results"]))
+    yield partial(check_disk, config, work, experiments, gpus)
+    yield from input_checks(config, work.plan, runs, offline=slurm)
     yield partial(check_wordnet, Path(config["wordnet"]))
     yield check_tokenizer
     yield partial(check_wandb, config["execution"]["wandb"]["mode"])
-    if executor == "slurm":
-        yield from _slurm_checks(config)
+    if experiments == config["all"]:
+        yield check_graphviz
+    pretraining = [run for run in runs if work.plan.runs[run]["kind"] == "pretraining"]
+    missing = [run for run in pretraining if not is_finished(work.plan, run, work.results)]
+    for sentence in finished_with_another_evaluation(config, work.plan, missing):
+        yield partial(str, sentence)
+    used = {job.rule for job in work.jobs(experiments)} & set(config["resources"]) | {"small"}
+    rules = [rule for rule in config["resources"] if rule in used]
+    if slurm:
+        yield from slurm_checks(config, rules)
     else:
-        yield partial(check_gpus, config)
+        yield partial(check_gpus, config, rules, gpus)
+        if config["execution"]["staging"]:
+            yield partial(check_staging, config["execution"]["staging"])
 
 
-def _slurm_checks(config: Spec) -> Iterator[Check]:
-    offer: list[Nodes] = []
-    yield partial(check_slurm, offer)
-    # Filled when that check was made; without an answer there is nothing to compare with.
-    if offer:
-        rules = list(config["resources"])
-        for rule in rules:
-            yield partial(check_nodes, config, rule, offer)
-        for partition in dict.fromkeys(_partition(config, rule) for rule in rules):
-            yield partial(check_time_limit, config, partition, offer)
-
-
-def check_disk(config: Spec) -> str:
-    """Check that what `all` will still write fits on the disk of the results."""
-    work = work_of(config)
-    results = Path(config["pathvars"]["results"]).absolute()
-    there = next(folder for folder in (results, *results.parents) if folder.exists())
-    missing = sum(job.bytes for job in work.jobs(config["all"]) if not job.done) / _GIGABYTE
-    free = shutil.disk_usage(there).free / _GIGABYTE
-    # Weights and the optimiser's two numbers for each.
-    state = 3 * config["costs"]["bytes"]["model"] / _GIGABYTE
-    kept = config["execution"]["checkpoint"]["keep"]
-    if missing > free:
+def check_results(results: Path) -> str:
+    """Check that files can be written to the folder of results, or where it is to be made."""
+    there = _existing(results)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
         raise StepError(
-            f"{results} has {free:,.1f} GB free, but `all` will still write about {missing:,.1f} "
-            "GB (see `snakemake plan`); make room, or set pathvars.results to a larger disk"
+            f"no file can be written to {there} ({error.strerror}); make it writable, or set "
+            "pathvars.results to another folder"
+        ) from error
+    return f"files can be written to {there}"
+
+
+def check_disk(config: Spec, work: Work, experiments: list[str], gpus: int | None) -> str:
+    """Check that what experiments will still write fits on the disk of the results.
+
+    Checkpoints of the trainings that run at the same time are counted with it.
+    """
+    results = Path(config["pathvars"]["results"]).absolute()
+    there = _existing(results)
+    jobs = [job for job in work.jobs(experiments) if not job.done]
+    checkpoints = _checkpoint_bytes(config, work, experiments, gpus) / _GIGABYTE
+    written = sum(job.bytes for job in jobs) / _GIGABYTE
+    free = shutil.disk_usage(there).free / _GIGABYTE
+    if written + checkpoints > free:
+        raise StepError(
+            f"{results} has {free:,.1f} GB free, but about {written:,.1f} GB will still be written "
+            f"(see `snakemake plan`), and up to {checkpoints:,.1f} GB of checkpoints; make room, "
+            "set pathvars.results to a larger disk, or lower execution.checkpoint.keep"
+        )
+    status, files = os.statvfs(there), len(jobs) * _FILES_OF_A_JOB
+    # Some file systems have no fixed number of files and report 0.
+    if status.f_files and status.f_favail < files:
+        raise StepError(
+            f"{results} can take {status.f_favail:,} more files, but about {files:,} will be "
+            "written; remove files there, or set pathvars.results to another disk"
         )
     return (
-        f"{free:,.1f} GB are free at {results}, `all` will still write about {missing:,.1f} GB, "
-        f"and each training under way {kept * state:,.1f} GB of checkpoints"
+        f"{free:,.1f} GB are free at {results}, about {written:,.1f} GB will still be written, "
+        f"and up to {checkpoints:,.1f} GB of checkpoints"
     )
 
 
-def _own_inputs(config: Spec) -> Iterator[tuple[str, str]]:
-    """Yield the place in the config and the path of files that the workflow does not make."""
-    plan = expand(config)
-    runs = {row["run"] for name in config["all"] for row in plan.experiments[name]}
-    datasets = {plan.runs[run]["dataset"] for run in runs}
-    data = plan.data
-    shards = {data.sources[data.datasets[dataset]["source"]]["shards"] for dataset in datasets}
-    sources = sorted({data.lists[data.shards[one]["list"]]["name"] for one in shards})
-    declared = [(f"sources.{name}.list", config["sources"][name]["list"]) for name in sources]
-    name = config["evaluation"]
-    declared += [(f"evaluations.{name}.{k}", p) for k, p in config["evaluations"][name].items()]
-    for place, path in declared:
-        made_here = Path(path).is_relative_to(config["pathvars"]["results"])
-        if urlsplit(path).scheme not in ("http", "https") and not made_here:
-            yield place, path
+def _checkpoint_bytes(config: Spec, work: Work, experiments: list[str], gpus: int | None) -> float:
+    """Return the bytes of checkpoints while as many trainings run as there can be at once."""
+    missing = [
+        job
+        for job in work.jobs(experiments)
+        if job.rule in ("pretraining", "cleaning") and not job.done
+    ]
+    largest = max((config["resources"][job.rule].get("gpu", 0) for job in missing), default=0)
+    # Without GPUs, and where nobody said how many there are, as many as the largest job has.
+    at_once = gpus or largest or 1
+    # Weights and the optimiser's two numbers for each.
+    sizes = sorted((3 * work.model_bytes(job.name.split("/")[1]) for job in missing), reverse=True)
+    # One more exists while it is written.
+    return sum(sizes[:at_once]) * (config["execution"]["checkpoint"]["keep"] + 1)
 
 
-def check_input(place: str, path: str) -> str:
-    """Check that a file or folder that the config names is there and can be read."""
-    if not Path(path).exists():
-        raise StepError(f"{place} of the config is {path}, which is not there; put it there")
-    if not os.access(path, os.R_OK):
-        raise StepError(f"{place} of the config is {path}, which you may not read; chmod it")
-    if Path(path).is_dir() and not any(Path(path).iterdir()):
-        raise StepError(f"{place} of the config is {path}, which is empty; fill it")
-    return f"{path} is there ({place})"
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def check_wordnet(folder: Path) -> str:
@@ -173,100 +205,87 @@ def _in_netrc(host: str) -> bool:
         return False
 
 
-def check_slurm(offer: list[Nodes]) -> str:
-    """Check that Slurm answers; put what it offers into ``offer``."""
-    offer += read_offer()
-    return f"Slurm answers, and has the partitions {_partitions(offer)}"
-
-
-def check_nodes(config: Spec, rule: str, offer: list[Nodes]) -> str:
-    """Check that nodes of a rule's partition have the cores, memory and GPUs that it asks for."""
-    needs, model = config["resources"][rule], config["cluster"]["gpu_model"]
-    gpus, cores, memory = needs.get("gpu", 0), needs["threads"], needs["mem_mb"]
-    wanted = _partition(config, rule)
-    nodes = _nodes_of(wanted, offer)
-    if not nodes:
-        lacking = f"partition {wanted}, which {rule} is to go to" if wanted else "default partition"
+def check_graphviz() -> str:
+    """Check that the graphs can be drawn, which the target `all` does at its end."""
+    dot = shutil.which("dot")
+    if dot is None:
         raise StepError(
-            f"Slurm has no {lacking}; name one of {_partitions(offer)} under cluster.partition"
+            "Graphviz is not installed (no `dot` on PATH), which draws the workflow's graphs; run "
+            "`make setup`, or install the package graphviz"
         )
-    count, asked = needs.get("nodes", 1), _hardware(cores, memory, gpus, model)
-    fitting = sum(
-        n.count
-        for n in nodes
-        if n.cores >= cores and n.mem_mb >= memory and (not gpus or n.gpus_of(model) >= gpus)
-    )
-    partition = nodes[0].partition
-    if fitting < count:
-        there = "; ".join(
-            f"{n.count} x {_hardware(n.cores, n.mem_mb, n.gpus_of(model), model)}" for n in nodes
-        )
-        wanted = f"{asked} on each of {count} nodes" if count > 1 else asked
-        lacking = f"only {fitting} of them can be had" if fitting else "no node has that"
+    return f"Graphviz is {dot}"
+
+
+def check_staging(staging: str) -> str:
+    """Check that trainings can copy their images to the folder that the config names."""
+    folder = Path(os.path.expandvars(staging))
+    there = _existing(folder)
+    unset = re.search(r"\$\{?\w+\}?", str(folder))
+    if unset or not folder.is_absolute() or not os.access(there, os.W_OK):
         raise StepError(
-            f"resources.{rule} asks for {wanted}, and in the partition {partition} {lacking} "
-            f"({there}); ask for less, or name another partition"
+            f"execution.staging is {staging!r}, where no folder can be made; give an absolute path "
+            "on this machine, with variables that are set, or null"
         )
-    where = f"{count} nodes" if count > 1 else "a node"
-    return f"{rule} fits on {where} of the partition {partition} ({asked})"
+    return f"images can be copied to {folder} (execution.staging)"
 
 
-def check_time_limit(config: Spec, partition: str | None, offer: list[Nodes]) -> str:
-    """Check that a partition allows the run times that jobs ask for."""
-    longest = config["cluster"]["max_runtime"]
-    limit = min((n.minutes for n in _nodes_of(partition, offer)), default=math.inf)
-    name = partition or "default"
-    if longest > limit:
-        raise StepError(
-            f"a job may ask for {longest} minutes, and the {name} partition allows {limit:.0f}; "
-            "set cluster.max_runtime to no more than that"
-        )
-    return f"the {name} partition allows the {longest} minutes that a job may ask for"
+def check_gpus(config: Spec, rules: list[str], limit: int | None) -> str:
+    """Check that this machine has as many GPUs as the largest rule asks for, and what they can do.
 
-
-def _partition(config: Spec, rule: str) -> str | None:
-    kind = "gpu" if config["resources"][rule].get("gpu", 0) else "cpu"
-    return config["cluster"]["partition"][kind]
-
-
-def _nodes_of(partition: str | None, offer: list[Nodes]) -> list[Nodes]:
-    return [n for n in offer if (n.default if partition is None else n.partition == partition)]
-
-
-def _partitions(offer: list[Nodes]) -> str:
-    return ", ".join(sorted({nodes.partition for nodes in offer}))
-
-
-def _hardware(cores: int, mem_mb: int, gpus: int, model: str | None) -> str:
-    kind = f" {model}" if model else ""
-    return f"{cores} cores, {mem_mb:,} MB" + (f", {gpus}{kind} GPUs" if gpus else "")
-
-
-def check_gpus(config: Spec) -> str:
-    """Check that this machine has as many GPUs as the largest rule asks for."""
-    several = [rule for rule, needs in config["resources"].items() if needs.get("nodes", 1) > 1]
+    Args:
+        config: The checked config.
+        rules: Names of the rules that will run.
+        limit: As many GPUs as Snakemake may use; a job that asks for more gets these.
+    """
+    resources = {rule: config["resources"][rule] for rule in rules}
+    several = [rule for rule, needs in resources.items() if needs.get("nodes", 1) > 1]
     if several:
         raise StepError(
             f"resources.{several[0]} asks for several nodes, and only --profile slurm has them; "
             "set its nodes to 1"
         )
-    rule, needs = max(config["resources"].items(), key=lambda item: item[1].get("gpu", 0))
-    asked = needs.get("gpu", 0)
+    rule, needs = max(resources.items(), key=lambda item: item[1].get("gpu", 0))
+    asked = min(needs.get("gpu", 0), math.inf if limit is None else limit)
     if not asked:
+        if config["execution"]["device"] == "cuda":
+            raise StepError(
+                "execution.device is cuda, but no rule asks for a GPU; set resources.*.gpu, or "
+                "device to auto"
+            )
         return "no rule asks for a GPU"
+    there = _compute_capabilities()
+    if len(there) < asked:
+        raise StepError(
+            f"resources.{rule} asks for {asked} GPUs, and nvidia-smi shows {len(there)} on this "
+            "machine; say how many there are (--resources gpu=N), or use --profile slurm on a "
+            "cluster"
+        )
+    bf16 = [kind for kind in ("pretraining", "cleaning") if config[kind]["precision"] == "bf16"]
+    if bf16 and min(there) < _FIRST_WITH_BF16:
+        raise StepError(
+            f"{bf16[0]}.precision is bf16, which a GPU of this machine does not have (compute "
+            f"capability {min(there)}); set it to auto or fp32"
+        )
+    return f"{len(there)} GPUs are here, {rule} asks for {asked}"
+
+
+# Ampere.
+_FIRST_WITH_BF16 = 8.0
+
+
+def _compute_capabilities() -> list[float]:
+    """Return the compute capability of each GPU of this machine; none if nvidia-smi fails."""
     try:
         listed = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False
+            ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        listed = ""
-    there = sum(line.startswith("GPU ") for line in listed.splitlines())
-    if there < asked:
-        raise StepError(
-            f"resources.{rule} asks for {asked} GPUs, and nvidia-smi shows {there} on this "
-            "machine; set it to what there is, or use --profile slurm on a cluster"
-        )
-    return f"{there} GPUs are here, {rule} asks for {asked}"
+        return []
+    return [float(line) for line in listed.splitlines() if re.fullmatch(r"\d+\.\d+", line.strip())]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""Names of the classes of an evaluation set, and its prompt templates."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import read_json
+from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
+
+IMAGENET_CLASSES = 1000
+_WORDNET_ID = re.compile(r"n\d{8}")
+
+
+def imagenet_classes() -> list[str]:
+    """Return the names of ImageNet's classes, in the order of its labels."""
+    import open_clip  # noqa: PLC0415 - it takes seconds, and only ImageNet needs its names
+
+    return list(open_clip.IMAGENET_CLASSNAMES)
+
+
+def read_templates(path: Path | None) -> list[str]:
+    """Return the templates of a JSON file, or, without one, the 80 that OpenAI used for ImageNet.
+
+    Raises:
+        StepError: The file cannot be read, or is not a list of templates.
+    """
+    if path is None:
+        return named_templates(DEFAULT)
+    templates = _read(path)
+    if not isinstance(templates, list) or not templates:
+        raise StepError(f"{path} is no list of templates")
+    for template in templates:
+        if not isinstance(template, str) or PLACE not in template:
+            raise StepError(f"{path}: the template {template!r} has no {PLACE} for the class name")
+    return templates
+
+
+def _read(path: Path) -> object:
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise StepError(f"there is no file {path}") from error
+    except ValueError as error:
+        raise StepError(f"{path} is not JSON ({error})") from error
+
+
+def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path], list[str]]:
+    """Return the sub-folders of a folder, sorted, and the class names of each.
+
+    Args:
+        folder: One sub-folder for each class. If they are ImageNet's thousand WordNet ids, the
+            names are ``open_clip.IMAGENET_CLASSNAMES``.
+        names: JSON file that maps names of sub-folders to class names; by default
+            ``classes.json`` in the folder, if there is one.
+
+    Raises:
+        StepError: There is no such folder, there are no classes, or two have the same name.
+    """
+    if not folder.is_dir():
+        raise StepError(f"there is no folder {folder}")
+    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not folders:
+        raise StepError(f"{folder} has no sub-folders; it needs one for each class")
+    if names is None and (folder / "classes.json").exists():
+        names = folder / "classes.json"
+    given = _read(names) if names else {}
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given.values()):
+        raise StepError(f"{names} does not map names of sub-folders to class names")
+    unknown = set(given) - {f.name for f in folders}
+    if unknown:
+        raise StepError(f"{names} names {min(unknown)!r}, but {folder} has no such sub-folder")
+    if (
+        not given
+        and len(folders) == IMAGENET_CLASSES
+        and all(_WORDNET_ID.fullmatch(f.name) for f in folders)
+    ):
+        return folders, imagenet_classes()
+    classes = [given.get(f.name, f.name.replace("_", " ")) for f in folders]
+    name, times = Counter(classes).most_common(1)[0]
+    if times > 1:
+        raise StepError(f"{times} sub-folders of {folder} are the class {name!r}; rename them")
+    return folders, classes
