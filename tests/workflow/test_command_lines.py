@@ -31,7 +31,7 @@ def test_ones_own_file_wins_over_the_profiles_which_wins_over_the_paper(untouche
         "--configfile",
         "mine.yaml",
         "--config",
-        "image_size=48",
+        "wordnet=elsewhere",
         "cluster={'account': 'me'}",
     ]
     counts = job_counts(run([*profile, "-n", "main", *options], untouched.folder))
@@ -40,7 +40,7 @@ def test_ones_own_file_wins_over_the_profiles_which_wins_over_the_paper(untouche
     assert done.returncode == 0, done.stdout
     config = yaml.safe_load((untouched.folder / "results/demo/workflow/config.json").read_text())
     assert (config["pretraining"]["epochs"], config["pretraining"]["batch_size"]) == (3, 64)
-    assert (config["image_size"], config["cluster"]["account"]) == (48, "me")
+    assert (config["wordnet"], config["cluster"]["account"]) == ("elsewhere", "me")
 
 
 def test_a_site_file_of_ones_own_wins_over_the_slurm_profiles(untouched):
