@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
-from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.dotted import listed, parts_of
 from workflow_scripts.experiments.layers import VARIANT
 from workflow_scripts.experiments.schema import (
@@ -35,11 +36,17 @@ class Overrides:
     values: Spec
     varied: bool = False
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The keys that are not dotted keys of the section."""
+        if self.varied:
+            return (VARIANT,)
+        return ("label", "vary") if self.section == "cleaning" else ("label",)
+
     def each(self) -> Iterator[tuple[str, str, list[Any] | Spec, Any]]:
         """Yield the dotted key, the place, and the container and the index of each value."""
-        others = {VARIANT} if self.varied else {"label", "vary"}
         for key, value in self.values.items():
-            if key in others:
+            if key in self.others:
                 continue
             place = f"{self.place}.{key}"
             if self.varied:
@@ -77,7 +84,9 @@ def check_overrides(config: Spec) -> None:
                 )
         for key, place, container, index in overrides.each():
             schema = schema_at(overrides.section, parts_of(key))
-            # What is not in the schema is not in the defaults either, and refused with those.
+            # Other unknown keys are refused where they override the defaults.
+            if schema is None and get_close_matches(key, overrides.others, cutoff=0.7):
+                raise StepError(f"config: {place!r} is not a key; {nearest(key, overrides.others)}")
             if schema is not None:
                 container[index] = _checked(container[index], schema, place)
         for key, values in overrides.values.items() if overrides.varied else ():

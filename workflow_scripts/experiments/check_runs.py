@@ -72,6 +72,8 @@ def _check_alone(config: Spec, settings: Settings) -> None:
         _known(settings, "dataset", config["datasets"])
         if settings["continues"] is not None:
             _known(settings, "continues", config["starts"])
+        if isinstance(settings["start_epoch"], dict):
+            _known(settings, "start_epoch.matches", config["starts"])
         check_model(settings["model"], settings.place("model"))
         if settings["attack.poisoned"] == _ALL and settings["attack.victims"] == _RANDOM:
             raise StepError(
@@ -107,6 +109,12 @@ def _check_pretraining(config: Spec, run: Settings, classes: Sequence[str] | Non
     pairs = dataset_pairs(config, run["dataset"])
     _check_batch(config, run, pairs, f"the dataset {run['dataset']}")
     _check_bias(run, run)
+    epoch, epochs = run["start_epoch"], run["epochs"]
+    if isinstance(epoch, int) and epoch > epochs:
+        raise StepError(
+            f"config: {run.place('start_epoch')!r} is {epoch}, but the pre-training has only "
+            f"{epochs} epochs ({run.place('epochs')!r}); lower it"
+        )
     for term in run["objective"]:
         if variants.attribute("loss", term, "uses_labels", False):
             raise StepError(

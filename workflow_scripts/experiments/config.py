@@ -25,7 +25,9 @@ from workflow_scripts.experiments.schema import (
 Spec = dict[str, Any]
 
 _RULES = Path(__file__).parents[2] / "rules"
-_RULE = re.compile(r"^ *(?:rule|checkpoint) +(\w+) *:", re.MULTILINE)
+_RULE = re.compile(
+    r"^ *(?:(?:rule|checkpoint) +|use +rule +\w+ +as +)(\w+) *(?::|with)", re.MULTILINE
+)
 
 
 def check_config(config: Spec, experiments: Collection[str] | None = None) -> None:
@@ -108,7 +110,11 @@ def _check_labels(section: str, declared: Spec) -> None:
 
 
 def _check_experiment(name: str, experiment: Spec, config: Spec) -> None:
-    if name in _rules():
+    if (
+        name in _rules()
+        or name == "plan"
+        or name.removeprefix("plan_") in config["experiments"].keys() - {name}
+    ):
         raise StepError(
             f"config: 'experiments.{name}' has the name of a rule of the workflow; rename it"
         )

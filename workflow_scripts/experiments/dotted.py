@@ -72,7 +72,10 @@ def _no_such_key(spec: Spec, dotted: str, place: str) -> str:
                 f"{where!r} is a key below {above!r}, which is {value!r} here; give {above!r} a "
                 "whole mapping instead"
             )
-    return f"{where!r} is not a key; {nearest(dotted, _keys(spec))}"
+    hint = nearest(dotted, _keys(spec))
+    # All of them would be a page.
+    hint = hint if hint.startswith("did") else nearest(dotted, spec)
+    return f"{where!r} is not a key; {hint}"
 
 
 def value_at(spec: Spec, dotted: str) -> Any:

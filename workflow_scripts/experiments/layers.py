@@ -11,7 +11,7 @@ Spec = dict[str, Any]
 # In a grid, not a key of the settings but the name of a combination of values.
 VARIANT = "variant"
 # No setting of a run has a meaning that depends on these, so that one value stands for all.
-_INDEPENDENT = ("optimizer.", "epochs", "warmup_steps", "seed", "attack.seed", "data.seed")
+_INDEPENDENT = ("optimizer.", "warmup_steps", "seed", "attack.seed", "data.seed")
 
 
 @dataclass(frozen=True)
