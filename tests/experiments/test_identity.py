@@ -12,6 +12,7 @@ from workflow_scripts.experiments.layout import (
     run_inputs,
     share_of_training,
     step_arguments,
+    written_spec,
 )
 from workflow_scripts.experiments.own_inputs import OwnInputs
 
@@ -61,6 +62,22 @@ def _changed(config, place, value):
 )  # fmt: skip
 def test_spelling_neutral_keys_and_how_runs_are_carried_out_rename_nothing(config, place, value):
     assert _ids(_changed(config, place, value)) == _ids(config)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("pretraining/objective", {"mmcl": {"weight": 1.0}}),
+        ("pretraining/attack/trigger", {"patch_size": 16, "name": "random"}),
+    ],
+)
+def test_a_run_resumes_after_another_spelling(config, place, value):
+    specs = []
+    for each in (config, _changed(config, place, value)):
+        plan = expand(each)
+        run = plan.experiments["main"][0]["run"]
+        specs.append(written_spec(each, plan, "pretraining", run))
+    assert specs[0] == specs[1]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.experiments.expand import Plan
+from workflow_scripts.experiments.identity import normalized
 
 Spec = dict[str, Any]
 
@@ -90,6 +91,10 @@ def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
     inputs = {k: v and str(Path(root, v)) for k, v in run_inputs(plan, name).items()}
     spec = plan.runs[name]
     logical = {k: v for k, v in spec.items() if k not in _IDS}
+    # In the one spelling that the id stands for, or a run would not resume after another one.
+    attack = normalized(spec["attack"], "pretraining.attack")
+    logical |= normalized({k: spec[k] for k in ("objective", "start_change")}, spec["kind"])
+    logical |= {"attack": attack}
     logical["held_out"] = spec.get("data", {}).get("held_out", 0)
     return {"run": name, **logical, **config["execution"], "inputs": {"root": root, **inputs}}
 
