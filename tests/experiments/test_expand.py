@@ -108,7 +108,7 @@ def test_a_cleaning_spec_is_complete_and_leads_to_its_start(config):
     row = next(row for row in plan.experiments["main"] if row["kind"] == "cleaning")
     spec = written_spec(config, plan, "cleaning", row["run"])
     pretraining = plan.models[row["start"]]["run"]
-    assert spec["attack"] == plan.runs[pretraining]["attack"]
+    assert spec["attack"] == written_spec(config, plan, "pretraining", pretraining)["attack"]
     assert spec["model"] == plan.runs[pretraining]["model"]
     assert spec["inputs"]["start"] == f"results/pretraining/{row['start']}/model.pt"
     assert spec["inputs"]["start_optimizer"].endswith("/optimizer.pt")
