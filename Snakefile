@@ -8,8 +8,10 @@
 import sys
 
 sys.path.insert(0, str(workflow.basedir))
+from workflow_scripts.common.errors import interrupt_without_traceback
 from workflow_scripts.experiments.profiles import keep_profile_configfiles
 
+interrupt_without_traceback()
 keep_profile_configfiles(workflow)
 
 

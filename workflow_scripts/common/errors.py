@@ -4,6 +4,7 @@ import difflib
 import errno
 import sys
 from collections.abc import Callable, Iterable
+from types import TracebackType
 
 
 class StepError(Exception):
@@ -37,3 +38,18 @@ def run_step(main: Callable[[], None]) -> None:
             sys.exit("error: the disk is full; make room and start the same command again")
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")
+
+
+def interrupt_without_traceback() -> None:
+    """Have Ctrl-C end this process with one sentence in place of its traceback.
+
+    For Snakemake, which reads the workflow and builds its graph before it handles Ctrl-C itself.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("stopped by SIGINT (Ctrl-C) before anything was run", file=sys.stderr)
+        else:
+            usual(kind, error, trace)
+
+    usual, sys.excepthook = sys.excepthook, hook
