@@ -1,8 +1,12 @@
+import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments import config
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.load_config import combined_config
 from workflow_scripts.experiments.schema import whole_schema
@@ -84,3 +88,29 @@ def test_a_figure_of_runs_that_its_experiment_lacks_is_refused_before_they_are_m
     assert "labels are CC3M, MMCL" in message
     main["figures"]["teaser"]["where"]["start_label"] = "CC3M, MMCL"
     check_config(raw_config)
+
+
+def test_files_are_checked_by_themselves(tmp_path, capsys):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("# nothing yet\n")
+    config.main([str(mine)])
+    assert "valid" in capsys.readouterr().out
+    mine.write_text("cleaning:\n  epochs: [1,\n")
+    with pytest.raises(StepError, match=r"mine\.yaml, line 3, is not valid YAML"):
+        config.main([str(mine)])
+
+
+def test_the_check_imports_nothing_heavy():
+    script = (
+        "import sys, yaml; from pathlib import Path\n"
+        "from workflow_scripts.experiments.config import check_config\n"
+        "check_config(yaml.safe_load(Path('config.yaml').read_text()))\n"
+        "assert not {'torch', 'open_clip', 'matplotlib', 'pandas', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_of_experiments_that_are_not_wanted_the_data_is_not_checked(raw_config):
+    raw_config["experiments"]["ablation_cleaning_size"]["vary"] = {"data.pairs": [10**7]}
+    check_config(copy.deepcopy(raw_config), experiments=["main"])
+    assert "'experiments.ablation_cleaning_size.vary.data.pairs'" in _refused(raw_config)

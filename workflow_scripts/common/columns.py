@@ -10,3 +10,5 @@ METRIC_COLUMNS = (
 HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
 TIMING_COLUMNS = ("seconds", "samples_per_second")
 COUNT_COLUMNS = ("images", "asr_images")
+NUMBERS = ("learning_rate", *METRIC_COLUMNS, *HELDOUT_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS)
+"""Columns of numbers, whatever varies."""

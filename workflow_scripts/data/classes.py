@@ -1,5 +1,6 @@
 """Names of the classes of an evaluation set, and its prompt templates."""
 
+import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,10 +14,20 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def imagenet_classes() -> list[str]:
-    """Return the names of ImageNet's classes, in the order of its labels."""
-    import open_clip  # noqa: PLC0415 - it takes seconds, and only ImageNet needs its names
+    """Return open_clip's names of ImageNet's classes, in the order of its labels.
 
-    return list(open_clip.IMAGENET_CLASSNAMES)
+    Raises:
+        StepError: open_clip is not installed.
+    """
+    # Importing the package takes seconds, this module of it does not.
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise StepError("open_clip is not installed; run `make setup` and activate .venv")
+    file = Path(package.origin).with_name("zero_shot_metadata.py")
+    spec = importlib.util.spec_from_file_location("open_clip_classes", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return list(module.IMAGENET_CLASSNAMES)
 
 
 def read_templates(path: Path | None) -> list[str]:

@@ -16,12 +16,6 @@ _OF_ANY_KIND = ("kind", "where", "caption")
 _RATE = "optimizer.learning_rate"
 # Names of other files beside the figures of an experiment.
 _TAKEN = ("best", "leaks", "metrics", "runs")
-_MEASURED = (
-    *columns.METRIC_COLUMNS,
-    *columns.HELDOUT_COLUMNS,
-    *columns.TIMING_COLUMNS,
-    *columns.COUNT_COLUMNS,
-)
 
 
 def check_figures(config: Spec) -> None:
@@ -65,6 +59,13 @@ def _check_figure(
         if option in known and "'column'" in known[option].annotation and value is not None:
             for column in value if isinstance(value, list) else [value]:
                 _check_column(column, f"{place}.{option}", values)
+    for rule in listed(options.get("select", [])):
+        column = str(rule).removeprefix("lowest_")
+        if column in columns.HELDOUT_COLUMNS and column not in values:
+            raise StepError(
+                f"config: '{place}.select' is {rule!r}, but no pairs are held out; raise "
+                "'cleaning.data.held_out', or select by another rule"
+            )
     for column, wanted in declared.get("where", {}).items():
         _check_column(column, f"{place}.where", values)
         if values[column] is not None:
@@ -101,7 +102,7 @@ def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
     """
     experiment = config["experiments"][name]
     sweeps = [config["defences"][one].get("vary", {}) for one in experiment["defence"]]
-    values: dict[str, set[Any] | None] = dict.fromkeys([*columns.RUN_COLUMNS, *_MEASURED])
+    values: dict[str, set[Any] | None] = dict.fromkeys((*columns.RUN_COLUMNS, *columns.NUMBERS))
     values["start_label"] = {config["starts"][one]["label"] for one in experiment["start"]}
     values["defence"] = {config["defences"][one]["label"] for one in experiment["defence"]}
     values["kind"] = {"pretraining", "cleaning"} | (
@@ -110,6 +111,9 @@ def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
     starts = [r for s in experiment["start"] for r in pretraining_settings(config, name, s)]
     cleaned = [r for d in experiment["defence"] for r in cleaning_settings(config, name, d)]
     by_start, by_cleaning = [experiment["vary_start"]], [experiment["vary"], *sweeps]
+    if cleaned and not any(run["data.held_out"] for run in cleaned):
+        for column in columns.HELDOUT_COLUMNS:
+            del values[column]
     if experiment["defence"]:
         values["learning_rate"] = _values_of(_RATE, by_cleaning, cleaned)
     for runs, grids in ((starts, by_start), (cleaned, by_cleaning)):

@@ -19,6 +19,7 @@ from workflow_scripts.experiments.layers import (
 Spec = dict[str, Any]
 
 _ALL, _RANDOM = "all", "random"
+_VOCABULARY = 49408  # tokens of CLIP's tokenizer
 
 
 def check_runs(config: Spec, experiments: Collection[str]) -> None:
@@ -59,6 +60,8 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
         for settings in (*starts, *cleaned):
             _check_alone(config, settings)
         if name in experiments:
+            for other in _needed(config, starts, cleaned):
+                _check_pretraining(config, other, classes)
             for start in starts:
                 _check_pretraining(config, start, classes)
                 for settings in cleaned:
@@ -90,6 +93,34 @@ def _known(settings: Settings, key: str, names: Spec) -> None:
             f"config: {settings.place(key)!r} is {settings[key]!r}, which is not declared; "
             f"{nearest(settings[key], names)}"
         )
+
+
+def _needed(config: Spec, starts: list[Settings], cleaned: list[Settings]) -> list[Settings]:
+    """Return the pre-training runs that runs of an experiment need, beside its own."""
+    labellers = [config["labellers"][run["labeller"]] for run in cleaned if run["labeller"]]
+    wanted = [one["start"] for one in labellers if "start" in one]
+    found: dict[str, Settings] = {}
+    for run in starts:
+        wanted += _others(config, run)
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = start_settings(config, name)
+            wanted += _others(config, found[name])
+    return list(found.values())
+
+
+def _others(config: Spec, run: Settings) -> list[str]:
+    """Return the starts that a pre-training run needs."""
+    before, matched = run["continues"], run["start_epoch.matches"]
+    if before is not None:
+        earlier = start_settings(config, before)
+        if earlier["model"] != run["model"]:
+            raise StepError(
+                f"config: {run.place('continues')!r} is {before!r}, which has another model "
+                f"({earlier['model.name']}) than {run['model.name']}; give both the same"
+            )
+    return [name for name in (before, matched) if name is not None]
 
 
 def _check_continues(config: Spec, name: str) -> None:
@@ -153,6 +184,11 @@ def _check_sizes(config: Spec, run: Settings) -> None:
             f"'captions.context_length' is {length}; make them the same"
         )
     text = (model_config(run["model"]) or {}).get("text_cfg", {})
+    if text.get("vocab_size", _VOCABULARY) < _VOCABULARY:
+        raise StepError(
+            f"config: {place!r} is {model}, whose vocabulary has {text['vocab_size']} tokens, but "
+            f"CLIP's tokenizer has {_VOCABULARY}; make vocab_size {_VOCABULARY}"
+        )
     if text.get("hf_tokenizer_name"):
         raise StepError(
             f"config: {place!r} is {model}, which has another tokenizer than CLIP's; captions are "

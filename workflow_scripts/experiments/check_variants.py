@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from workflow_scripts.common import annotations, variants
+from workflow_scripts.common import annotations, columns, variants
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.check_overrides import all_overrides
 from workflow_scripts.experiments.dotted import parts_of
 from workflow_scripts.experiments.layers import Settings
-from workflow_scripts.experiments.schema import number_of, said
+from workflow_scripts.experiments.schema import number_of, said, schema_at, with_numbers
 
 Spec = dict[str, Any]
 
@@ -84,6 +84,11 @@ def check_variant(
 
 def numbers_of_options(config: Spec) -> None:
     """Make numbers of text, in place, where an option of a variant is a number."""
+    for experiment in config["experiments"].values():
+        for figure in experiment["figures"].values():
+            where = figure.get("where", {})
+            for column, value in where.items():
+                where[column] = _of_column(column, value)
     for kind, name, options in _variants_of(config):
         try:
             known = variants.options(kind, name)
@@ -93,6 +98,18 @@ def numbers_of_options(config: Spec) -> None:
             number = annotations.wants_number(known[option].annotation) if option in known else None
             if number:
                 options[option] = number_of(value, whole=number is int)
+
+
+def _of_column(column: str, value: Any) -> Any:
+    """Return values of a column of the metrics as numbers, if it has numbers."""
+    if isinstance(value, list):
+        return [_of_column(column, one) for one in value]
+    if column in columns.NUMBERS:
+        return number_of(value)
+    schemas = [schema_at(section, parts_of(column)) for section in ("pretraining", "cleaning")]
+    for schema in filter(None, schemas):
+        value = with_numbers(value, schema)
+    return value
 
 
 def _variants_of(config: Spec) -> Iterator[tuple[str, str, Spec]]:

@@ -1,19 +1,26 @@
 """Checks the config before any rule is read; an error names the key and the nearest valid one.
 
+    python -m workflow_scripts.experiments.config mine.yaml
+
+checks files by themselves, as if Snakemake were given them by --configfile. Snakemake reads them
+before this workflow can: of one that is not valid YAML, it does not name the file and the line.
+
 Nothing is run and torch is not imported. What needs a look at disks, GPUs or Slurm is preflight's.
 """
 
+import argparse
 import functools
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.errors import StepError, nearest, run_step
 from workflow_scripts.experiments.check_figures import check_figures
 from workflow_scripts.experiments.check_overrides import check_overrides
 from workflow_scripts.experiments.check_runs import check_runs
 from workflow_scripts.experiments.check_variants import numbers_of_options
+from workflow_scripts.experiments.load_config import combined_config
 from workflow_scripts.experiments.schema import (
     check_against,
     check_plain,
@@ -83,6 +90,8 @@ def _check_names(config: Spec) -> None:
     for name, labeller in config["labellers"].items():
         if "start" in labeller:
             _known(f"labellers.{name}.start", labeller["start"], config["starts"])
+    for name in config["costs"]["urls"]:
+        _known("costs.urls", name, config["sources"])
     for name in config["all"]:
         _known("all", name, config["experiments"])
     for section in ("starts", "defences"):
@@ -141,3 +150,18 @@ def _known(place: str, name: str, names: Spec) -> None:
         raise StepError(
             f"config: {place!r} is {name!r}, which is not declared; {nearest(name, names)}"
         )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and check config files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", type=Path, nargs="*", help="they override config.yaml, in order")
+    options = parser.parse_args(arguments)
+    check_config(combined_config([_RULES.with_name("config.yaml"), *options.files], {}))
+    print("the config is valid")
+
+
+if __name__ == "__main__":
+    run_step(main)

@@ -4,6 +4,7 @@ Everything is named by an id (see identity.py). Two experiments that need the sa
 id, and so share it; a changed number makes a new id, and so leaves old results where they are.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -276,4 +277,5 @@ def _objective_slug(objective: Spec) -> str:
 
 
 def _stem(variant: str) -> str:
-    return Path(variant).stem
+    # The name of a user's file may have anything in it, an id may not.
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", Path(variant).stem)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common import annotations
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import read_json
 from workflow_scripts.common.syntax import parsed
@@ -13,7 +14,11 @@ from workflow_scripts.common.syntax import parsed
 Spec = dict[str, Any]
 
 # Defaults of open_clip's CLIPVisionCfg and CLIPTextCfg.
-_IMAGE_SIZE, _CONTEXT_LENGTH = 224, 77
+_IMAGE_SIZE, _CONTEXT_LENGTH, _WIDTH, _HEADS = 224, 77, 512, 8
+_SIDES = {
+    "embed_dim", "layers", "width", "head_width", "patch_size", "image_size", "context_length",
+    "vocab_size", "heads",
+}  # fmt: skip
 _QUICK = "-quickgelu"
 
 
@@ -124,37 +129,41 @@ def model_facts(model: Spec) -> tuple[int | None, int | None, bool, bool]:
 def _check_inline(folder: Path, config: Spec, place: str) -> None:
     """Check the keys of an open_clip model config that the user wrote."""
     definitions = parsed(folder / "model.py").definitions
-    kind = definitions.get("CLIP")
-    init = next((s for s in kind.body if getattr(s, "name", "") == "__init__"), None)
-    taken = [a.arg for a in init.args.args[1:]] if init else []
-    required = taken[: len(taken) - len(init.args.defaults)] if init else []
-    _check_keys(config, [*taken, "custom_text"] if taken else [], place)
-    for key in required:
-        if key not in config:
-            raise StepError(f"config: {f'{place}.{key}'!r} is missing; open_clip's models need it")
-    if not isinstance(config.get("embed_dim"), int) or config["embed_dim"] < 1:
-        raise StepError(f"config: {f'{place}.embed_dim'!r} has to be a whole number at least 1")
+    body = definitions["CLIP"].body
+    init = next(s for s in body if isinstance(s, ast.FunctionDef) and s.name == "__init__")
+    taken = init.args.args[1:]
+    types = {one.arg: one.annotation for one in taken} | {"custom_text": ast.Name("bool")}
+    _check_values(config, types, place)
+    for one in taken[: len(taken) - len(init.args.defaults)]:
+        if one.arg not in config:
+            raise StepError(
+                f"config: {f'{place}.{one.arg}'!r} is missing; open_clip's models need it"
+            )
     for key, name in (("vision_cfg", "CLIPVisionCfg"), ("text_cfg", "CLIPTextCfg")):
         if not isinstance(config[key], dict):
             raise StepError(f"config: {f'{place}.{key}'!r} has to be a mapping")
-        body = definitions[name].body if name in definitions else []
-        fields = [s.target.id for s in body if isinstance(s, ast.AnnAssign)]
-        _check_keys(config[key], fields, f"{place}.{key}")
-    _check_text(config["text_cfg"], f"{place}.text_cfg")
-
-
-def _check_text(text: Spec, place: str) -> None:
-    for key in ("context_length", "width", "heads", "layers"):
-        if key in text and (not isinstance(text[key], int) or text[key] < 1):
-            raise StepError(f"config: {f'{place}.{key}'!r} has to be a whole number at least 1")
-    width, heads = text.get("width", 512), text.get("heads", 8)
+        fields = [s for s in definitions[name].body if isinstance(s, ast.AnnAssign)]
+        types = {field.target.id: field.annotation for field in fields}
+        _check_values(config[key], types, f"{place}.{key}")
+    text = config["text_cfg"]
+    width, heads = text.get("width") or _WIDTH, text.get("heads") or _HEADS
     if width % heads:
         raise StepError(
-            f"config: {f'{place}.width'!r} is {width}, which the {heads} heads cannot share evenly"
+            f"config: {f'{place}.text_cfg.width'!r} is {width}, which the {heads} heads cannot "
+            "share evenly"
         )
 
 
-def _check_keys(given: Spec, known: list[str], place: str) -> None:
-    for key in given:
-        if known and key not in known:
-            raise StepError(f"config: {f'{place}.{key}'!r} is not a key; {nearest(key, known)}")
+def _check_values(given: Spec, types: dict[str, ast.expr | None], place: str) -> None:
+    for key, value in given.items():
+        if key not in types:
+            raise StepError(f"config: {f'{place}.{key}'!r} is not a key; {nearest(key, types)}")
+        # open_clip's own configs have null for a number that does not apply.
+        if value is None or types[key] is None:
+            continue
+        wanted = annotations.problem(ast.unparse(types[key]), value)
+        sides = value if isinstance(value, list) else [value]
+        if wanted is None and key in _SIDES and min(sides, default=0) < 1:
+            wanted = "at least 1"
+        if wanted:
+            raise StepError(f"config: {f'{place}.{key}'!r} has to be {wanted}, not {value!r}")

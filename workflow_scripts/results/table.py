@@ -73,7 +73,10 @@ def read_csv(path: Path, columns: tuple[str, ...], text: tuple[str, ...] = _TEXT
     if not path.is_file():
         raise StepError(f"{path} does not exist; build it first")
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(text, "string"))
+        # A label may be "None" or "NA": only what is empty is missing.
+        frame = pd.read_csv(
+            path, dtype=dict.fromkeys(text, "string"), keep_default_na=False, na_values=[""]
+        )
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise StepError(f"{path} is not a CSV table ({error}); build it again") from error
     _check_columns(path, frame, columns)

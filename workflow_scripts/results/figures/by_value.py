@@ -53,7 +53,7 @@ def draw(
     tolerance: Annotated[float, ">= 0", "<= 1"] = 1.0,
     over: Column | Sequence[Column] | None = None,
     log: bool | None = None,
-    order: Sequence[str] | None = None,
+    order: Sequence[str | float | bool] | None = None,
     labels: Mapping[str, str] | None = None,
     share_y: bool = True,
     width: Inches = style.WIDTH,

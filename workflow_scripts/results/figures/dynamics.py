@@ -38,7 +38,7 @@ def draw(
     over: Column | Sequence[Column] | None = None,
     accuracy: Column = ACCURACY,
     asr: Column = ASR,
-    order: Sequence[str] | None = None,
+    order: Sequence[str | float | bool] | None = None,
     labels: Mapping[str, str] | None = None,
     width: Inches = style.WIDTH,
     panel_height: Inches | None = None,

@@ -59,7 +59,7 @@ def draw(
     over: Column | Sequence[Column] | None = None,
     accuracy: Column = ACCURACY,
     asr: Column = ASR,
-    order: Sequence[str] | None = None,
+    order: Sequence[str | float | bool] | None = None,
     labels: Mapping[str, str] | None = None,
     share_y: bool = True,
     width: Inches = style.WIDTH,
