@@ -7,6 +7,7 @@ import pytest
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.identity import normalized
 from workflow_scripts.experiments.layout import (
     model_before,
     run_inputs,
@@ -200,3 +201,9 @@ def test_arguments_of_steps_hold_one_option_a_line(config):
     (download,) = {tuple(words) for rule, _, words in steps if rule == "download"}
     assert "--threads-per-process=64" in download
     assert not any("\n" in word for _, _, words in steps for word in words)
+
+
+def test_a_setting_at_its_default_is_not_in_an_id(config):
+    settings = {"shift_epochs": 0, "weight": 1}
+    assert normalized({"schedule": settings}, "pretraining") == {"schedule": {"weight": 1}}
+    assert normalized({"joint_statistics": True, "epochs": 2}, "cleaning") == {"epochs": 2}

@@ -9,11 +9,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from workflow_scripts.common.files import canonical, digest
 from workflow_scripts.common.variants import options
-from workflow_scripts.experiments.schema import SCHEMA_PATH
+from workflow_scripts.experiments.schema import whole_schema
 
 Spec = dict[str, Any]
 
@@ -45,7 +43,7 @@ def normalized(spec: Spec, section: str) -> Spec:
 def _normalized(spec: Spec, described: Mapping[str, Any]) -> Spec:
     known, kept = described.get("properties", {}), {}
     for key in sorted(spec):
-        value, sub = spec[key], _resolved(known.get(key, {}))
+        value, sub = spec[key], known.get(key, {})
         if key == _OBJECTIVE:
             value = {name: _term(name, value[name]) for name in sorted(value)}
         elif key in _NAMED and isinstance(value, dict):
@@ -81,19 +79,8 @@ _options = functools.cache(options)
 
 
 @functools.cache
-def _schema() -> Mapping[str, Any]:
-    return yaml.load(SCHEMA_PATH.read_text(), yaml.CSafeLoader)
-
-
-@functools.cache
 def _schema_of(section: str) -> Mapping[str, Any]:
-    described: Mapping[str, Any] = _schema()
+    described: Mapping[str, Any] = whole_schema()
     for key in section.split("."):
-        described = _resolved(described["properties"][key])
+        described = described["properties"][key]
     return described
-
-
-def _resolved(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" not in described:
-        return described
-    return _schema()["$defs"][described["$ref"].rpartition("/")[2]]
