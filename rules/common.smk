@@ -313,9 +313,11 @@ def experiment_files(experiment):
     runs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
     sources = {PLAN.data.datasets[run["dataset"]]["source"] for run in runs}
     return [
-        # Snakemake makes no missing file again that only finished files were made of: a run whose
-        # folder was deleted is one only because it is asked for.
+        # Snakemake does not make a missing file again if what was made of it is there. These are
+        # asked for, so that a deleted run or a changed declaration is noticed.
         *run_files(experiment),
+        runs_table(experiment),
+        *(figure_spec(experiment, figure) for figure in declared["figures"]),
         f"{folder}/metrics.csv",
         f"{folder}/runs.html",
         *([f"{folder}/best.csv", f"{folder}/leaks.csv"] if declared["defence"] else []),
