@@ -110,7 +110,7 @@ def test_an_edited_trigger_repeats_what_depends_on_it(finished, edited):
         ({"cleaning": {"seed": 1}}, {"cleaning"}, {"pretraining", "captions", "clean_split"}),
         ({"cleaning": {"data": {"seed": 1, "poisoned_left": 2}}}, {"clean_split"}, {"pretraining"}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_a_changed_value_re_runs_what_depends_on_it(finished, change, runs, not_run):
     jobs = set(finished.dry_run("main", config=change))

@@ -155,10 +155,12 @@ class Crate:
         # A run that was interrupted has no single span of time.
         start = end - timedelta(seconds=round(record["wall_seconds"]))
         times = {} if record["resumptions"] else {"startTime": start.isoformat()}
+        # Several models may be taken of one pre-training, each in a folder below that of the run.
+        name = "/".join(folder.relative_to(self.results).parts[1:])
         self.action(
-            f"#run-{record['run']}",
+            f"#run-{name}",
             self._trainer(record),
-            name=f"{record['spec']['kind']}: {record['run']}",
+            name=f"{record['spec']['kind']}: {name}",
             description=_sentence(record),
             object=[spec, *inputs],
             result=results,
