@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.workflow.running import Workflow, copy_workflow
+from tests.workflow.running import Workflow, copy_workflow, job_counts
 
 RESULTS = "results/demo"
 MAIN = f"{RESULTS}/experiments/main"
@@ -76,6 +76,14 @@ def test_the_report_is_one_page_with_everything_in_it(finished):
 
 def test_running_again_does_nothing(finished):
     assert finished.dry_run() == {}
+
+
+def test_lost_urls_are_tried_again_by_the_documented_command(finished):
+    again = ("main", "--forcerun", "download", "--until", "merge")
+    counts = job_counts(finished.snakemake("-n", *again))
+    assert counts == {"download": 2, "usable": 2, "merge": 1}
+    assert finished.snakemake(*again).returncode == 0
+    assert finished.dry_run() == {}, "the same images came"
 
 
 def test_a_changed_number_runs_what_depends_on_it_and_nothing_else(finished):
