@@ -1,6 +1,5 @@
 """Folders with blanks, quotes and `$(...)` in their names are names, and never run by a shell."""
 
-import json
 import re
 
 import pytest
@@ -8,15 +7,17 @@ from PIL import Image
 
 from tests.workflow.running import ROOT, copy_workflow
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import read_json
+from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.folders import check_folders
 
 ODD = """it's "odd" $(touch pwned)`touch pwned` ü;&|*"""
 
 
-def test_a_folder_of_any_name_is_never_run_by_a_shell(tmp_path):
+def test_a_folder_of_any_name_is_never_run_by_a_shell(tmp_path, monkeypatch):
     (tmp_path / ODD).mkdir()
     workflow = copy_workflow(tmp_path / ODD)
-    for name in ("one", "two"):
+    for name in ("apple", "banana"):
         (workflow.folder / ODD / "classes" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(workflow.folder / ODD / "classes" / name / "image.png")
     results = f"{ODD}/results"
@@ -28,16 +29,20 @@ def test_a_folder_of_any_name_is_never_run_by_a_shell(tmp_path):
         },
         "evaluations": {"demo": {"folder": f"{ODD}/classes"}},
     }
+    planned = workflow.snakemake("plan_main", config=config)
+    assert planned.returncode == 0, planned.stdout
+    written = workflow.folder / results
+    monkeypatch.chdir(workflow.folder)
+    (evaluation,) = expand(read_json(written / "workflow/config.json")).data.evaluations
     targets = [
-        f"{results}/evaluation/demo/manifest.parquet",
-        f"{results}/experiments/main/runs.csv",
+        f"{results}/evaluation/{evaluation}/manifest.parquet",
+        f"{results}/workflow/runs/main-00000000.csv",
     ]
     done = workflow.snakemake(*targets, config=config)
     assert done.returncode == 0, done.stdout
-    written = workflow.folder / results
-    classes = json.loads((written / "evaluation/demo/classes.json").read_text())["classes"]
-    assert classes == ["one", "two"]
-    assert results in (written / "experiments/main/runs.csv").read_text().replace('""', '"')
+    classes = read_json(written / f"evaluation/{evaluation}/classes.json")["classes"]
+    assert classes == ["apple", "banana"]
+    assert (written / "workflow/runs/main-00000000.csv").read_text().startswith("run,folder,")
     assert not list(tmp_path.rglob("pwned"))
 
 
