@@ -224,7 +224,7 @@ def test_pretrained_weights_have_to_be_in_the_cache_of_an_offline_cluster(
 ):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    slurm["experiments"]["main"] |= {"start": ["openai_1500"], "defence": []}
+    slurm["experiments"]["main"] |= {"start": ["openai_mmcl_1500"], "defence": []}
     (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
     assert "'openai' of RN50-quickgelu are not in the cache" in failure
 
