@@ -253,17 +253,13 @@ def run_rows(experiment):
     return text.getvalue()
 
 
-def runs_table(experiment):
-    """Return an experiment's run table, whose name has a digest of its content.
-
-    A changed table is another file, so that Snakemake sees the change even where it has no record of
-    how the results were made (.snakemake), as after they were copied.
-    """
+def declared_runs(experiment):
+    """Return the file with an experiment's run table; its name has a digest of its content."""
     return f"<results>/workflow/runs/{experiment}-{digest(PLAN.experiments[experiment])}.csv"
 
 
 def figure_spec(experiment, figure):
-    """Return the file with a figure's declaration; its name has a digest, as a run table's."""
+    """Return the file with a figure's declaration; its name has a digest of its content."""
     declared = config["experiments"][experiment]["figures"][figure]
     return f"<results>/workflow/figures/{experiment}-{figure}-{digest(declared)}.json"
 
@@ -316,7 +312,7 @@ def experiment_files(experiment):
         # Snakemake does not make a missing file again if what was made of it is there. These are
         # asked for, so that a deleted run or a changed declaration is noticed.
         *run_files(experiment),
-        runs_table(experiment),
+        declared_runs(experiment),
         *(figure_spec(experiment, figure) for figure in declared["figures"]),
         f"{folder}/metrics.csv",
         f"{folder}/runs.html",

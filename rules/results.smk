@@ -18,11 +18,10 @@ rule all_experiments:
 rule collect:
     input:
         lambda w: run_files(w.experiment),
-        runs=lambda w: runs_table(w.experiment),
+        runs="<results>/experiments/{experiment}/runs.csv",
     output:
         parquet="<results>/experiments/{experiment}/metrics.parquet",
         csv="<results>/experiments/{experiment}/metrics.csv",
-        runs="<results>/experiments/{experiment}/runs.csv",
     log:
         "<logs>/collect/{experiment}.log",
     conda:
@@ -34,8 +33,7 @@ rule collect:
         root=subpath(output.parquet, ancestor=3),
         code=code_digest("results/collect.py"),
     shell:
-        "cp {input.runs:q} {output.runs:q} &&"
-        " python -m workflow_scripts.results.collect --runs {input.runs:q} --root {params.root:q}"
+        "python -m workflow_scripts.results.collect --runs {input.runs:q} --root {params.root:q}"
         " --output {output.parquet:q} > {log:q} 2>&1"
 
 
@@ -87,7 +85,7 @@ rule leaks:
 rule runs_report:
     input:
         lambda w: run_files(w.experiment),
-        runs=lambda w: runs_table(w.experiment),
+        runs="<results>/experiments/{experiment}/runs.csv",
     output:
         html=report(
             "<results>/experiments/{experiment}/runs.html",

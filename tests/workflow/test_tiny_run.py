@@ -90,7 +90,7 @@ def test_a_changed_number_runs_what_depends_on_it_and_nothing_else(finished):
     changed = {"defences": {"cleanclip": {"batch_size": 16}}}
     jobs = finished.dry_run("main", config=changed)
     assert jobs.pop("cleaning") == 2
-    assert set(jobs) == {"runs_table", "collect", "runs_report", "best", "figure"}
+    assert set(jobs) == {"declared_runs", "runs_table", "collect", "runs_report", "best", "figure"}
 
 
 def test_a_new_learning_rate_adds_runs_and_keeps_the_others(finished):
