@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os.path
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -57,6 +58,11 @@ wildcard_constraints:
     id=r"[A-Za-z0-9_.+-]+",
     taken=r"epoch-\d+|best_accuracy|matches-[0-9a-f]{8}",
     digest="[0-9a-f]{8}",
+
+
+def one_of(specs):
+    """Return the pattern of the ids that there are, so that another one is no target of the rule."""
+    return "|".join(map(re.escape, specs)) or "(?!)"
 
 
 def training_minutes(run, pairs):

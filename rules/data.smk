@@ -14,6 +14,8 @@ rule url_list:
         "<logs>/url_list/{id}.log",
     benchmark:
         "<benchmarks>/url_list/{id}.jsonl"
+    wildcard_constraints:
+        id=one_of(PLAN.data.lists),
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["url_list"]
@@ -38,6 +40,8 @@ rule download:
         "<logs>/download/{id}/{part}.log",
     benchmark:
         "<benchmarks>/download/{id}/{part}.jsonl"
+    wildcard_constraints:
+        id=one_of(PLAN.data.shards),
     # The network fails at times, and once the process did, when all was written, on its way out.
     retries: 2
     conda:
@@ -63,6 +67,8 @@ rule usable:
         report="<results>/sources/{id}/pairs/{part}.json",
     log:
         "<logs>/usable/{id}/{part}.log",
+    wildcard_constraints:
+        id=one_of(PLAN.data.sources),
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["usable"]
@@ -96,6 +102,8 @@ rule merge:
         ),
     log:
         "<logs>/merge/{id}.log",
+    wildcard_constraints:
+        id=one_of(PLAN.data.sources),
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["small"]
@@ -115,6 +123,8 @@ rule subset:
         "<results>/datasets/{id}/manifest.parquet",
     log:
         "<logs>/subset/{id}.log",
+    wildcard_constraints:
+        id=one_of(PLAN.data.datasets),
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["small"]
@@ -158,6 +168,8 @@ rule evaluation_set:
         "<logs>/evaluation_set/{id}.log",
     benchmark:
         "<benchmarks>/evaluation_set/{id}.jsonl"
+    wildcard_constraints:
+        id=one_of(PLAN.data.evaluations),
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["evaluation_set"]

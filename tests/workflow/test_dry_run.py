@@ -27,7 +27,7 @@ def test_a_dry_run_tells_what_is_done_already_and_would_be_done_again(untouched)
     assert untouched.snakemake(TABLE).returncode == 0
     changed = {"starts": {"demo_mmcl": {"label": "other"}}}
     shown = untouched.snakemake("-n", TABLE, config=changed).stdout
-    assert "1 runs_table: params have changed since last execution" in shown
+    assert "1 declared_runs: params have changed since last execution" in shown
 
 
 def test_another_evaluation_set_is_said_to_train_finished_runs_again(untouched):
@@ -41,3 +41,10 @@ def test_another_evaluation_set_is_said_to_train_finished_runs_again(untouched):
     shown = untouched.snakemake("-n", target, config=mine).stdout
     assert f"{len(named)} of these runs are finished with `evaluation: demo`" in shown
     assert "finished with" not in untouched.snakemake("-n", target).stdout
+
+
+def test_an_id_that_does_not_exist_is_no_target(untouched):
+    shown = untouched.snakemake("-n", "results/demo/evaluation/mine/manifest.parquet")
+    assert shown.returncode != 0
+    assert "Traceback" not in shown.stdout
+    assert "No rule to produce results/demo/evaluation/mine/manifest.parquet" in shown.stdout
