@@ -130,7 +130,7 @@ def test_one_ablation_submits_its_own_jobs_and_nothing_else(slurm, done):
 
 def test_a_job_that_asks_for_what_no_node_has_is_a_clear_message(slurm, done):
     config = json.loads(json.dumps(CONFIG))
-    config["resources"]["cleaning"]["gpu"] = 9
+    config["resources"]["cleaning"]["gpu"] = 16
     config["cleaning"] = {"seed": 5}
     failed = done.snakemake("main", "--retries", "0", config=config)
     assert failed.returncode != 0
@@ -140,7 +140,7 @@ def test_a_job_that_asks_for_what_no_node_has_is_a_clear_message(slurm, done):
 def test_preflight_finds_it_before_anything_is_submitted(slurm, done):
     before = len(of_workflow(slurm, done))
     config = json.loads(json.dumps(CONFIG))
-    config["resources"]["cleaning"]["gpu"] = 9
+    config["resources"]["cleaning"]["gpu"] = 16
     failed = done.snakemake("preflight", config=config)
     assert failed.returncode != 0
     assert "in the partition urgent no node has that" in failed.stdout
