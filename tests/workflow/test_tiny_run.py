@@ -168,7 +168,7 @@ def test_the_finished_work_is_exported_as_a_crate(finished):
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 10e6
 
 
-def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(finished, tmp_path):
+def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(just_finished, tmp_path):
     again = copy_workflow(tmp_path)
     done = again.snakemake("pretraining_dynamics", "--cores", "1")
     assert done.returncode == 0, done.stdout
@@ -181,7 +181,7 @@ def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(finished, 
         "pretraining/*/model.pt",
         "pretraining/*/metrics.csv",
     )
-    first = _digests(finished.folder / RESULTS, *patterns)
+    first = _digests(just_finished.folder / RESULTS, *patterns)
     second = _digests(again.folder / RESULTS, *patterns)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
