@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("heard")
 STEP = """
 import sys, time
 from pathlib import Path
