@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("heard")
 STEP = """
 import sys, time
@@ -36,7 +38,12 @@ def test_ctrl_c_ends_a_step_and_its_workers_in_one_sentence(tmp_path, work):
     script.write_text(STEP.format(work=WORK[work]))
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)

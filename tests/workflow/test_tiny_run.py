@@ -220,16 +220,22 @@ def _kill_after(workflow: Workflow, seconds: float) -> None:
     ("config", "sentence"),
     [
         ({"datasets": {"demo": {"pairs": 1000}}}, "240"),
-        ({"pretraining": {"attack": {"target": "bananna"}}}, "banana"),
+        ({"pretraining": {"attack": {"target": "bananna"}}}, "did you mean 'banana'?"),
         ({"pretraining": {"batch_size": 4096}}, "4096"),
     ],
 )
-def test_what_a_user_got_wrong_is_one_sentence_in_the_log(finished, config, sentence):
+def test_what_can_be_told_without_data_is_said_before_anything_runs(finished, config, sentence):
     failed = finished.snakemake("pretraining_dynamics", config=config)
+    assert failed.returncode != 0
+    assert sentence in failed.stdout and "rule " not in failed.stdout
+
+
+def test_what_only_the_data_can_tell_is_one_sentence_in_the_log(finished):
+    failed = finished.snakemake("pretraining_dynamics", config={"download": {"min_size": 4000}})
     assert failed.returncode != 0
     logs = (finished.folder / RESULTS / "logs").rglob("*.log")
     errors = [line for log in logs for line in log.read_text().splitlines() if "error: " in line]
-    assert any(sentence in error for error in errors), errors
+    assert errors and all("usable" in error for error in errors), errors
 
 
 def test_ones_own_trigger_loss_start_change_experiment_and_figure_are_a_file_and_the_config(
