@@ -1,11 +1,12 @@
 import errno
+import re
 import subprocess
 import sys
 
 import pytest
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import atomic, atomic_folder, digest
+from workflow_scripts.common.files import atomic, atomic_folder, digest, read_json
 from workflow_scripts.common.seeds import generator, seed_for
 
 
@@ -28,12 +29,21 @@ def test_what_a_user_can_put_right_is_one_sentence_and_exit_1():
     )
 
 
-def test_a_defect_of_ours_keeps_its_traceback():
-    def main():
-        raise KeyError("x")
+def test_a_defect_is_one_sentence_after_its_traceback(capsys):
+    said = _said(KeyError("x"))
+    assert re.fullmatch(r"error: .* failed with KeyError: 'x'\. This is a defect of .* above", said)
+    assert "in main\n    raise error\nKeyError: 'x'" in capsys.readouterr().err
+    said = _said(ValueError("many\nlines " * 1000))
+    assert "\n" not in said
+    assert len(said) < 500
+    assert _said(MemoryError()).startswith("error: there is too little memory")
 
-    with pytest.raises(KeyError):
-        run_step(main)
+
+@pytest.mark.parametrize("text", [b'{"a": 1', b"", b"\xff{}", b"[" * 10**6])
+def test_a_damaged_json_file_is_named(tmp_path, text):
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(StepError, match=r"x\.json is no JSON file"):
+        read_json(tmp_path / "x.json")
 
 
 def test_a_file_is_whole_or_absent(tmp_path):

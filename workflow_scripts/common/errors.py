@@ -3,8 +3,12 @@
 import difflib
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
+
+_LONGEST = 300  # characters of an unexpected exception's message
 
 
 class StepError(Exception):
@@ -23,8 +27,9 @@ def nearest(wrong: str, right: Iterable[str]) -> str:
 def run_step(main: Callable[[], None]) -> None:
     """Run a step's ``main``, and turn what a user can put right into one sentence and exit 1.
 
-    A full disk or an unreadable file (``OSError``) is such a thing too; Ctrl-C is one sentence and
-    exit 130. Any other exception is a defect of ours and keeps its traceback.
+    A full disk or an unreadable file (``OSError``) and too little memory are such things too;
+    Ctrl-C is one sentence and exit 130. Any other exception is a defect of the project: the
+    traceback goes to stderr, which is a step's log, and the sentence after it says so.
     """
     try:
         main()
@@ -38,6 +43,15 @@ def run_step(main: Callable[[], None]) -> None:
             sys.exit("error: the disk is full; make room and start the same command again")
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")
+    except MemoryError:
+        sys.exit("error: there is too little memory; give the step more (resources.*.mem_mb)")
+    except Exception as error:
+        traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        sys.exit(
+            f"error: {Path(sys.argv[0]).stem} failed with {what[:_LONGEST]}. This is a defect of "
+            "the project; please report it with the traceback above"
+        )
 
 
 def interrupt_without_traceback() -> None:
