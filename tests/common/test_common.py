@@ -42,7 +42,7 @@ def test_a_defect_is_one_sentence_after_its_traceback(capsys):
 @pytest.mark.parametrize("text", [b'{"a": 1', b"", b"\xff{}", b"[" * 10**6])
 def test_a_damaged_json_file_is_named(tmp_path, text):
     (tmp_path / "x.json").write_bytes(text)
-    with pytest.raises(StepError, match=r"x\.json is no JSON file"):
+    with pytest.raises(StepError, match=r"x\.json is not JSON"):
         read_json(tmp_path / "x.json")
 
 

@@ -65,7 +65,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise StepError(f"{path} is no JSON file: {error}") from error
+        raise StepError(f"{path} is not JSON: {error}") from error
 
 
 def sha256(path: str | Path) -> str:

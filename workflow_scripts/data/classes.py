@@ -52,8 +52,6 @@ def _read(path: Path) -> object:
         return read_json(path)
     except FileNotFoundError as error:
         raise StepError(f"there is no file {path}") from error
-    except ValueError as error:
-        raise StepError(f"{path} is not JSON ({error})") from error
 
 
 def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,6 @@ Makes   <output>.parquet and <output>.csv: a row for each epoch of each run.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -84,10 +83,11 @@ def _epochs(run: str, place: str) -> pd.DataFrame:
 
 
 def _counts(path: Path) -> dict[str, int]:
+    record = read_json(path)
     try:
-        evaluation = read_json(path)["evaluation"]
+        evaluation = record["evaluation"]
         return {name: int(evaluation[name]) for name in COUNT_COLUMNS}
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise StepError(
             f"{path} does not say how many images were evaluated (evaluation: images, "
             "asr_images); run it again"

@@ -11,7 +11,6 @@ options, and is never assumed.
 
 import argparse
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,10 +98,7 @@ def read_published(
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StepError(f"{path} does not exist; give a JSON file of published points")
-    try:
-        content = read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StepError(f"{path} is not JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise StepError(f"{path} must hold {{name: [[ASR ...], [accuracy ...]]}}")
     return content
