@@ -1,5 +1,6 @@
 """Jobs of one machine never share a GPU; the GPUs are names, as CUDA takes them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -75,3 +76,11 @@ def test_in_a_job_of_slurm_the_gpus_are_those_that_slurm_gave(start, monkeypatch
 
 def test_a_job_that_asks_for_none_sees_what_it_saw(start):
     assert start(0)[1] == "0,1,2"
+
+
+def test_a_folder_of_locks_that_is_not_this_users_alone_is_refused(start, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"gpus-of-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    process, shown = start(1)
+    assert shown == ""
+    assert b"is not a folder" in process.stderr.read()

@@ -246,3 +246,11 @@ def test_a_folder_that_is_none_on_this_node_is_refused(stage, monkeypatch, folde
     monkeypatch.setenv("EMPTY", "")
     with pytest.raises(StepError, match=message), stage(folder=folder):
         pass
+
+
+def test_copies_that_another_user_has_planted_are_not_read(stage, disk):
+    with stage() as folder:
+        planted = folder.parent
+    planted.chmod(0o777)
+    with pytest.raises(StepError, match="is open to other users"), stage():
+        pass

@@ -9,7 +9,6 @@ gives back with its end, whatever ends it. Slurm's jobs have theirs already.
 
 import argparse
 import fcntl
-import getpass
 import os
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 
 from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.private import private_folder
 
 _LOOK_EVERY_SECONDS = 1
 
@@ -63,15 +63,15 @@ def take(gpus: list[str], count: int, wait_minutes: float) -> list[str]:
     """Take ``count`` of ``gpus`` for this process and what it becomes.
 
     Raises:
-        StepError: There are fewer, or others keep them for longer than ``wait_minutes``.
+        StepError: There are fewer, others keep them for longer than ``wait_minutes``, or the folder
+            of the locks is not this user's alone.
     """
     if count > len(gpus):
         raise StepError(
             f"{count} GPUs are asked for, and this machine offers {len(gpus)}; set "
             "resources.*.gpu in the config"
         )
-    folder = Path(tempfile.gettempdir()) / f"gpus-of-{getpass.getuser()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = private_folder(tempfile.gettempdir(), "gpus-of")
     deadline = time.monotonic() + wait_minutes * 60
     while True:
         held = {gpu: file for gpu in gpus if (file := _lock(folder / gpu)) is not None}

@@ -1,7 +1,7 @@
 """A training's images on the node's own disk, copied there once for all that read them.
 
-    FOLDER/clip-backdoor-cleaning-USER/KEY/      copies of tars, as they lie below the results root
-                                       KEY.lock  held by who uses them
+    FOLDER/clip-backdoor-cleaning-UID/KEY/       copies of tars, as they lie below the results root
+                                      KEY.lock   held by who uses them
 
 Who reads shares a lock (flock), who copies or removes has it alone. The operating system takes it
 back when its holder ends, whatever ends it: what a killed job has left is what nobody has locked.
@@ -11,7 +11,6 @@ Lock files stay, they are empty; were they removed, two processes could each loc
 import contextlib
 import datetime
 import fcntl
-import getpass
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, digest
+from workflow_scripts.common.private import private_folder
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.training.distributed import World
 from workflow_scripts.training.spec import InputsSpec, RunSpec
@@ -45,13 +45,13 @@ def staged(spec: RunSpec, world: World, stop: Stop) -> Iterator[Path]:
     name. Trainings on the same data share it, and the last one to leave removes it.
 
     Raises:
-        StepError: A tar is missing, there is too little room, or the run is to stop.
+        StepError: A tar is missing, there is too little room, the run is to stop, or the folder of
+            the copies is not this user's alone.
     """
     if spec.staging is None:
         yield Path(spec.inputs.root)
         return
-    folder = _folder(spec.staging)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = private_folder(_place(spec.staging), "clip-backdoor-cleaning")
     copy = _Copy(spec.inputs, folder)
     with copy.lock_file.open("a+") as lock:
         try:
@@ -66,8 +66,8 @@ def staged(spec: RunSpec, world: World, stop: Stop) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _folder(staging: str) -> Path:
-    """Return where this user's copies lie, from ``execution.staging`` as it stands."""
+def _place(staging: str) -> Path:
+    """Return the folder that ``execution.staging`` means on this node."""
     expanded = os.path.expandvars(staging)
     unset = re.search(r"\$\{?\w+\}?", expanded)
     if unset is not None:
@@ -80,7 +80,7 @@ def _folder(staging: str) -> Path:
             f"execution.staging is {staging!r}, which is {expanded!r} on this node and no absolute "
             "path; give a folder on the node's own disk, or null"
         )
-    return Path(expanded) / f"clip-backdoor-cleaning-{getpass.getuser()}"
+    return Path(expanded)
 
 
 class _Copy:
