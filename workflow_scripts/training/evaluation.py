@@ -258,8 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     world = join(options.device, timeout_minutes=10)
     spec = models.spec_from_options(options.model, options.config)
     model = models.create(spec)
-    weights = models.without_module_prefix(models.read_weights(options.checkpoint))
-    models.load(model, weights, options.checkpoint)
+    models.load(model, models.read_weights(options.checkpoint), options.checkpoint)
     encoder = LossOfBatch(model.to(world.device), Objective({}, 0), world, False)
     evaluator = Evaluator(
         folder=options.evaluation,

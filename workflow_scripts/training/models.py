@@ -2,8 +2,9 @@
 
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -17,22 +18,32 @@ from workflow_scripts.common.files import read_json
 from workflow_scripts.training.spec import ModelSpec
 from workflow_scripts.training.tensors import load_tensors
 
+# Where a training checkpoint keeps its state dict, and what wrappers put before its names.
+_WITHIN = ("model", "model_state_dict", "state_dict")
+_WRAPPED = ("module.", "_orig_mod.")
+# OpenAI's models, and those of CleanCLIP, keep these numbers among their weights.
+_OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
+
 
 def create(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
     """Make a float32 model on the CPU; its random weights come from torch's global generator.
 
     Args:
         spec: An inline config (``open_clip.CLIP``'s arguments) wins over the name.
-        pretrained: Load the weights of ``spec.pretrained`` if it is given.
+        pretrained: Load the weights of ``spec.pretrained`` if it is given: open_clip's by their
+            tag, or those of a file.
 
     Raises:
-        StepError: open_clip does not know the model or the tag, or cannot fetch the weights.
+        StepError: open_clip does not know the model or the tag, or cannot fetch the weights; the
+            file's do not fit.
     """
     if spec.config is not None:
         model = _from_config(spec)
     else:
         _check_name(spec.name)
-        tag = spec.pretrained if pretrained else None
+        given = spec.pretrained if pretrained else None
+        file = given if given is not None and Path(given).is_file() else None
+        tag = None if file else given
         _check_activation(spec.name, tag)
         # open_clip warns of random weights on the root logger, and random is what was asked for.
         logging.disable(logging.WARNING)
@@ -42,6 +53,8 @@ def create(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
             raise StepError(f"open_clip could not make {spec.name} ({tag}): {error}") from error
         finally:
             logging.disable(logging.NOTSET)
+        if file is not None:
+            load(model, read_weights(file), file)
     return model
 
 
@@ -84,38 +97,82 @@ def tokenizer(spec: ModelSpec, context_length: int) -> Callable[[list[str]], Ten
     return open_clip.SimpleTokenizer(context_length=context_length)
 
 
-def read_weights(path: str | Path) -> dict:
-    """Read a state dict, or a training checkpoint of open_clip's, to the CPU, without unpickling.
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict to the CPU, without unpickling, under the model's own parameter names.
+
+    It may be alone or within a training checkpoint, and come from DistributedDataParallel or
+    ``torch.compile`` (or both). What OpenAI's models keep beside their weights is dropped.
+
+    Args:
+        path: File of ``torch.save`` or safetensors.
 
     Raises:
         StepError: There is no such file, or it holds no state dict.
     """
     content = load_tensors(path, "model")
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise StepError(f"{path} holds no state dict")
-    return content
-
-
-def without_module_prefix(weights: dict) -> dict:
-    """Return a state dict saved from DistributedDataParallel under the model's own names."""
-    if weights and all(name.startswith("module.") for name in weights):
-        return {name.removeprefix("module."): value for name, value in weights.items()}
+    for key in _WITHIN:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    weights = {}
+    if isinstance(content, dict) and all(map(_is_weight, content.items())):
+        weights = {name: value for name, value in content.items() if name not in _OF_OPENAI}
+    if not weights:
+        raise StepError(f"{path} holds no state dict, but {_described(content)}")
+    for prefix in (*_WRAPPED, *_WRAPPED):
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
 
 
-def load(model: nn.Module, weights: dict, path: str | Path) -> None:
-    """Load all of ``weights`` into all of ``model``.
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    return isinstance(name, str) and ((plain and not value.is_quantized) or name in _OF_OPENAI)
+
+
+def _described(content: Any) -> str:
+    """Return in words what a file holds that is no state dict."""
+    if not isinstance(content, dict):
+        return f"a value of type {type(content).__name__}"
+    names = [f"{str(key)[:40]!r} ({type(value).__name__})" for key, value in content.items()]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"a dict with {', '.join(names[:5]) or 'nothing in it'}{more}"
+
+
+def load(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Load all of ``weights`` into all of ``model``; fp16 and bf16 become the model's float32.
 
     Raises:
-        StepError: A name is missing or superfluous, or a shape differs.
+        StepError: A name is missing or superfluous, a shape or the kind of number differs, or a
+            value is not finite.
     """
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:300]
-        raise StepError(f"{path} does not fit the model: {detail}") from error
+    own = model.state_dict()
+    wrong = [
+        _some("lacks", own.keys() - weights.keys()),
+        _some("has besides", weights.keys() - own.keys()),
+        *(_difference(n, value, weights[n]) for n, value in own.items() if n in weights),
+    ]
+    wrong = [text for text in wrong if text]
+    if wrong:
+        raise StepError(f"{path} does not fit the model: it {'; '.join(wrong[:4])}")
+    model.load_state_dict(weights)
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise StepError(f"{path} is no usable model: its {name} has values that are not finite")
+
+
+def _some(verb: str, names: Iterable[str]) -> str | None:
+    names = sorted(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{verb} {', '.join(names[:3])}{more}" if names else None
+
+
+def _difference(name: str, own: Tensor, given: Tensor) -> str | None:
+    if own.shape != given.shape:
+        return f"has {name} {list(given.shape)}, not {list(own.shape)}"
+    if own.is_floating_point() != given.is_floating_point() or given.is_complex():
+        return f"has {name} as {given.dtype}, not {own.dtype}"
+    return None
 
 
 def portable_weights(model: nn.Module) -> dict:
