@@ -24,6 +24,7 @@ def test_what_a_user_can_put_right_is_one_sentence_and_exit_1():
     assert _said(OSError(errno.ENOSPC, "No space left on device")).startswith(
         "error: the disk is full"
     )
+    assert _said(StepError("there is no x\n\x1b[2J\udcff.tsv")) == "error: there is no x  [2J .tsv"
     assert _said(FileNotFoundError(errno.ENOENT, "No such file", "x.tsv")) == (
         "error: x.tsv: No such file"
     )

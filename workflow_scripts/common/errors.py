@@ -24,6 +24,14 @@ def nearest(wrong: str, right: Iterable[str]) -> str:
     return f"available: {', '.join(right)}" if right else "none is declared"
 
 
+def one_line(text: object) -> str:
+    """Return a text on one line, without what a terminal would take for an order.
+
+    Names in a message may come from files that somebody else has made.
+    """
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
 def run_step(main: Callable[[], None]) -> None:
     """Run a step's ``main``, and turn what a user can put right into one sentence and exit 1.
 
@@ -37,17 +45,17 @@ def run_step(main: Callable[[], None]) -> None:
         print("stopped by SIGINT (Ctrl-C)", file=sys.stderr)
         sys.exit(130)
     except StepError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {one_line(error)}")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             sys.exit("error: the disk is full; make room and start the same command again")
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{error.strerror or error}")
+        sys.exit(one_line(f"error: {where}{error.strerror or error}"))
     except MemoryError:
         sys.exit("error: there is too little memory; give the step more (resources.*.mem_mb)")
     except Exception as error:
         traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = one_line(f"{type(error).__name__}: {error}")
         sys.exit(
             f"error: {Path(sys.argv[0]).stem} failed with {what[:_LONGEST]}. This is a defect of "
             "the project; please report it with the traceback above"

@@ -162,7 +162,7 @@ def load(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None
 
 
 def _some(verb: str, names: Iterable[str]) -> str | None:
-    names = sorted(names)
+    names = sorted(name[:80] for name in names)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{verb} {', '.join(names[:3])}{more}" if names else None
 
