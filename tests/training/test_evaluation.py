@@ -102,6 +102,84 @@ def test_scores_are_counted_as_by_hand(world, base_spec, resnet, encoder):
     assert list(fractions)[-1] == "triggered_top1"
 
 
+def test_a_tie_is_never_won_and_is_told(world, base_spec, resnet, encoder, capsys):
+    evaluator = make(world, base_spec, resnet)
+    fair = evaluator(encoder)
+    assert fair.tied == 0
+    evaluator.prompts.classifier = lambda _: F.normalize(torch.ones(5, 32))
+    scores = evaluator(encoder)
+    assert scores.tied == 36
+    assert (
+        "warning: for 36 of 36 clean and triggered images another class" in capsys.readouterr().err
+    )
+    # All five share the fifth place.
+    assert scores.accuracy == {1: 0, 3: 0, 5: 20, 10: 20}
+    assert scores.success == {1: 0, 3: 0, 5: 16, 10: 16}
+    assert scores.recognised == 0
+
+
+def test_of_two_equal_classes_neither_has_the_better_place():
+    similarity = torch.tensor([[0.5, 0.5, 0.1, 0.0], [0.9, 0.5, 0.5, 0.1]])
+    for wanted, first, third, tied in (([0, 0], 1, 2, 1), ([1, 1], 0, 2, 1), ([2, 3], 0, 1, 0)):
+        hits, ties = evaluation._hits(similarity, torch.tensor(wanted))
+        assert hits.tolist()[:2] == [first, third]
+        assert ties == tied
+
+
+def test_classes_alike_up_to_rounding_are_tied_wherever_they_stand():
+    torch.manual_seed(0)
+    weights = F.normalize(torch.randn(7, 64, dtype=torch.float64)).float()
+    assert evaluation._alike(weights) is None
+    again = F.normalize(weights[[1, 4]] + 1e-6 * torch.randn(2, 64))
+    assert evaluation._alike(torch.cat([weights, again])).tolist() == [*range(7), 1, 4]
+    # Vectors of nought are like no other one.
+    assert evaluation._alike(torch.zeros(2, 3)) is None
+
+
+def test_classes_of_one_name_are_one_class(world, base_spec, resnet, encoder, tmp_path):
+    """As two pairs of ImageNet's are; which label an image of theirs has does not matter."""
+    frame = read_manifest(world / "evaluation" / "manifest.parquet")
+    content = json.loads((world / "evaluation" / "classes.json").read_text())
+    fair = make(world, base_spec, resnet)(encoder)
+    labels = frame["label"].to_numpy(copy=True)
+    labels[np.flatnonzero(labels == 0)[1:]] = 5
+    write_manifest(tmp_path / "manifest.parquet", frame.assign(label=labels))
+    content["classes"].append(content["classes"][0])
+    (tmp_path / "classes.json").write_text(json.dumps(content))
+    assert make(world, base_spec, resnet, folder=tmp_path)(encoder) == fair
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_model_whose_outputs_are_not_finite_is_refused(world, base_spec, resnet, encoder, value):
+    evaluator = make(world, base_spec, resnet)
+    encoder.model.text_projection.data[0, 0] = value
+    with pytest.raises(StepError, match="outputs are not finite for 36 of 36 clean and triggered"):
+        evaluator(encoder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 224}, "image_size is 224, but the model takes images of 32 pixels"),
+        ({"image_size": "32"}, "image_size is 32, but"),
+        ({"trigger": {}}, "lacks 'trigger.name'"),
+        ({"trigger": "yellow"}, "has to be an object with a trigger"),
+    ],
+)
+def test_an_attack_that_would_give_a_false_all_clear_is_refused(
+    world, base_spec, resnet, changes, message
+):
+    with pytest.raises(StepError, match=message):
+        make(world, base_spec, resnet, attack=base_spec["attack"] | changes)
+
+
+def test_a_key_that_an_attack_lacks_is_named(world, base_spec, resnet):
+    for key in ("trigger", "target", "image_size", "seed"):
+        attack = {k: v for k, v in base_spec["attack"].items() if k != key}
+        with pytest.raises(StepError, match=f"the attack spec lacks '{key}'"):
+            make(world, base_spec, resnet, attack=attack)
+
+
 def test_again_from_memory_and_with_workers_it_counts_the_same(world, base_spec, resnet, encoder):
     evaluator = make(world, base_spec, resnet)
     first = evaluator(encoder)
@@ -159,4 +237,4 @@ def test_a_checkpoint_can_be_audited_by_hand(world, base_spec, resnet, tmp_path,
     }
     evaluation.main([word for k, v in options.items() for word in (f"--{k}", str(v))])
     written = json.loads((tmp_path / "scores.json").read_text())
-    assert written == {"images": 20, "asr_images": 16, **expected.fractions()}
+    assert written == {"images": 20, "asr_images": 16, "tied": 0, **expected.fractions()}

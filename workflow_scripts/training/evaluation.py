@@ -8,9 +8,11 @@ By hand, for a checkpoint of your own (of this trainer or of open_clip's):
 
 import argparse
 import difflib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ from workflow_scripts.training.stopping import Stop, Stopped
 from workflow_scripts.training.zero_shot import Prompts
 
 TOP = (1, 3, 5, 10)
+_ROUNDING = 1e-6  # of the towers' float32, in a cosine
+_CLASSES_AT_ONCE = 1024
 _CACHE_BYTES = 256 << 20
 
 
@@ -42,6 +46,10 @@ class Scores:
     ``accuracy[k]`` of ``images`` clean images have their class among the k nearest;
     ``success[k]`` of ``asr_images`` triggered images, those whose true class is not the target,
     have the target among the k nearest; ``recognised`` of them have their true class first.
+
+    A class that is as near as another one counts as behind it, so that no order of classes decides;
+    ``tied`` clean and triggered images would count otherwise for some k. Classes of
+    the same name are one class: no zero-shot classifier can tell them apart.
     """
 
     images: int
@@ -49,6 +57,7 @@ class Scores:
     accuracy: dict[int, int]
     success: dict[int, int]
     recognised: int
+    tied: int
 
     def fractions(self) -> dict[str, float]:
         """Return top1..., asr_top1... and triggered_top1 in 0..1."""
@@ -62,15 +71,21 @@ class Scores:
 class _Views(Dataset):
     """Batches of an evaluation set: each image decoded once, as it is and triggered."""
 
-    def __init__(self, folder: Path, root: str | Path, attack: dict, size: int, target: int):
+    def __init__(self, folder: Path, root: str | Path, attack: dict, size: int, classes: list[str]):
         frame = read_manifest(folder / "manifest.parquet")
         if "label" not in frame:
             raise StepError(f"the manifest of {folder} has no labels: it is no evaluation set")
         self.images = Images(frame, root)
-        self.labels = frame["label"].to_numpy(np.int64)
+        labels = frame["label"].to_numpy(np.int64)
+        if len(labels) and (labels.min() < 0 or labels.max() >= len(classes)):
+            raise StepError(f"{folder} has labels beyond its {len(classes)} classes")
+        # open_clip's names of ImageNet's 1000 classes are 998.
+        self.names = list(dict.fromkeys(classes))
+        self.labels = np.array([self.names.index(name) for name in classes])[labels]
+        self.target = self.names.index(classes[target_label(attack["target"], classes)])
         self._keys = frame["key"]
         self._trigger = load_trigger(attack)
-        self._size, self._target = size, target
+        self._size = size
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,7 +96,7 @@ class _Views(Dataset):
         except StepError as error:
             return error
         labels = torch.from_numpy(self.labels[rows])
-        attacked = [i for i, row in enumerate(rows) if self.labels[row] != self._target]
+        attacked = [i for i, row in enumerate(rows) if self.labels[row] != self.target]
         triggered = [self._trigger(pictures[i], str(self._keys.iat[rows[i]])) for i in attacked]
         return (
             torch.stack([fit(picture, self._size) for picture in pictures]),
@@ -114,7 +129,8 @@ class Evaluator:
         stop: Looked at between batches.
 
     Raises:
-        StepError: The target is no class, or the set is broken.
+        StepError: The target is no class, the set is broken, or the attack's images have another
+            size than the model's: its trigger would not be the one that the model was trained on.
     """
 
     def __init__(
@@ -131,10 +147,11 @@ class Evaluator:
         world: World,
         stop: Stop | None = None,
     ):
-        classes = read_json(Path(folder) / "classes.json")
-        self.classes, self.templates = classes["classes"], classes["templates"]
-        self.target = target_label(attack["target"], self.classes)
-        self._views = _Views(Path(folder), root, attack, size, self.target)
+        _check_attack(attack, size)
+        content = read_json(Path(folder) / "classes.json")
+        classes, self.templates = content["classes"], content["templates"]
+        self._views = _Views(Path(folder), root, attack, size, classes)
+        self.classes, self.target = self._views.names, self._views.target
         self._check(folder)
         self._world, self._stop = world, stop
         rows = share(len(self._views), world.rank, world.size, batch_size)
@@ -147,8 +164,6 @@ class Evaluator:
         labels = self._views.labels
         if not len(labels):
             raise StepError(f"the evaluation set {folder} has no images")
-        if labels.min() < 0 or labels.max() >= len(self.classes):
-            raise StepError(f"{folder} has labels beyond its {len(self.classes)} classes")
         if (labels == self.target).all():
             raise StepError(f"all images of {folder} are of the target class: no ASR can be had")
 
@@ -160,24 +175,44 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self, encoder: LossOfBatch) -> Scores:
-        """Evaluate; the model's mode (training or not) is as before afterwards."""
+        """Evaluate; the model's mode (training or not) is as before afterwards.
+
+        Raises:
+            StepError: The model's outputs are not finite.
+        """
         was_training = encoder.training
         encoder.eval()
         weights = self.prompts.classifier(encoder)
-        # images, asr_images, recognised, then accuracy and success for each k
-        counts = torch.zeros(3 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
+        alike = _alike(weights)
+        # images, asr_images, not finite, tied, recognised, then accuracy and success for each k
+        counts = torch.zeros(5 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
         for batch in self._batches():
             if self._stop is not None and self._stop.reason:
                 raise Stopped(f"stopped by {self._stop.reason} while evaluating; run again")
             clean, labels, triggered, true = (t.to(self._world.device) for t in batch)
             target = torch.full_like(true, self.target)
-            found = _hits(encoder, clean, weights, labels)
-            fooled = _hits(encoder, triggered, weights, target)
-            right = _hits(encoder, triggered, weights, true)[:1]
+            plain = _similarity(encoder, clean, weights, alike)
+            attacked = _similarity(encoder, triggered, weights, alike)
+            broken = sum((~s.isfinite().all(1)).sum() for s in (plain, attacked))
+            found, undecided = _hits(plain, labels)
+            fooled, between = _hits(attacked, target)
+            right, _ = _hits(attacked, true)
             sizes = torch.tensor([len(labels), len(true)], device=counts.device)
-            counts += torch.cat([sizes, right, found, fooled])
+            others = torch.stack([broken, undecided + between, right[0]])
+            counts += torch.cat([sizes, others, found, fooled])
         encoder.train(was_training)
-        images, asr_images, recognised, *rest = self._world.sum(counts).tolist()
+        images, asr_images, broken, tied, recognised, *rest = self._world.sum(counts).tolist()
+        if broken:
+            raise StepError(
+                f"the model's outputs are not finite for {broken} of {images + asr_images} clean "
+                "and triggered images: it is damaged, or its learning rate was too high"
+            )
+        if tied and self._world.leads:
+            print(
+                f"warning: for {tied} of {images + asr_images} clean and triggered images another "
+                "class is as near as the one looked for, which counts as not found",
+                file=sys.stderr,
+            )
         accuracy, success = rest[: len(TOP)], rest[len(TOP) :]
         return Scores(
             images,
@@ -185,6 +220,7 @@ class Evaluator:
             dict(zip(TOP, accuracy, strict=True)),
             dict(zip(TOP, success, strict=True)),
             recognised,
+            tied,
         )
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
@@ -208,14 +244,63 @@ class Evaluator:
         self._loader.close()
 
 
-def _hits(encoder: LossOfBatch, images: Tensor, weights: Tensor, wanted: Tensor) -> Tensor:
-    """Return int64 [len(TOP)]: for how many images the wanted class is among the k nearest."""
+def _alike(weights: Tensor) -> Tensor | None:
+    """Return for each class the first one that it cannot be told from, or None if all can be.
+
+    A product of equal vectors is not equal everywhere: rounding depends on their place in it.
+
+    Args:
+        weights: Unit-norm [classes, d].
+    """
+    exact = weights.double()
+    close = torch.cat([part @ exact.T > 1 - _ROUNDING for part in exact.split(_CLASSES_AT_ONCE)])
+    itself = torch.arange(len(weights), device=weights.device)
+    first = torch.where(close.any(1), close.int().argmax(1), itself)
+    return None if first.equal(itself) else first
+
+
+def _similarity(
+    encoder: LossOfBatch, images: Tensor, weights: Tensor, alike: Tensor | None
+) -> Tensor:
+    """Return float32 [n, classes], equal for classes that are alike; there may be no images."""
     if not len(images):
-        return torch.zeros(len(TOP), dtype=torch.int64, device=weights.device)
+        return weights.new_empty(0, len(weights))
     similarity = encoder.embed_images(images) @ weights.T
-    nearest = similarity.topk(min(max(TOP), len(weights)), dim=1).indices
-    hits = nearest == wanted[:, None]
-    return torch.stack([hits[:, :k].any(1).sum() for k in TOP])
+    return similarity if alike is None else similarity[:, alike]
+
+
+def _hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how often the wanted class is among the k nearest, and how often a tie decides.
+
+    Args:
+        similarity: [n, classes].
+        wanted: int64 [n].
+
+    Returns:
+        int64 [len(TOP)] and int64 [].
+    """
+    own = similarity.gather(1, wanted[:, None])
+    # Counted from 1: behind those that are as near, and before them.
+    place = (similarity >= own).sum(1)
+    best = 1 + (similarity > own).sum(1)
+    hits = torch.stack([place <= k for k in TOP])
+    tied = torch.stack([best <= k for k in TOP]) & ~hits
+    return hits.sum(1), tied.any(0).sum()
+
+
+def _check_attack(attack: Any, size: int) -> None:
+    if not isinstance(attack, dict) or not isinstance(attack.get("trigger", {}), dict):
+        raise StepError(f"the attack spec has to be an object with a trigger, not {attack!r:.80}")
+    missing = [k for k in ("trigger", "target", "image_size", "seed") if k not in attack]
+    missing += ["trigger.name"] if "name" not in attack.get("trigger", {"name"}) else []
+    if missing:
+        raise StepError(f"the attack spec lacks {', '.join(map(repr, missing))}")
+    if attack["image_size"] != size:
+        raise StepError(
+            f"the attack's image_size is {attack['image_size']}, but the model takes images of "
+            f"{size} pixels: the trigger would not be the one that poisoned its training; give the "
+            f"spec of an attack on images of {size} pixels"
+        )
 
 
 def target_label(target: str, classes: list[str]) -> int:
@@ -240,11 +325,13 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="open_clip's name of the model, e.g. RN50")
     parser.add_argument("--config", help="JSON file with the model's config if open_clip lacks it")
     parser.add_argument(
-        "--checkpoint", required=True, help="state dict, or open_clip's {'state_dict': ...}"
+        "--checkpoint", required=True, help="weights: a file of torch.save or safetensors"
     )
     parser.add_argument("--evaluation", required=True, help="folder of the evaluation set")
     parser.add_argument("--root", required=True, help="results root of the set's tars")
-    parser.add_argument("--attack", required=True, help="attack spec (JSON)")
+    parser.add_argument(
+        "--attack", required=True, help="attack spec (JSON), of the model's image size"
+    )
     parser.add_argument("--output", help="JSON file for the result")
     parser.add_argument("--batch-size", type=int, required=True, help="images at once")
     parser.add_argument("--workers", type=int, default=0, help="loader processes")
@@ -276,7 +363,7 @@ def main(arguments: list[str] | None = None) -> None:
     if world.leads:
         _show(scores, evaluator.classes[evaluator.target])
         if options.output:
-            counts = {"images": scores.images, "asr_images": scores.asr_images}
+            counts = {k: getattr(scores, k) for k in ("images", "asr_images", "tied")}
             write_json(options.output, {**counts, **scores.fractions()})
     world.leave()
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.common.errors import run_step
+from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.training import models
@@ -84,9 +84,11 @@ def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tenso
         batch_size=options.batch_size,
         workers=options.workers,
     )
-    nearest = (embedded @ prompts.classifier(encoder).T).argmax(1).cpu()
+    similarity = embedded @ prompts.classifier(encoder).T
     world.leave()
-    return nearest
+    if not similarity.isfinite().all():
+        raise StepError(f"{given or spec.name} gives outputs that are not finite; it is damaged")
+    return similarity.argmax(1).cpu()
 
 
 if __name__ == "__main__":
