@@ -3,6 +3,7 @@
 # make test              linters and tests
 # make test-experiments  every experiment, really run at its smallest
 # make test-slurm        the workflow on a real Slurm, a private one that is started for it
+# make test-hostile      servers, files and folders that mean ill, and processes killed at any moment
 # make setup             what both need: .venv, WordNet, Graphviz, links to the profiles
 # make lock              resolve the packages of pyproject.toml anew, into requirements.lock and envs/
 # make clean             remove what the demo has made
@@ -13,7 +14,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo demo-all test test-experiments test-slurm slurm lint lock clean
+.PHONY: help setup links demo demo-all test test-experiments test-hostile test-slurm slurm lint lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -57,6 +58,9 @@ test: setup lint
 
 test-experiments: setup
 	pytest tests/every_experiment
+
+test-hostile: setup
+	pytest --numprocesses 2 tests/hostile
 
 # Two workers, each with a Slurm of its own: most of the time is waiting.
 test-slurm: setup slurm

@@ -27,21 +27,88 @@ def encoded(image, format="JPEG", **options):
         ("CMYK", "JPEG"),
         ("RGB", "PNG"),
         ("P", "PNG"),
-        ("LA", "PNG"),
-        ("RGBA", "PNG"),
         ("1", "PNG"),
-        ("I;16", "PNG"),
+        ("CMYK", "TIFF"),
         ("RGB", "WEBP"),
         ("P", "GIF"),
     ],
 )
 def test_every_kind_of_image_becomes_what_pillow_makes_of_it(mode, format):
-    image = picture("I").convert("I;16") if mode == "I;16" else picture(mode)
-    data = encoded(image, format)
+    data = encoded(picture(mode), format)
     pixels = decode_image(data)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).transpose(2, 0, 1)
     assert pixels.dtype == torch.uint8
     assert np.array_equal(pixels.numpy(), expected)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "GIF"])
+def test_what_is_transparent_is_white_and_what_is_half_so_is_half_white(format):
+    image = picture("RGBA")
+    alpha = np.zeros((30, 40), np.uint8)
+    alpha[:, 10:] = 255
+    alpha[:, 30:] = 255 if format == "GIF" else 100
+    image.putalpha(Image.fromarray(alpha))
+    pixels = decode_image(encoded(image, format, lossless=True)).permute(1, 2, 0).numpy()
+    colors = np.asarray(picture()).astype(int)
+    assert (pixels[:, :10] == 255).all()
+    if format == "GIF":  # 256 colors
+        return
+    assert np.array_equal(pixels[:, 10:30], colors[:, 10:30])
+    assert np.abs(pixels[:, 30:] - (colors[:, 30:] * 100 + 255 * 155) / 255).max() <= 0.5
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "1"])
+def test_a_color_that_a_png_declares_transparent_is_white(mode):
+    image = Image.new(mode, (4, 3), 0)
+    transparent = (0, 0, 0) if mode == "RGB" else 0
+    assert (decode_image(encoded(image, "PNG", transparency=transparent)) == 255).all()
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_of_sixteen_bits_the_high_eight_are_shown(format):
+    values = np.arange(0, 65536, 109, dtype=np.uint16).reshape(2, -1)
+    pixels = decode_image(encoded(Image.fromarray(values), format))
+    assert np.array_equal(pixels.numpy(), np.repeat((values >> 8).astype(np.uint8)[None], 3, 0))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_images_stand_upright(format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if format == "WEBP" else {}
+    plain = np.asarray(Image.open(io.BytesIO(encoded(picture(), format, **options))).convert("RGB"))
+    turns = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: a.transpose(1, 0, 2)[::-1],
+    }
+    pixels = decode_image(encoded(picture(), format, exif=exif, **options))
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), turns[orientation](plain))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_values_without_an_agreed_range_are_refused(mode):
+    with pytest.raises(ValueError, match=f"mode {mode}"):
+        decode_image(encoded(picture("L").convert(mode), "TIFF"))
+
+
+def test_large_images_are_converted_in_strips_that_fit_together():
+    image = picture("RGBA", (3000, 2000))
+    whole = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(decode_image(encoded(image, "PNG", compress_level=1)).numpy(), whole)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded():
+    jpeg = encoded(picture(size=(2000, 1500)), progressive=True)
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ImageTooLarge, match="scans"):
+        decode_image(jpeg[:-2] + scan * 1000 + jpeg[-2:])
 
 
 def test_broken_images_are_value_errors():

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder
+from workflow_scripts.data.addresses import parse_networks
 from workflow_scripts.data.reasons import NO_CONNECTION
 from workflow_scripts.data.workers import worker_pool
 
@@ -52,8 +53,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--retries", type=int, required=True, help="after a passing error")
     parser.add_argument("--max-pixels", type=int, required=True, help="width x height")
     parser.add_argument("--max-bytes", type=int, required=True, help="of a body as sent")
+    parser.add_argument(
+        "--allow-private",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="that URLs may lead to although it is not public, e.g. 127.0.0.0/8; can be repeated",
+    )
     parser.add_argument("--rows-per-tar", type=int, default=_ROWS_PER_TAR)
     options = parser.parse_args(arguments)
+    try:
+        parse_networks(options.allow_private)
+    except ValueError as error:
+        raise StepError(f"--allow-private: {error}") from error
     # Albumentations, which img2dataset resizes with, would ask the network for its newest version.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     with atomic_folder(options.output) as folder:

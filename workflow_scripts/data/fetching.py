@@ -1,8 +1,8 @@
-"""Img2dataset's downloader with three changes: what it opens, how far it reads, how it writes.
+"""Img2dataset's downloader with three changes: what it opens, how it resizes, how it writes.
 
-As published (1.47) it opens whatever a redirect leads to, reads bodies without a limit, decodes an
-image before it looks at its size, writes samples in the order in which they happen to arrive, and
-loses a sample that it could not write to a full disk. Everything else is img2dataset's own.
+As published (1.47) it opens whatever a URL leads to, reads without a limit, decodes in the process
+that downloads, writes samples in the order in which they happen to arrive, and loses a sample that
+it could not write to a full disk. Everything else is img2dataset's own.
 """
 
 import contextlib
@@ -11,40 +11,35 @@ import http.client
 import io
 import json
 import math
+import threading
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from img2dataset import downloader as published
-from img2dataset.resizer import Resizer
 from img2dataset.writer import WebDatasetSampleWriter
 
 from workflow_scripts.data import reasons
-from workflow_scripts.data.images import ImageTooLarge, open_image
-from workflow_scripts.data.web import make_opener
+from workflow_scripts.data.addresses import PrivateAddressError, parse_networks
+from workflow_scripts.data.client import (
+    Allowance,
+    BadRedirectError,
+    Client,
+    TooManyBytesError,
+)
+from workflow_scripts.data.resizing import Resizer
 
 _PIECE = 1 << 16
-# A body may take so many times the time-out of a single read; a server that sends a byte now and
+# One try may take so many times the time-out of a single read; a server that sends a byte now and
 # then would otherwise hold a thread for ever.
 _PATIENCE = 6
+# Bodies that a process holds at a time, over all its threads. One body may exceed it.
+_BODIES = 256 << 20
 _USER_AGENT = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0"
 _SHARD_DIGITS = 5
 _ROBOTS = ["noai", "noimageai", "noindex", "noimageindex"]
-_OPENER = make_opener()
 _downloader = None
 _progress = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is too much: bytes of a body as sent, pixels of an image before it is decoded."""
-
-    max_bytes: int
-    max_pixels: int
 
 
 class _Lost(Exception):
@@ -55,6 +50,55 @@ class _Lost(Exception):
         self.again = again
 
 
+class Budget:
+    """Bytes that all threads of a process share; who asks for more than is left waits.
+
+    One body at a time may exceed the budget, so that bodies that all wait for more cannot block
+    each other.
+    """
+
+    def __init__(self, size: int):
+        self._size, self._used = size, 0
+        self._exceeding: object = None
+        self._changed = threading.Condition()
+
+    def take(self, owner: object, size: int) -> float:
+        """Take ``size`` bytes for ``owner``.
+
+        Returns:
+            How long that took, in seconds.
+        """
+        begun = time.monotonic()
+        with self._changed:
+            while self._used + size > self._size and self._exceeding not in (None, owner):
+                self._changed.wait()
+            if self._used + size > self._size:
+                self._exceeding = owner
+            self._used += size
+        return time.monotonic() - begun
+
+    def give_back(self, owner: object, size: int) -> None:
+        """Return all ``size`` bytes that ``owner`` has taken."""
+        with self._changed:
+            self._used -= size
+            if self._exceeding is owner:
+                self._exceeding = None
+            self._changed.notify_all()
+
+
+class _Body(io.BytesIO):
+    """A body in memory that gives its bytes back when it is closed."""
+
+    def __init__(self, content: bytes, give_back: Any):
+        super().__init__(content)
+        self._give_back = give_back
+
+    def close(self) -> None:
+        if not self.closed:
+            self._give_back()
+        super().close()
+
+
 def begin(settings: dict[str, Any], progress: Any) -> None:
     """Make this process ready to download, with the options of download.py.
 
@@ -63,13 +107,12 @@ def begin(settings: dict[str, Any], progress: Any) -> None:
     global _downloader, _progress  # noqa: PLW0603 - a worker process has one of each
     _progress = progress
     _downloader = Downloader(
-        limits=Limits(settings["max_bytes"], settings["max_pixels"]),
+        client=Client(parse_networks(settings["allow_private"]), {"User-Agent": _USER_AGENT}),
+        max_bytes=settings["max_bytes"],
         sample_writer_class=functools.partial(OrderedWriter, rows_per_tar=settings["rows_per_tar"]),
-        resizer=Resizer(
-            image_size=settings["image_size"],
-            resize_mode="center_crop",
-            resize_only_if_bigger=False,
-            encode_quality=settings["jpeg_quality"],
+        resizer=functools.partial(
+            _resize,
+            Resizer(settings["image_size"], settings["jpeg_quality"], settings["max_pixels"]),
         ),
         thread_count=settings["threads_per_process"],
         save_caption=True,
@@ -96,13 +139,15 @@ def download_shard(shard: tuple[int, str]) -> None:
 class Downloader(published.Downloader):
     """Downloads shards in img2dataset's way, within limits and with reproducible files."""
 
-    def __init__(self, *, limits: Limits, **options: Any):
+    def __init__(self, *, client: Client, max_bytes: int, **options: Any):
         super().__init__(**options)
-        self.limits = limits
+        self._fetch = functools.partial(
+            fetch_row, client=client, max_bytes=max_bytes, budget=Budget(_BODIES)
+        )
 
     def download_shard(self, row: tuple[int, str]) -> None:
         """Download one shard, given as its number and the file with its rows."""
-        published.download_image_with_retry = functools.partial(_fetch, limits=self.limits)
+        published.download_image_with_retry = self._fetch
         super().download_shard(row)
         stats = Path(self.output_folder) / f"{row[0]:0{self.oom_shard_count}d}_stats.json"
         content = json.loads(stats.read_text())
@@ -151,97 +196,109 @@ class OrderedWriter(WebDatasetSampleWriter):
         super().write(img_str, meta["key"], caption, meta)
 
 
-def _fetch(
+def _resize(resizer: Resizer, body: io.BytesIO, boxes: None = None) -> tuple:
+    """Resize as img2dataset's own does: JPEG, its width and height, those before, or an error."""
+    stored = resizer(body.getvalue())
+    if isinstance(stored, str):
+        return None, None, None, None, None, stored
+    size = resizer.image_size
+    return stored.jpeg, size, size, stored.width, stored.height, None
+
+
+def fetch_row(
     row: tuple[int, str],
     *,
     timeout: float,
     retries: int,
     user_agent_token: str | None,
     disallowed_header_directives: set[str] | None,
-    limits: Limits,
+    client: Client,
+    max_bytes: int,
+    budget: Budget,
 ) -> tuple[int, io.BytesIO | None, str | None]:
-    """Return a row's place, its image or nothing, and why there is nothing."""
+    """Return a row's place, its body or nothing, and why there is nothing.
+
+    Whatever a row does is one lost row; nothing is raised but ``MemoryError``.
+    """
     place, url = row
-    lost = None
+    body = lost = None
     for _ in range(retries + 1):
+        allowance = Allowance(timeout, time.monotonic() + _PATIENCE * timeout, max_bytes)
         try:
-            body = _fetch_once(url, timeout, limits, disallowed_header_directives)
-        except _Lost as error:
-            lost = error
-            if not error.again:
-                break
-        else:
+            body = _fetch_once(url, client, allowance, budget, disallowed_header_directives)
             lost = None
             break
+        except Exception as error:
+            lost = _why(error)
+            if not lost.again:
+                break
     if _progress is not None:
         with _progress.get_lock():
             _progress.value += 1
-    return (place, None, str(lost)) if lost else (place, io.BytesIO(body), None)
+    return place, body, str(lost) if lost else None
 
 
-def _fetch_once(url: str, timeout: float, limits: Limits, disallowed: set[str] | None) -> bytes:
-    """Return an image that is worth decoding."""
-    try:
-        # Lists have URLs with blanks and letters of all scripts in them, as browsers show them.
-        request = urllib.request.Request(
-            quote(url, safe="%/:=&?~#+!$,;'@()*[]|"), headers={"User-Agent": _USER_AGENT}
-        )
-        with _OPENER.open(request, timeout=timeout) as response:
-            if disallowed and published.is_disallowed(response.headers, None, disallowed):
-                raise _Lost(reasons.DISALLOWED)
-            body = _read(response, limits.max_bytes, time.monotonic() + _PATIENCE * timeout)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _lost_by_status(error) from error
-    except TimeoutError as error:
-        raise _Lost(reasons.TIMEOUT, again=True) from error
-    except http.client.IncompleteRead as error:
-        raise _Lost(reasons.CUT_OFF, again=True) from error
-    except (http.client.InvalidURL, ValueError) as error:
-        raise _Lost(reasons.BAD_URL, error) from error
-    except (OSError, http.client.HTTPException) as error:
-        cause = getattr(error, "reason", error)
-        if isinstance(cause, TimeoutError):
-            raise _Lost(reasons.TIMEOUT, again=True) from error
-        raise _Lost(reasons.NO_CONNECTION, cause, again=True) from error
-    return _checked(body, limits.max_pixels)
+def _fetch_once(
+    url: str, client: Client, allowance: Allowance, budget: Budget, disallowed: set[str] | None
+) -> io.BytesIO:
+    with client.open(url, allowance) as response:
+        if response.status != 200:
+            raise _lost_by_status(response.status)
+        if disallowed and published.is_disallowed(response.headers, None, disallowed):
+            raise _Lost(reasons.DISALLOWED)
+        return _read(response, allowance, budget)
 
 
-def _lost_by_status(error: urllib.error.HTTPError) -> _Lost:
-    if error.code in (404, 410):
-        return _Lost(reasons.NOT_FOUND, error.code)
-    if 300 <= error.code < 400:
-        return _Lost(reasons.BAD_REDIRECT, error.code)
-    passing = error.code >= 500 or error.code in (408, 429)
-    return _Lost(reasons.HTTP_ERROR, error.code, again=passing)
+def _why(error: Exception) -> _Lost:
+    """Return the reason for which a row is lost."""
+    if isinstance(error, _Lost):
+        return error
+    for kind, reason, again in (
+        (MemoryError, None, False),
+        (TooManyBytesError, reasons.TOO_MANY_BYTES, False),
+        (PrivateAddressError, reasons.PRIVATE, False),
+        (BadRedirectError, reasons.BAD_REDIRECT, False),
+        (TimeoutError, reasons.TIMEOUT, True),
+        (http.client.IncompleteRead, reasons.CUT_OFF, True),
+        (OSError, reasons.NO_CONNECTION, True),
+        ((http.client.InvalidURL, ValueError), reasons.BAD_URL, False),
+    ):
+        if isinstance(error, kind):
+            if reason is None:
+                raise error
+            return _Lost(reason, "" if kind in (TimeoutError,) else error, again)
+    # What is no HTTP raises whatever the parser trips over.
+    return _Lost(reasons.BAD_ANSWER, error)
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int, deadline: float) -> bytes:
+def _lost_by_status(status: int) -> _Lost:
+    if status in (404, 410):
+        return _Lost(reasons.NOT_FOUND, status)
+    if 300 <= status < 400:
+        return _Lost(reasons.BAD_REDIRECT, status)
+    passing = status >= 500 or status in (408, 429)
+    return _Lost(reasons.HTTP_ERROR, status, again=passing)
+
+
+def _read(response: http.client.HTTPResponse, allowance: Allowance, budget: Budget) -> io.BytesIO:
     """Read a body, but no more and no longer than is reasonable."""
-    too_many = _Lost(reasons.TOO_MANY_BYTES, f"more than {max_bytes}")
-    if response.length is not None and response.length > max_bytes:
-        raise too_many
-    pieces, size = [], 0
-    while piece := response.read1(_PIECE):
-        pieces.append(piece)
-        size += len(piece)
-        if size > max_bytes:
-            raise too_many
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    if response.length:
-        raise http.client.IncompleteRead(b"", response.length)
-    return b"".join(pieces)
-
-
-def _checked(body: bytes, max_pixels: int) -> bytes:
-    """Return an image whose header promises no more pixels than ``max_pixels``."""
-    if not body:
-        raise _Lost(reasons.EMPTY)
+    pieces: list[bytes] = []
+    size, owner = 0, object()
     try:
-        open_image(body, max_pixels)
-    except ImageTooLarge as error:
-        raise _Lost(reasons.TOO_LARGE, error) from error
-    except ValueError as error:
-        raise _Lost(reasons.NOT_AN_IMAGE) from error
-    return body
+        if response.length is not None and response.length > allowance.size:
+            raise TooManyBytesError(f"more than {allowance.size}")
+        while piece := response.read1(_PIECE):
+            size += len(piece)
+            # Waiting for memory of ours is not the server's fault.
+            allowance.deadline += budget.take(owner, len(piece))
+            pieces.append(piece)
+            if size > allowance.size:
+                raise TooManyBytesError(f"more than {allowance.size}")
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        if not size:
+            raise _Lost(reasons.EMPTY)
+    except BaseException:
+        budget.give_back(owner, size)
+        raise
+    return _Body(b"".join(pieces), functools.partial(budget.give_back, owner, size))

@@ -11,8 +11,10 @@ NOT_FOUND = "not found"
 HTTP_ERROR = "http error"
 BAD_REDIRECT = "bad redirect"
 DISALLOWED = "disallowed"
+PRIVATE = "private address"
 NO_CONNECTION = "no connection"
 TIMEOUT = "timeout"
+BAD_ANSWER = "bad answer"
 CUT_OFF = "cut off"
 TOO_MANY_BYTES = "too many bytes"
 EMPTY = "empty"
@@ -31,13 +33,15 @@ REASONS = {
     HTTP_ERROR: "the server answered with another error, at each try",
     BAD_REDIRECT: "redirected in a circle, too often, or to another scheme than http and https",
     DISALLOWED: "the server's X-Robots-Tag says that the image is not for such use",
+    PRIVATE: "the host, or one that it redirects to, is not on the public internet",
     NO_CONNECTION: "no such host, or no connection to it, at each try",
     TIMEOUT: "the server fell silent, or took too long, at each try",
+    BAD_ANSWER: "the server's answer is not HTTP",
     CUT_OFF: "the body was shorter than announced, at each try",
     TOO_MANY_BYTES: "the body is larger than the limit; the rest of it was not read",
     EMPTY: "the body is empty",
     NOT_AN_IMAGE: "the body is something else, such as HTML, or an unknown kind of image",
-    TOO_LARGE: "more pixels than the limit; the image was not decoded",
+    TOO_LARGE: "the image has more pixels, or takes more time or memory, than the limit",
     BROKEN: "the image does not decode, for example because it ends half-way",
     TOO_SMALL: "the image's shorter side, as the server sent it, is below the limit",
     NO_LETTERS: "the caption has no letter of any script",

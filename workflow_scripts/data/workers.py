@@ -28,10 +28,17 @@ def worker_pool(
     return ProcessPoolExecutor(workers, context, _begin, (initializer, initargs))
 
 
-def _begin(initializer: Callable, initargs: tuple) -> None:
-    # Ctrl-C reaches all processes; the one that wanted the work says that it was stopped.
+def begin_worker() -> None:
+    """Make this process end with the one that started it, and without a word at Ctrl-C.
+
+    Ctrl-C reaches all processes; the one that wanted the work says that it was stopped.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _begin(initializer: Callable, initargs: tuple) -> None:
+    begin_worker()
     initializer(*initargs)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest, run_step
+from workflow_scripts.data.addresses import parse_networks
 from workflow_scripts.experiments.check_figures import check_figures
 from workflow_scripts.experiments.check_overrides import check_overrides
 from workflow_scripts.experiments.check_runs import check_runs
@@ -50,6 +51,7 @@ def check_config(config: Spec, experiments: Collection[str] | None = None) -> No
     """
     complete_config(config)
     _check_names(config)
+    _check_networks(config["download"]["allow_private"])
     check_runs(config, config["experiments"] if experiments is None else experiments)
     check_figures(config)
 
@@ -104,6 +106,13 @@ def _check_names(config: Spec) -> None:
                 raise StepError(f"config: 'sources.{name}.columns' does not name {column!r}")
         if source["world"] and "demo" not in config:
             raise StepError(f"config: 'sources.{name}.world' needs the section 'demo'; add it")
+
+
+def _check_networks(networks: list[str]) -> None:
+    try:
+        parse_networks(networks)
+    except ValueError as error:
+        raise StepError(f"config: 'download.allow_private': {error}") from error
 
 
 def _check_labels(section: str, declared: Spec) -> None:

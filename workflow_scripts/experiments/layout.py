@@ -149,9 +149,13 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
 
 
 def options(declared: Spec) -> list[str]:
-    """Return declared values as command-line options; what is null or false is left out."""
+    """Return declared values as command-line options.
+
+    What is null or false is left out; a list is an option for each of its values.
+    """
     return [
         f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")
-        for key, value in declared.items()
+        for key, values in declared.items()
+        for value in (values if isinstance(values, list) else [values])
         if value is not None and value is not False
     ]

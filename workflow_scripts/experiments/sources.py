@@ -13,7 +13,7 @@ from workflow_scripts.experiments.own_inputs import OwnInputs
 
 Spec = dict[str, Any]
 
-_DOWNLOADED = ("jpeg_quality", "max_pixels", "max_bytes")
+_DOWNLOADED = ("jpeg_quality", "max_pixels", "max_bytes", "allow_private")
 
 
 class Data:
@@ -60,7 +60,7 @@ class Data:
 
     def _shards(self, name: str) -> str:
         url_list = self._once("list", name, self._list)
-        settings = {key: self._config["download"][key] for key in _DOWNLOADED}
+        settings = {key: self._config["download"][key] or None for key in _DOWNLOADED}
         size = {"image_size": self._config["image_size"]}
         return _add(self.shards, name, {"list": url_list, **size, **settings})
 

@@ -1,0 +1,258 @@
+"""An HTTP client for URLs that nobody vouches for.
+
+One deadline and one number of bytes hold for all that a URL leads to: looking up names, connecting,
+TLS, status lines, headers, bodies, redirects and the addresses that they lead to. Each address is
+checked when it is connected to. Through a proxy, only hosts that are given as addresses can be
+checked; which names it connects to is for the proxy to decide.
+"""
+
+import base64
+import contextlib
+import functools
+import http.client
+import socket
+import ssl
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+
+import idna
+
+from workflow_scripts.data.addresses import Network, PrivateAddressError, Resolver, is_allowed
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MAX_REDIRECTS = 10
+_HEADERS = 1 << 20  # bytes of headers, redirects and the like that come on top of a body
+# Lists have URLs with blanks and letters of all scripts in them, as browsers show them.
+_SAFE = "%/:=&?~#+!$,;'@()*[]|"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class TooManyBytesError(Exception):
+    """More came than one URL is allowed."""
+
+
+class BadRedirectError(Exception):
+    """Redirected too often, to nowhere, or to something other than http and https."""
+
+
+@dataclass
+class Allowance:
+    """What one URL may cost.
+
+    Attributes:
+        silence: Seconds that the server may be silent.
+        deadline: When all has to be done, in seconds of ``time.monotonic()``.
+        size: Bytes of a body; headers and redirects may have 1 MB more.
+    """
+
+    silence: float
+    deadline: float
+    size: int
+    received: int = 0
+
+    def seconds(self) -> float:
+        """Return how long the next wait may last.
+
+        Raises:
+            TimeoutError: The deadline has passed.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        return min(self.silence, left)
+
+    def receive(self, size: int) -> None:
+        """Count what came.
+
+        Raises:
+            TooManyBytesError: It is more than is allowed.
+        """
+        self.received += size
+        if self.received > self.size + _HEADERS:
+            raise TooManyBytesError(f"more than {self.size}")
+
+
+class _Metered:
+    """A socket that spends an allowance."""
+
+    allowance: Allowance
+
+    def recv_into(self, *arguments, **options):
+        self.settimeout(self.allowance.seconds())
+        size = super().recv_into(*arguments, **options)
+        self.allowance.receive(size)
+        return size
+
+
+class _Socket(_Metered, socket.socket):
+    pass
+
+
+class _SecureSocket(_Metered, ssl.SSLSocket):
+    pass
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    allowance: Allowance
+
+    def connect(self):
+        super().connect()
+        self.sock.allowance = self.allowance
+
+
+@dataclass
+class Client:
+    """Opens URLs.
+
+    Attributes:
+        allowed: Networks that may be connected to although they are not public.
+        headers: Sent with every request.
+    """
+
+    allowed: tuple[Network, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+    _resolve: Resolver = field(default_factory=Resolver)
+    _proxies: dict[str, str] = field(default_factory=urllib.request.getproxies)
+
+    def __post_init__(self):
+        self._tls = ssl.create_default_context()
+        self._tls.sslsocket_class = _SecureSocket
+
+    @contextlib.contextmanager
+    def open(self, url: str, allowance: Allowance):
+        """Yield the response to a GET of ``url``, after redirects, whatever its status.
+
+        Raises:
+            ValueError: It is not a URL that can be asked for.
+            PrivateAddressError: A host's addresses are not public ones.
+            BadRedirectError: Redirects lead nowhere.
+            TooManyBytesError: More came than is allowed.
+            OSError: There is no such host or no connection (``TimeoutError``: in time).
+            http.client.HTTPException: The answer is not HTTP.
+        """
+        before = ""
+        for hop in range(_MAX_REDIRECTS + 1):
+            try:
+                parts = _parse(urljoin(before, url))
+            except ValueError as error:
+                if hop:
+                    raise BadRedirectError(str(error)) from error
+                raise
+            connection = self._connection(parts, allowance)
+            with contextlib.closing(connection), self._get(connection, parts) as response:
+                if response.status not in _REDIRECTS:
+                    yield response
+                    return
+                # The body of a redirect is not looked at, however long it is.
+                before, url = parts.geturl(), _location(response)
+        raise BadRedirectError(f"more than {_MAX_REDIRECTS} redirects")
+
+    def _connection(self, parts: SplitResult, allowance: Allowance) -> http.client.HTTPConnection:
+        proxy = self._proxy(parts)
+        if proxy:
+            self._check_literal(parts.hostname)
+        if parts.scheme == "https":
+            connection = _SecureConnection(parts.hostname, parts.port, context=self._tls)
+            connection.allowance = allowance
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, parts.port)
+        if proxy and parts.scheme == "https":
+            connection.set_tunnel(parts.hostname, parts.port, _authorization(proxy))
+        dial = self._dial if proxy is None else functools.partial(self._dial, proxy=proxy)
+        connection._create_connection = functools.partial(dial, allowance)
+        return connection
+
+    def _get(self, connection: http.client.HTTPConnection, parts: SplitResult):
+        query = f"?{parts.query}" if parts.query else ""
+        target = quote(f"{parts.path or '/'}{query}", _SAFE)
+        headers = dict(self.headers)
+        proxy = self._proxy(parts)
+        if proxy and parts.scheme == "http":
+            headers |= _authorization(proxy)
+            target = f"http://{parts.netloc}{target}"
+        connection.request("GET", target, headers=headers)
+        return connection.getresponse()
+
+    def _proxy(self, parts: SplitResult) -> SplitResult | None:
+        """Return the proxy for a URL; this machine's own servers have none."""
+        url = self._proxies.get(parts.scheme)
+        bypassed = urllib.request.proxy_bypass_environment(parts.hostname, self._proxies)
+        if not url or bypassed or parts.hostname in _LOOPBACK:
+            return None
+        return urlsplit(url if "://" in url else f"http://{url}")
+
+    def _check_literal(self, host: str) -> None:
+        # Numbers in all their forms (2130706433, 0x7f.1), which a name server is not asked about.
+        with contextlib.suppress(socket.gaierror):
+            found = socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
+            if not any(is_allowed(address[0], self.allowed) for *_, address in found):
+                raise PrivateAddressError(f"{host} is not a public address")
+
+    def _dial(
+        self, allowance: Allowance, address: tuple[str, int], *_, proxy: SplitResult | None = None
+    ) -> socket.socket:
+        """Connect to the first address of a host that is allowed and answers."""
+        host, port = (proxy.hostname, proxy.port or 80) if proxy else address
+        found = self._resolve(host, allowance.seconds())
+        # The proxy is the user's own choice.
+        usable = found if proxy else [a for a in found if is_allowed(a[1][0], self.allowed)]
+        if not usable:
+            raise PrivateAddressError(f"{host} is at {found[0][1][0]}")
+        trouble: OSError = OSError(f"{host} has no address")
+        for family, (ip, _, *rest) in usable:
+            try:
+                connected = _Socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                trouble = error
+                continue
+            connected.allowance = allowance
+            try:
+                connected.settimeout(allowance.seconds())
+                connected.connect((ip, port, *rest))
+                return connected
+            except OSError as error:
+                connected.close()
+                trouble = error
+        raise trouble
+
+
+def _parse(url: str) -> SplitResult:
+    """Split an http(s) URL; its host becomes what name servers know, its port a number."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"not http: {parts.scheme[:20]}")
+    host = _ascii_host(parts.hostname or "")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    default = port == (443 if parts.scheme == "https" else 80)
+    bracketed = f"[{host}]" if ":" in host else host
+    return parts._replace(netloc=bracketed if default else f"{bracketed}:{port}")
+
+
+def _ascii_host(host: str) -> str:
+    """Return a host's name as browsers ask for it: UTS #46, then Punycode."""
+    if not host:
+        raise ValueError("no host")
+    if host.isascii():
+        return host
+    labels = idna.uts46_remap(host, std3_rules=False, transitional=False).split(".")
+    encoded = (n if n.isascii() else f"xn--{n.encode('punycode').decode()}" for n in labels)
+    return ".".join(encoded)
+
+
+def _location(response: http.client.HTTPResponse) -> str:
+    location = response.headers.get("Location")
+    if not location:
+        raise BadRedirectError(f"{response.status} without a place")
+    # Headers are read as Latin-1; what servers mean by other bytes is UTF-8.
+    with contextlib.suppress(UnicodeError):
+        location = location.encode("latin-1").decode()
+    return location
+
+
+def _authorization(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    secret = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
