@@ -186,7 +186,7 @@ def test_pages_for_people_hold_every_group_and_escape_names(metrics, tmp_path):
     assert "&lt;b&gt;M|MCL" in page
     assert "<b>" not in page
     assert text.count("12 models of 3 runs") == 6
-    assert "<b>M\\|MCL" in text
+    assert "\\<b>M\\|MCL" in text
     assert "none" in text
     table = pd.read_csv(tmp_path / "best.csv")
     first = table[table["accuracy"].notna() & (table["rule"] == "best")].iloc[0]

@@ -1,12 +1,18 @@
 """Captions of the report render as Snakemake renders them, whatever the experiment declares."""
 
 import functools
+import html
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
+
+from workflow_scripts.results.best_page import as_markdown
+from workflow_scripts.results.page import table_page
+from workflow_scripts.results.text import rst_text
 
 FOLDER = Path(__file__).parents[2] / "rules" / "report"
 EXPERIMENTS = {
@@ -64,3 +70,45 @@ def test_a_figure_says_what_was_varied_what_it_shows_and_by_which_code(rendered,
         assert "below\n2.5 %" in body or "below 2.5 %" in body
     mine = rendered("figure.rst", experiment, kind=kind, caption="My own words.")
     assert "My own words." in mine
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "x\n\n.. include:: /etc/passwd",
+    ".. include:: /etc/passwd",
+    "x\n\n.. raw:: html\n\n   <script>alert(1)</script>",
+    "`x <javascript:alert(1)>`_ **bold** :math:`x` |x| x_",
+    "- a list::",
+    "\\ `",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_and_words_of_the_users_are_shown_and_never_obeyed(rendered, text, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS["ablation_"], "vary", [{text: [1]}])
+    words = html.escape(" ".join(text.split()), quote=False)
+    mine = rendered("figure.rst", kind="scatter", caption=text, over=[text])
+    labelled = rendered("figure.rst", kind="scatter", under=["x"], under_label=text)
+    keyed = rendered("figure.rst", "ablation_", kind=text, value=text)
+    for body in (mine, labelled):
+        assert words in " ".join(body.split())
+    for body in (mine, labelled, keyed, rendered("workflow.rst")):
+        assert "root:" not in body
+        assert "<script>" not in body
+        assert 'javascript:alert(1)"' not in body
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_is_the_same_text_in_restructuredtext(text):
+    body = publish_parts(rst_text(text), writer="html", settings_overrides={"halt_level": 2})[
+        "body"
+    ]
+    assert " ".join(body.split()) == f"<p>{html.escape(' '.join(text.split()), quote=False)}</p>"
+
+
+def test_pages_and_tables_escape_labels():
+    page = table_page(HOSTILE[0], [HOSTILE[0]], [[HOSTILE[0]]], above=HOSTILE, below=HOSTILE)
+    assert "<script>" not in page
+    markdown = as_markdown(pd.DataFrame({"a|b": ["<script>\n\n# x|y"]}), [])
+    assert markdown.count("<script>") == markdown.count("\\<script>") == 1
+    assert markdown.splitlines()[2].count("|") - markdown.splitlines()[2].count("\\|") == 2

@@ -28,9 +28,13 @@ def test_a_folder_of_any_name_is_never_run_by_a_shell(tmp_path, monkeypatch):
             "benchmarks": f"{results}/benchmarks",
         },
         "evaluations": {"demo": {"folder": f"{ODD}/classes"}},
+        "wordnet": f"{ODD}/nltk_data",
     }
+    (workflow.folder / ODD / "nltk_data").symlink_to(workflow.folder / "nltk_data")
     planned = workflow.snakemake("plan_main", config=config)
     assert planned.returncode == 0, planned.stdout
+    checked = workflow.snakemake("preflight_main", config=config)
+    assert f"ok      WordNet is ready in {ODD}/nltk_data" in checked.stdout
     written = workflow.folder / results
     monkeypatch.chdir(workflow.folder)
     (evaluation,) = expand(read_json(written / "workflow/config.json")).data.evaluations

@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ SCHEMA_PATH = Path(__file__).with_name("config.schema.yaml")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMERAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _DEEPEST = 50
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, line separators
 _TYPES = {
     "number": "a number",
     "integer": "a whole number",
@@ -89,7 +91,8 @@ def check_plain(value: Any, place: str = "", within: tuple[int, ...] = ()) -> No
     """Check that a config is made of texts, finite numbers, truth values, null, lists and mappings.
 
     Raises:
-        StepError: YAML made something else of a value, which the message names.
+        StepError: YAML made something else of a value, which the message names, or a text has line
+            breaks or other control characters: files of arguments and captions are read by lines.
     """
     if isinstance(value, dict | list):
         if id(value) in within or len(within) > _DEEPEST:
@@ -99,14 +102,24 @@ def check_plain(value: Any, place: str = "", within: tuple[int, ...] = ()) -> No
             if isinstance(value, dict) and not isinstance(key, str):
                 where = f"in {place!r}" if place else "at the top"
                 raise StepError(f"config: the key {key!r} {where} is not text; write it in quotes")
+            _check_characters(str(key), join(place, key))
             check_plain(item, join(place, key), inside)
+    elif isinstance(value, str):
+        # A caption is the one text of several lines; they are joined.
+        _check_characters(" ".join(value.split()) if place.endswith(".caption") else value, place)
     elif isinstance(value, float) and not math.isfinite(value):
         raise StepError(f"config: {place!r} is {value}; it has to be a finite number")
-    elif not isinstance(value, str | int | float | None):
+    elif not isinstance(value, int | float | None):
         raise StepError(
             f"config: {place!r} is read as {type(value).__name__} by YAML ({value}); write it in "
             "quotes if text is meant"
         )
+
+
+def _check_characters(text: str, place: str) -> None:
+    wrong = next((c for c in text if unicodedata.category(c) in _CONTROL), None)
+    if wrong is not None:
+        raise StepError(f"config: {place!r} has the control character {wrong!r}; leave it out")
 
 
 def join(place: str, key: Any) -> str:

@@ -28,7 +28,7 @@ from workflow_scripts.results.selection import (
     start_models,
 )
 from workflow_scripts.results.table import read_table, varied_columns
-from workflow_scripts.results.text import percent_text, threshold_text, value_text
+from workflow_scripts.results.text import percent_text, rst_text, threshold_text, value_text
 
 _MOST = 12  # lines; a caption that is longer is not read
 _HALF = 0.5
@@ -57,7 +57,7 @@ def reading(metrics: pd.DataFrame, spec: dict[str, Any]) -> str:
         )
     more = len(lines) - _MOST
     shown = lines[:_MOST] + ([f"and {more} more, in the tables beside"] if more > 0 else [])
-    bullets = "\n".join(f"- {_plain(line)}" for line in shown)
+    bullets = "\n".join(f"- {rst_text(line)}" for line in shown)
     behind = _behind(metrics, cleaned)
     return f"**Behind it:** {behind}\n\n**At this scale.** {title}:\n\n{bullets}\n"
 
@@ -174,11 +174,6 @@ def _group_name(columns: list[str], values: Any) -> str:
 
 def _numbers(model: Mapping[str, Any] | pd.Series) -> str:
     return f"{percent_text(model[ACCURACY])} ({percent_text(model[ASR])})"
-
-
-def _plain(text: str) -> str:
-    """Escape what reStructuredText would take for markup in a name of the user's."""
-    return "".join(f"\\{c}" if c in "\\*`_|" else c for c in text)
 
 
 def main(arguments: list[str] | None = None) -> None:

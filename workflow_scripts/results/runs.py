@@ -21,7 +21,7 @@ from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.results.page import table_page
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, stem, varied_columns
-from workflow_scripts.results.text import column_text, value_text
+from workflow_scripts.results.text import column_text, rst_text, value_text
 
 _NOT_CLEANED = {"pretraining": "– (pre-training)", "baseline": "– (no poison)"}
 _MOST = 4  # files that a sentence names
@@ -161,8 +161,9 @@ def main(arguments: list[str] | None = None) -> None:
     page = table_page(
         "Runs", list(lines.columns), lines.to_numpy().tolist(), marked=marked, above=texts
     )
-    bold = [f"**{text}** " if any(marked) else text for text in texts]
-    for suffix, text in ((".html", page), (".rst", "\n".join(bold) + "\n")):
+    noted = [rst_text(text) for text in texts]
+    noted = [f"**{text}** " if any(marked) else text for text in noted]
+    for suffix, text in ((".html", page), (".rst", "\n".join(noted) + "\n")):
         with atomic(f"{output}{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """How numbers and names are written for people: in figures, tables and captions alike."""
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -59,6 +60,13 @@ def percent_text(fraction: float, digits: int = 1) -> str:
     # 0.1305 is 13.05 % to people, whatever its nearest double is.
     exact = Decimal(repr(float(fraction))) * 100
     return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)}\N{NO-BREAK SPACE}%"
+
+
+def rst_text(text: str) -> str:
+    """Return a text for reStructuredText on one line, whatever it has of markup escaped."""
+    line = re.sub(r"([\\*`_|<]|:(?=\S)|(?<=:):)", r"\\\1", " ".join(text.strip().splitlines()))
+    # What begins a line can be a directive, a list, a field, a title's underline.
+    return re.sub(r"^([^\w\\])", r"\\\1", line)
 
 
 def threshold_text(fraction: float) -> str:
