@@ -10,8 +10,12 @@ JPEG. What a server sends decides about the bytes, the number of processes and t
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -69,13 +73,35 @@ def main(arguments: list[str] | None = None) -> None:
     # Albumentations, which img2dataset resizes with, would ask the network for its newest version.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     with atomic_folder(options.output) as folder:
-        shards = _write_shards(options.part, folder / "_tmp", options.rows_per_tar)
+        scratch = folder / "_tmp"
+        shards = _write_shards(options.part, scratch, options.rows_per_tar)
         rows = sum(shards.values())
         settings = {**vars(options), "output_folder": str(folder)}
-        with tqdm(desc="rows", total=rows, mininterval=5, unit=" rows") as bar:
+        with (
+            tqdm(desc="rows", total=rows, mininterval=5, unit=" rows") as bar,
+            _temporary_files_in(scratch),
+        ):
             _download(settings, [(i, str(path)) for i, path in enumerate(shards)], bar)
-        (folder / "_tmp").rmdir()
+        shutil.rmtree(scratch)
         _check(options.part, folder, rows)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have workers that start meanwhile leave their temporary files in ``folder``.
+
+    What img2dataset imports leaves folders behind whenever its process does not end by itself.
+    """
+    # Except for this process's own: the paths of its workers' sockets have to be short.
+    tempfile.gettempdir()
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
 
 
 def _write_shards(part: Path, folder: Path, rows_per_tar: int) -> dict[Path, int]:
