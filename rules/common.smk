@@ -17,6 +17,7 @@ from workflow_scripts.common import variants
 from workflow_scripts.common.code import FOLDER, code_digests, run_code
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
+from workflow_scripts.common.redact import redact
 from workflow_scripts.experiments.config import check_config, complete_config
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import expand as expand_experiments
@@ -37,7 +38,7 @@ try:
     # Jobs see the user's own files as the process did that started them.
     PLAN = expand_experiments(config, own_inputs(config, trusted=not workflow.is_main_process))
 except StepError as error:
-    raise WorkflowError(str(error))
+    raise WorkflowError(redact(str(error)))
 
 ROOT = config["pathvars"]["results"]
 # Where `onstart` writes the whole config and the specs.

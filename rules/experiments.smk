@@ -69,7 +69,7 @@ for experiment in [None, *PLAN.experiments]:
             folder=WRITTEN,
             options=options({"experiment": experiment, **machines_at_hand(workflow)}),
         shell:
-            "python -m workflow_scripts.experiments.plan --config {params.folder:q}/config.json"
+            "python -m workflow_scripts.experiments.plan --config {params.folder:q}/arguments/config.json"
             " --output {params.folder:q} {params.options:q} 2>&1 | tee {log:q}"
 
     rule:
@@ -82,7 +82,7 @@ for experiment in [None, *PLAN.experiments]:
         conda:
             "../envs/pipeline.yaml"
         params:
-            config=f"{WRITTEN}/config.json",
+            config=f"{WRITTEN}/arguments/config.json",
             options=options({"experiment": experiment, "gpus": machines_at_hand(workflow)["gpus"]}),
             executor=lambda w: workflow.executor_plugin.name,
         shell:

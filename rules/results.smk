@@ -181,6 +181,7 @@ rule figure:
         ' --spec "$(cat {input.spec:q})" --output {output.reading:q} >> {log:q} 2>&1'
 
 
+# Drawn from the config without secrets: a URL list with a token in its query has another id in it.
 rule graph:
     output:
         report(

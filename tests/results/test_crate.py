@@ -186,3 +186,16 @@ def test_unfinished_work_is_not_exported(results, tmp_path):
     with pytest.raises(StepError, match="make `all` first"):
         crate.export(results, tmp_path / "crate")
     assert not (tmp_path / "crate").exists()
+
+
+def test_no_secret_of_a_config_is_in_it(results, tmp_path, monkeypatch):
+    code = tmp_path / "code"
+    (code / "workflow_scripts").mkdir(parents=True)
+    (code / "profiles" / "mine").mkdir(parents=True)
+    (code / "Snakefile").touch()
+    for file in ("config.yaml", "profiles/mine/mine.yaml"):
+        (code / file).write_text('sources: {x: {list: "https://me:s3cret@host/x?token=s3cret"}}\n')
+    monkeypatch.setattr(crate, "FOLDER", code / "workflow_scripts")
+    crate.export(results, tmp_path / "crate")
+    texts = [file.read_text() for file in (tmp_path / "crate").rglob("*.yaml")]
+    assert texts == ['sources: {x: {list: "https://***@host/x?token=***"}}\n'] * 2

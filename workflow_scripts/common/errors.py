@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
+from workflow_scripts.common.redact import redact
+
 _LONGEST = 300  # characters of an unexpected exception's message
 
 
@@ -25,11 +27,11 @@ def nearest(wrong: str, right: Iterable[str]) -> str:
 
 
 def one_line(text: object) -> str:
-    """Return a text on one line, without what a terminal would take for an order.
+    """Return a text on one line, without secrets and what a terminal would take for an order.
 
     Names in a message may come from files that somebody else has made.
     """
-    return "".join(c if c.isprintable() else " " for c in str(text))
+    return redact("".join(c if c.isprintable() else " " for c in str(text)))
 
 
 def run_step(main: Callable[[], None]) -> None:
@@ -54,7 +56,7 @@ def run_step(main: Callable[[], None]) -> None:
     except MemoryError:
         sys.exit("error: there is too little memory; give the step more (resources.*.mem_mb)")
     except Exception as error:
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), file=sys.stderr)
         what = one_line(f"{type(error).__name__}: {error}")
         sys.exit(
             f"error: {Path(sys.argv[0]).stem} failed with {what[:_LONGEST]}. This is a defect of "

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, sha256, write_json
+from workflow_scripts.common.redact import redact
 from workflow_scripts.data.lists import FORMATS, format_of, read_list
 from workflow_scripts.data.reasons import DUPLICATE, MALFORMED, NOT_HTTP
 from workflow_scripts.data.web import fetch
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
     _write(options.output, kept, options.parts)
     report = {
-        "list": options.list,
+        "list": redact(options.list),
         "bytes": path.stat().st_size,
         "sha256": digest,
         "rows": rows,

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from workflow_scripts.captions.synonyms import WordNet
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json
+from workflow_scripts.common.redact import redact
 from workflow_scripts.experiments.check_inputs import input_checks
 from workflow_scripts.experiments.check_slurm import slurm_checks
 from workflow_scripts.experiments.finished import finished_with_another_evaluation, is_finished
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"ok      {check()}")
         except (StepError, OSError) as error:
             failed += 1
-            print(f"FAILED  {error}")
+            print(f"FAILED  {redact(str(error))}")
     if failed:
         raise StepError(f"{failed} of the checks failed, see above; fix them and check again")
 

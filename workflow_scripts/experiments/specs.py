@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.redact import redact
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.layout import step_arguments, written_spec
 
@@ -17,17 +18,21 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
     Args:
         config: The checked config.
         plan: Its expanded experiments.
-        folder: ``config.json`` goes there, ``specs/<kind>/<id>.json`` for the kinds attacks,
-            pretraining and cleaning, and ``arguments/<rule>/<id>.txt``, one argument a line.
+        folder: ``config.json`` goes there, for people and archives and without secrets;
+            ``specs/<kind>/<id>.json`` for the kinds attacks, pretraining and cleaning; and into
+            ``arguments`` ``<rule>/<id>.txt``, one argument a line, and ``config.json`` as it is,
+            because ids follow from it. Those with secrets can be read by this user alone.
     """
+    told = folder / "arguments"
     named = [("attacks", name) for name in plan.attacks]
     named += [(spec["kind"], name) for name, spec in plan.runs.items()]
-    _write(folder / "config.json", _json(config))
+    _write(folder / "config.json", _json(redact(config)))
+    _write(told / "config.json", _json(config))
     for kind, name in named:
         spec = written_spec(config, plan, kind, name)
         _write(folder / "specs" / kind / f"{name}.json", _json(spec))
     for rule, name, arguments in step_arguments(config, plan):
-        _write(folder / "arguments" / rule / f"{name}.txt", "".join(f"{a}\n" for a in arguments))
+        _write(told / rule / f"{name}.txt", "".join(f"{a}\n" for a in arguments))
     plan.data.inputs.save()
 
 
@@ -36,6 +41,9 @@ def _json(content: Spec) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text() != text:
-        with atomic(path) as temporary:
-            temporary.write_text(text)
+    secret = redact(text) != text
+    if path.is_file() and path.read_text() == text and not (secret and path.stat().st_mode & 0o077):
+        return
+    with atomic(path) as temporary:
+        temporary.touch(mode=0o600 if secret else 0o666)
+        temporary.write_text(text)

@@ -2,7 +2,8 @@
 
 Needs   <results>/workflow/config.json, the experiments that it lists under `all`, their runs.
 Makes   <output>: ro-crate-metadata.json, the workflow's code, the whole config, of each run its
-        spec, metrics and run.json, and the experiments' tables and figures.
+        spec, metrics and run.json, and the experiments' tables and figures. No config in it has
+        secrets.
 
 What is large (models, manifests, tokens) is not copied. It is named by its content instead, by a
 URI of its SHA-256 (RFC 6920), so that the model which one run made and another started from is
@@ -28,6 +29,7 @@ from tqdm import tqdm
 from workflow_scripts.common.code import FOLDER, git_version
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder, digest, read_json, sha256
+from workflow_scripts.common.redact import redact
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv
 
 PROFILES = {
@@ -87,7 +89,12 @@ class Crate:
                 shutil.copytree(
                     root / name, staged / name, ignore=shutil.ignore_patterns("__pycache__")
                 )
+                for file in (staged / name).rglob("*.yaml"):
+                    file.write_text(redact(file.read_text()))
                 self.crate.add_dataset(staged / name, f"code/{name}", properties={"name": name})
+            elif name.endswith(".yaml"):
+                (staged / name).write_text(redact((root / name).read_text()))
+                self.file(staged / name, f"code/{name}")
             elif (root / name).is_file() and name != "Snakefile":
                 self.file(root / name, f"code/{name}")
         properties = {"name": "clip-backdoor-cleaning", "version": _version(version),

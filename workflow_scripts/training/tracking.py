@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common.redact import redact
 from workflow_scripts.training.spec import RunSpec
 
 _PATIENCE_SECONDS = 90
@@ -73,5 +74,5 @@ class Tracker:
             problem.append(f"no answer in {_PATIENCE_SECONDS} seconds")
         if problem:
             self._run = None
-            first = problem[0].splitlines()[0]
+            first = redact(problem[0].splitlines()[0])
             print(f"warning: wandb did not {what}, going on without it ({first})", file=sys.stderr)

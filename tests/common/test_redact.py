@@ -1,0 +1,62 @@
+"""Secrets are in no text that people or archives get."""
+
+import json
+
+import pytest
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.redact import redact
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:s3cret@host.org/list.tsv", "https://***@host.org/list.tsv"),
+        ("ftp://me:s3@cret:@host/x", "ftp://***@host/x"),
+        ("https://s3cret@host", "https://***@host"),
+        ("https://host/x?token=s3cret&part=s3cret", "https://host/x?token=***&part=***"),
+        ("https://host/x?s3cret", "https://host/x?***"),
+        ("https://host/x#access=s3cret", "https://host/x#access=***"),
+        ("no https://host/x?a=s3cret, nor http://u:s3cret@h", "no https://host/x?a=*** nor http://***@h"),
+        ("api_key: s3cret", "api_key: ***"),
+        ('{"password": "s3cret"}', '{"password": "***"}'),
+        ("https://host/a@b/x.tsv is missing; set token_file", None),
+        ("77 tokens: start, text, end", None),
+    ],
+)  # fmt: skip
+def test_what_is_secret_is_hidden_and_all_else_stays(text, shown):
+    assert redact(text) == (text if shown is None else shown)
+
+
+def test_values_are_hidden_by_the_names_of_their_keys():
+    config = {
+        "hf_token": "s3cret",
+        "tokens": 77,
+        "api-key": 3,
+        "list": ["https://a:b@c"],
+        "token": None,
+    }
+    assert redact(config) == {
+        "hf_token": "***",
+        "tokens": 77,
+        "api-key": "***",
+        "list": ["https://***@c"],
+        "token": None,
+    }
+    assert "s3cret" not in json.dumps(redact([{"a": {"SECRET": {"x": "s3cret"}}}]))
+
+
+def test_keys_of_the_environment_are_hidden_wherever_they_stand(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    assert redact("refused 0123456789abcdef") == "refused ***"
+
+
+@pytest.mark.parametrize("error", [StepError, ValueError, OSError])
+def test_no_step_tells_a_secret(error, capsys):
+    def main():
+        raise error("https://me:s3cret@host/x?token=s3cret cannot be had")
+
+    with pytest.raises(SystemExit) as end:
+        run_step(main)
+    assert "https://***@host/x?token=*** cannot be had" in end.value.code
+    assert "s3cret@" not in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""What is written of a config: all of it for steps, without secrets for everybody else."""
+
+import stat
+
+import pytest
+
+from workflow_scripts.common.files import read_json
+from workflow_scripts.experiments.config import check_config
+from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.specs import write_specs
+
+URL = "https://me:s3cret@host.org/list.tsv?token=s3cret"
+
+
+@pytest.fixture
+def written(raw_config, tmp_path):
+    config = raw_config
+    config["pathvars"]["results"] = str(tmp_path)
+    config["sources"]["cc3m"]["list"] = URL
+    check_config(config)
+    write_specs(config, expand(config), tmp_path / "workflow")
+    return tmp_path / "workflow"
+
+
+def test_a_secret_is_only_where_a_step_needs_it_and_for_this_user_alone(written):
+    with_secret = [f for f in written.rglob("*") if f.is_file() and "s3cret" in f.read_text()]
+    assert {file.relative_to(written).parts[0] for file in with_secret} == {"arguments"}
+    for file in with_secret:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert f"--list={URL}" in "".join(f.read_text() for f in with_secret if f.suffix == ".txt")
+    shown = read_json(written / "config.json")
+    assert shown["sources"]["cc3m"]["list"] == "https://***@host.org/list.tsv?token=***"
+
+
+def test_the_ids_of_a_plan_follow_from_what_steps_are_told(written):
+    config = read_json(written / "arguments" / "config.json")
+    lists = {file.stem for file in (written / "arguments" / "url_list").glob("*.txt")}
+    assert lists == set(expand(config).data.lists)
+
+
+def test_what_has_no_secret_is_for_everybody(written):
+    specs = list((written / "specs").rglob("*.json"))
+    assert specs
+    assert all(stat.S_IMODE(file.stat().st_mode) & 0o044 == 0o044 for file in specs)

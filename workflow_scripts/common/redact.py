@@ -1,0 +1,43 @@
+"""Secrets are left out of what is written for people and for archives: logs, records, the crate."""
+
+import os
+import re
+from typing import Any
+
+HIDDEN = "***"
+_WORDS = r"(?:token|password|passwd|secret|credentials?|api[_-]?key|access[_-]?key)"
+_SECRET = re.compile(rf"(?i)(^|.*[_\W]){_WORDS}")
+_PAIR = re.compile(rf"(?i)({_WORDS}[\"']?\s*[:=]\s*[\"']?)[^\s,;&}}\"']+")
+_USER = re.compile(r"(?<=://)[^/\s?#]*@")
+_QUERY = re.compile(r"(://[^\s?#\"<>]*[?#])([^\s\"<>]+)")
+# Shorter values are words that stand in many a text.
+_SHORTEST = 8
+
+
+def redact(value: Any) -> Any:
+    """Return a text, or a value of JSON, without the secrets in it.
+
+    Left out are the user, the password and the values of the query of every URL, the values of keys
+    such as ``token`` or ``api_key``, and those of environment variables called so (WANDB_API_KEY).
+    """
+    if isinstance(value, dict):
+        return {
+            key: HIDDEN if item is not None and _SECRET.fullmatch(str(key)) else redact(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> str:
+    for name, secret in os.environ.items():
+        if len(secret) >= _SHORTEST and _SECRET.fullmatch(name):
+            text = text.replace(secret, HIDDEN)
+    text = _USER.sub(f"{HIDDEN}@", text)
+    text = _QUERY.sub(lambda found: found[1] + _query(found[2]), text)
+    return _PAIR.sub(rf"\1{HIDDEN}", text)
+
+
+def _query(query: str) -> str:
+    return re.sub(r"=[^&;]*", f"={HIDDEN}", query) if "=" in query else HIDDEN
