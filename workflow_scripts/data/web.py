@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import write_json
+from workflow_scripts.common.redact import redact
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds of silence
@@ -102,7 +103,7 @@ def _go_on(opener: urllib.request.OpenerDirector, url: str, path: Path) -> None:
     except (OSError, ValueError):
         seen = {}
     request = urllib.request.Request(url)
-    if there and seen.get("url") == url and seen.get("validator"):
+    if there and seen.get("url") == redact(url) and seen.get("validator"):
         request.add_header("Range", f"bytes={there}-")
         request.add_header("If-Range", seen["validator"])
     try:
@@ -118,7 +119,7 @@ def _go_on(opener: urllib.request.OpenerDirector, url: str, path: Path) -> None:
     with response:
         starts = response.headers.get("Content-Range", "").startswith(f"bytes {there}-")
         appending = response.status == 206 and starts
-        write_json(note, {"url": url, "validator": _validator(response.headers)})
+        write_json(note, {"url": redact(url), "validator": _validator(response.headers)})
         with path.open("ab" if appending else "wb") as file:
             _copy(response, file, url)
 
