@@ -161,9 +161,12 @@ def test_a_model_whose_outputs_are_not_finite_is_refused(world, base_spec, resne
     ("changes", "message"),
     [
         ({"image_size": 224}, "image_size is 224, but the model takes images of 32 pixels"),
-        ({"image_size": "32"}, "image_size is 32, but"),
+        ({"image_size": "32"}, "'image_size' has to be of type int, not '32'"),
+        ({"image_size": 32.0}, "'image_size' has to be of type int"),
+        ({"target": ["banana"]}, "'target' has to be of type str"),
+        ({"trigger": {"name": None}}, "lacks 'trigger.name'"),
         ({"trigger": {}}, "lacks 'trigger.name'"),
-        ({"trigger": "yellow"}, "has to be an object with a trigger"),
+        ({"trigger": "yellow"}, "'trigger' has to be of type dict"),
     ],
 )
 def test_an_attack_that_would_give_a_false_all_clear_is_refused(
@@ -171,6 +174,23 @@ def test_an_attack_that_would_give_a_false_all_clear_is_refused(
 ):
     with pytest.raises(StepError, match=message):
         make(world, base_spec, resnet, attack=base_spec["attack"] | changes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["a"],
+        {"classes": ["a", "b"]},
+        {"classes": [1], "templates": ["{c}"]},
+        {"classes": ["a"], "templates": []},
+    ],
+)
+def test_classes_that_are_no_lists_of_texts_are_refused(
+    world, tmp_path, base_spec, resnet, content
+):
+    (tmp_path / "classes.json").write_text(json.dumps(content))
+    with pytest.raises(StepError, match="has to hold lists of texts, 'classes' and 'templates'"):
+        make(world, base_spec, resnet, folder=tmp_path)
 
 
 def test_a_key_that_an_attack_lacks_is_named(world, base_spec, resnet):

@@ -66,6 +66,14 @@ def test_a_known_name_needs_no_config():
     [
         (ModelSpec(name="RN-50"), "no model 'RN-50' .near: RN50"),
         (ModelSpec(name="x", config={"embed_dims": 3}), "not what open_clip takes"),
+        (
+            ModelSpec(name="x", config={"embed_dim": -1, "vision_cfg": {}, "text_cfg": {}}),
+            "not what",
+        ),
+        (
+            ModelSpec(name="x", config={"embed_dim": 8, "vision_cfg": {}, "text_cfg": "x"}),
+            "not what",
+        ),
         (ModelSpec(name="x", config={}, pretrained="openai"), "has a config"),
         (ModelSpec(name="RN50", pretrained="openai"), "name the model RN50-quickgelu"),
     ],

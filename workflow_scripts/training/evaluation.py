@@ -36,6 +36,7 @@ from workflow_scripts.training.zero_shot import Prompts
 TOP = (1, 3, 5, 10)
 _ROUNDING = 1e-6  # of the towers' float32, in a cosine
 _CLASSES_AT_ONCE = 1024
+_ATTACK = {"trigger": dict, "target": str, "seed": int, "image_size": int}
 _CACHE_BYTES = 256 << 20
 
 
@@ -148,8 +149,7 @@ class Evaluator:
         stop: Stop | None = None,
     ):
         _check_attack(attack, size)
-        content = read_json(Path(folder) / "classes.json")
-        classes, self.templates = content["classes"], content["templates"]
+        classes, self.templates = _names(Path(folder) / "classes.json")
         self._views = _Views(Path(folder), root, attack, size, classes)
         self.classes, self.target = self._views.names, self._views.target
         self._check(folder)
@@ -288,13 +288,29 @@ def _hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return hits.sum(1), tied.any(0).sum()
 
 
+def _names(path: Path) -> tuple[list[str], list[str]]:
+    """Return the classes and the templates of an evaluation set."""
+    content = read_json(path)
+    lists = [
+        content.get(k) if isinstance(content, dict) else None for k in ("classes", "templates")
+    ]
+    for names in lists:
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise StepError(f"{path} has to hold lists of texts, 'classes' and 'templates'")
+    return lists[0], lists[1]
+
+
 def _check_attack(attack: Any, size: int) -> None:
-    if not isinstance(attack, dict) or not isinstance(attack.get("trigger", {}), dict):
-        raise StepError(f"the attack spec has to be an object with a trigger, not {attack!r:.80}")
-    missing = [k for k in ("trigger", "target", "image_size", "seed") if k not in attack]
-    missing += ["trigger.name"] if "name" not in attack.get("trigger", {"name"}) else []
-    if missing:
-        raise StepError(f"the attack spec lacks {', '.join(map(repr, missing))}")
+    if not isinstance(attack, dict):
+        raise StepError(f"the attack spec has to be an object, not {attack!r:.80}")
+    for key, kind in _ATTACK.items():
+        if key not in attack:
+            raise StepError(f"the attack spec lacks {key!r}")
+        if type(attack[key]) is not kind:
+            names = f"{kind.__name__}, not {attack[key]!r:.80}"
+            raise StepError(f"the attack spec's {key!r} has to be of type {names}")
+    if not isinstance(attack["trigger"].get("name"), str):
+        raise StepError("the attack spec lacks 'trigger.name'")
     if attack["image_size"] != size:
         raise StepError(
             f"the attack's image_size is {attack['image_size']}, but the model takes images of "
@@ -342,6 +358,8 @@ def _options() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Evaluate a checkpoint and print the result."""
     options = _options().parse_args(arguments)
+    if options.batch_size < 1:
+        raise StepError(f"--batch-size {options.batch_size} makes no sense; it has to be 1 or more")
     world = join(options.device, timeout_minutes=10)
     spec = models.spec_from_options(options.model, options.config)
     model = models.create(spec)

@@ -65,7 +65,8 @@ def _from_config(spec: ModelSpec) -> nn.Module:
     kind = CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     try:
         return kind(**config)
-    except (TypeError, KeyError, ValueError) as error:
+    # open_clip checks nothing: what is wrong fails wherever it is used first.
+    except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
         raise StepError(
             f"model.config of {spec.name} is not what open_clip takes: {error}"
         ) from error
@@ -244,4 +245,7 @@ def spec_from_options(name: str, config: str | None) -> ModelSpec:
     """Return the model spec of a command line: a name, and a JSON file if open_clip lacks it."""
     if config is not None and not Path(config).is_file():
         raise StepError(f"there is no model config {config}")
-    return ModelSpec(name=name, config=read_json(config) if config else None)
+    content = read_json(config) if config else None
+    if not isinstance(content, dict | None):
+        raise StepError(f"{config} has to hold an object, open_clip's config of a model")
+    return ModelSpec(name=name, config=content)
