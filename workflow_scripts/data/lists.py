@@ -1,27 +1,37 @@
-"""Reads lists of URLs and captions (TSV, CSV, Parquet) column-wise: no loop over their rows."""
+"""Reads lists of URLs and captions (TSV, CSV, Parquet) block by block, within limits.
+
+A malformed row is counted and costs nothing but itself. A list that unpacks to more rows or bytes
+than the limits below is refused, whatever the size of its file.
+"""
 
 import csv
 import io
-import tempfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
 
 FORMATS = ("tsv", "csv", "parquet")
-_BLOCK = 64 << 20  # bytes
+# Four times CC12M, and more; what is read of a list is held in memory.
+MAX_ROWS = 100_000_000
+MAX_BYTES = 8 << 30  # of text, unpacked
+MAX_ROW_BYTES = 1 << 20
+MAX_ROW_LINES = 100  # that a quoted field of a CSV may span
+_BLOCK = 16 << 20  # bytes
+_BLOCK_ROWS = 1 << 16
 _NEWLINE = 10
 _FIRST_ROWS, _FIRST_BYTES = 1000, 1 << 18
-_SCHEMA = pa.schema(
-    [("row", pa.int64()), ("url", pa.large_string()), ("caption", pa.large_string())]
-)
+_TEXT = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_COLUMNS = pa.schema([("url", pa.large_string()), ("caption", pa.large_string())])
+_SCHEMA = _COLUMNS.insert(0, pa.field("row", pa.int64()))
 
 
 def format_of(name: str) -> str:
@@ -46,165 +56,24 @@ def read_list(
     Args:
         path: A file, as it is or with gzip (``.gz``).
         format: One of ``FORMATS``. In a TSV, quotes mean nothing and tabs beyond the last column
-            belong to the caption; CSV is quoted as RFC 4180 has it. Bytes that are no UTF-8
-            become U+FFFD in a TSV.
+            belong to the caption. A CSV is quoted as in RFC 4180; a row whose quote is not closed
+            within ``MAX_ROW_LINES`` lines, or is closed in the middle of a field, is its first
+            line only, malformed. Bytes that are not UTF-8 become U+FFFD.
         columns: Names of all columns in order, ``url`` and ``caption`` among them. In a Parquet
             file, columns that have these names already are taken wherever they stand.
         header: The first line of a TSV or CSV names the columns.
 
     Returns:
         The well-formed rows - ``row`` (int64, counted from 0, without the header), ``url``,
-        ``caption`` - and how many rows there are with the malformed ones.
+        ``caption`` - and how many rows there are with the malformed ones. Malformed are rows
+        with another number of columns, without a URL, longer than ``MAX_ROW_BYTES``, and those
+        with a NUL or (unless it is quoted) a carriage return that does not end the line.
 
     Raises:
-        StepError: The file is not there, or not of that format, or its columns are others.
+        StepError: The file is not there, or not of that format, or its columns are others, or
+            it has more than ``MAX_ROWS`` rows or ``MAX_BYTES`` bytes.
     """
-    missing = {"url", "caption"} - set(columns)
-    if missing:
-        raise StepError(f"--columns {','.join(columns)} does not say which is the {missing.pop()}")
-    try:
-        if header and format != "parquet":
-            _check_header(path, format, columns)
-        if format == "parquet":
-            return _read_parquet(path, columns)
-        if format == "csv":
-            return _read_csv(path, columns, header)
-        return _read_tsv(path, columns, header)
-    except FileNotFoundError as error:
-        raise StepError(f"there is no list {path}; give its path or URL") from error
-    except pa.ArrowInvalid as error:
-        raise StepError(f"{path} is not a {format} list: {error}") from error
-
-
-def _check_header(path: str | Path, format: str, columns: list[str]) -> None:
-    """Refuse a list whose first line calls the columns url and caption, but at other places."""
-    with pa.input_stream(str(path), compression="detect") as stream:
-        line = stream.read(_BLOCK >> 10).decode("utf-8-sig", "replace").partition("\n")[0]
-    names = line.strip("\r").split("\t") if format == "tsv" else next(csv.reader([line]), [])
-    if {"url", "caption"} <= set(names) and names != columns:
-        raise StepError(
-            f"the first line of {path} says {','.join(names)}, but --columns says "
-            f"{','.join(columns)}; make them agree"
-        )
-
-
-def _read_parquet(path: str | Path, columns: list[str]) -> tuple[pa.Table, int]:
-    file = pq.ParquetFile(path)
-    names = file.schema_arrow.names
-    if not {"url", "caption"} <= set(names):
-        if len(names) != len(columns):
-            raise StepError(
-                f"{path} has the columns {','.join(names)}; say with --columns, in this order, "
-                "which is the url and which the caption"
-            )
-        wanted = [names[columns.index(name)] for name in ("url", "caption")]
-    else:
-        wanted = ["url", "caption"]
-    table = file.read(columns=wanted).select(wanted)
-    table = pa.table(
-        {
-            "row": np.arange(len(table)),
-            "url": table[0].cast(pa.large_string()),
-            "caption": table[1].cast(pa.large_string()).fill_null(""),
-        }
-    )
-    return _with_url(table), len(table)
-
-
-def _read_csv(path: str | Path, columns: list[str], header: bool) -> tuple[pa.Table, int]:
-    bad: list[int] = []
-
-    def skip(row: pa_csv.InvalidRow) -> str:
-        bad.append(row.number - 1 - header)
-        return "skip"
-
-    table = pa_csv.read_csv(
-        path,
-        # One thread, because only then does Arrow say which rows it skipped.
-        pa_csv.ReadOptions(
-            use_threads=False, block_size=_BLOCK, skip_rows=int(header), column_names=columns
-        ),
-        pa_csv.ParseOptions(
-            newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
-        ),
-        pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.large_string()),
-            strings_can_be_null=False,
-            include_columns=["url", "caption"],
-        ),
-    )
-    rows = len(table) + len(bad)
-    well_formed = np.ones(rows, dtype=bool)
-    well_formed[bad] = False
-    table = table.add_column(0, "row", pa.array(np.flatnonzero(well_formed)))
-    return _with_url(table), rows
-
-
-def _read_tsv(path: str | Path, columns: list[str], header: bool) -> tuple[pa.Table, int]:
-    tables, rows = [_SCHEMA.empty_table()], 0
-    with pa.input_stream(str(path), compression="detect") as stream:
-        blocks = _whole_lines(stream, header)
-        for block in tqdm(blocks, "read", unit=" blocks of 64 MB", mininterval=5, delay=5):
-            lines = _lines(block)
-            tables.append(_with_url(_split(lines, rows, columns)))
-            rows += len(lines)
-    return pa.concat_tables(tables), rows
-
-
-def _whole_lines(stream: io.BufferedIOBase, header: bool) -> Iterator[bytes]:
-    """Yield the stream in blocks that end where a line ends, without mark and header line."""
-    rest, first = b"", True
-    while True:
-        piece = stream.read(_BLOCK)
-        block = rest + piece
-        end = block.rfind(b"\n") + 1 if piece else len(block)
-        block, rest = block[:end], block[end:]
-        if first and block:
-            first = False
-            block = block.removeprefix(b"\xef\xbb\xbf")
-            block = block.partition(b"\n")[2] if header else block
-        if block:
-            yield block
-        if not piece:
-            return
-
-
-def _lines(block: bytes) -> pa.LargeStringArray:
-    """Cut a block into lines without a loop: Arrow's text is offsets into one buffer."""
-    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + 1
-    if not block.endswith(b"\n"):
-        ends = np.append(ends, len(block))
-    offsets = np.concatenate([[0], ends]).astype(np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
-    lines = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers)
-    try:
-        text = lines.cast(pa.large_string())
-    except pa.ArrowInvalid:
-        return _lines(block.decode("utf-8", "replace").encode())
-    return pc.ascii_rtrim(text, "\r\n")
-
-
-def _split(lines: pa.LargeStringArray, first: int, columns: list[str]) -> pa.Table:
-    """Split lines at the tabs that separate columns: all before the caption, all behind it."""
-    enough = pc.greater_equal(pc.count_substring(lines, "\t"), len(columns) - 1)
-    rows = np.flatnonzero(enough.to_numpy(zero_copy_only=False)) + first
-    lines = lines.filter(enough)
-    before = columns.index("caption")
-    head = pc.split_pattern(lines, "\t", max_splits=before) if before else None
-    rest = pc.list_element(head, before) if before else lines
-    behind = len(columns) - 1 - before
-    tail = pc.split_pattern(rest, "\t", max_splits=behind, reverse=True) if behind else None
-    place = columns.index("url")
-    side, element = (head, place) if place < before else (tail, place - before)
-    caption = pc.list_element(tail, 0) if behind else rest
-    return pa.table([pa.array(rows), pc.list_element(side, element), caption], schema=_SCHEMA)
-
-
-def _with_url(table: pa.Table) -> pa.Table:
-    """Leave out rows without a URL; blanks around one are no part of it."""
-    url = pc.utf8_trim_whitespace(table["url"])
-    table = table.set_column(1, "url", url).cast(_SCHEMA)
-    return table.filter(pc.fill_null(pc.greater(pc.binary_length(url), 0), False))
+    return _read(path, format, columns, header, first=False)
 
 
 def first_rows(
@@ -215,20 +84,273 @@ def first_rows(
     Raises:
         StepError: As :func:`read_list`.
     """
-    path = Path(path)
-    with tempfile.TemporaryDirectory() as folder:
-        begin = Path(folder, f"begin.{format}")
-        try:
-            if format == "parquet":
-                batches = pq.ParquetFile(path).iter_batches(batch_size=_FIRST_ROWS)
-                pq.write_table(pa.Table.from_batches([next(batches)]), begin)
-            else:
-                with pa.input_stream(str(path), compression="detect") as stream:
-                    text = stream.read(_FIRST_BYTES)
-                whole = text.rpartition(b"\n")[0] if len(text) == _FIRST_BYTES else text
-                begin.write_bytes(whole)
-            return read_list(begin, format, columns, header)
-        except (StopIteration, pa.ArrowInvalid) as error:
-            raise StepError(f"{path} is not a {format} list with rows") from error
-        except StepError as error:
-            raise StepError(str(error).replace(str(begin), str(path))) from error
+    return _read(path, format, columns, header, first=True)
+
+
+def _read(
+    path: str | Path, format: str, columns: list[str], header: bool, first: bool
+) -> tuple[pa.Table, int]:
+    missing = {"url", "caption"} - set(columns)
+    if missing:
+        raise StepError(f"--columns {','.join(columns)} does not say which is the {missing.pop()}")
+    try:
+        if format == "parquet":
+            return _collect(path, _parquet_tables(path, columns, first))
+        _check_begin(path, format, columns, header)
+        with pa.input_stream(str(path), compression="detect") as stream:
+            begin = io.BytesIO(_begin(stream)) if first else stream
+            blocks = _whole_lines(begin, header)
+            read = _tsv_tables if format == "tsv" else _csv_tables
+            return _collect(path, read(blocks, columns))
+    except FileNotFoundError as error:
+        raise StepError(f"there is no list {path}; give its path or URL") from error
+    except PermissionError:
+        raise
+    except _TooLarge as error:
+        raise StepError(f"{path} {error}; split it into several lists") from error
+    # Arrow's errors are of many kinds, and hostile names of columns cannot be decoded.
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StepError(f"{path} is not a {format} list that can be read: {reason}") from error
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _collect(path: str | Path, tables: Iterator[pa.Table]) -> tuple[pa.Table, int]:
+    """Number the rows of tables of ``url`` and ``caption``, and leave out those without a URL."""
+    kept, rows, size = [_SCHEMA.empty_table()], 0, 0
+    for block in tqdm(tables, "read", unit=" blocks", mininterval=5, delay=5):
+        numbers = pa.array(np.arange(rows, rows + len(block)))
+        table = _with_url(block.add_column(0, "row", numbers))
+        rows, size = rows + len(block), size + table.nbytes
+        if rows > MAX_ROWS or size > MAX_BYTES:
+            raise _TooLarge(f"has more than {MAX_ROWS} rows or {MAX_BYTES} bytes of text")
+        kept.append(table)
+    if not rows:
+        raise StepError(f"{path} has no rows; give a list of URLs and captions")
+    return pa.concat_tables(kept), rows
+
+
+def _with_url(table: pa.Table) -> pa.Table:
+    """Leave out rows without a URL; blanks around one are not part of it."""
+    url = pc.utf8_trim_whitespace(table["url"])
+    table = table.set_column(1, "url", url).cast(_SCHEMA)
+    return table.filter(pc.fill_null(pc.greater(pc.binary_length(url), 0), False))
+
+
+def _begin(stream: io.BufferedIOBase) -> bytes:
+    text = stream.read(_FIRST_BYTES)
+    return text.rpartition(b"\n")[0] or text if len(text) == _FIRST_BYTES else text
+
+
+def _check_begin(path: str | Path, format: str, columns: list[str], header: bool) -> None:
+    """Refuse a list whose first bytes tell that it would be misread from there on."""
+    with pa.input_stream(str(path), compression="detect") as stream:
+        begin = stream.read(MAX_ROW_BYTES)
+    if begin.startswith(_UTF16):
+        raise StepError(f"{path} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    if begin.count(b"\r") > 1 and b"\n" not in begin:
+        raise StepError(
+            f"the lines of {path} end in carriage returns only; convert it (tr '\\r' '\\n')"
+        )
+    if not header:
+        return
+    line = begin.partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig", "replace")
+    names = line.split("\t") if format == "tsv" else _fields(line) or []
+    if {"url", "caption"} <= set(names) and names != columns:
+        raise StepError(
+            f"the first line of {path} says {','.join(names)}, but --columns says "
+            f"{','.join(columns)}; make them agree"
+        )
+
+
+def _whole_lines(stream: io.BufferedIOBase, header: bool) -> Iterator[bytes]:
+    """Yield the stream in blocks that end where a line ends, without mark and header line.
+
+    Of a line longer than ``MAX_ROW_BYTES`` no more is kept than shows that it is.
+    """
+    rest, first, size = b"", True, 0
+    while True:
+        piece = stream.read(_BLOCK)
+        size += len(piece)
+        if size > MAX_BYTES:
+            raise _TooLarge(f"unpacks to more than {MAX_BYTES} bytes")
+        block = rest + piece
+        end = block.rfind(b"\n") + 1 if piece else len(block)
+        block, rest = block[:end], block[end : end + MAX_ROW_BYTES + 1]
+        if first and block:
+            first = False
+            block = block.removeprefix(b"\xef\xbb\xbf")
+            block = block.partition(b"\n")[2] if header else block
+        if block:
+            yield block
+        if not piece:
+            return
+
+
+def _tsv_tables(blocks: Iterator[bytes], columns: list[str]) -> Iterator[pa.Table]:
+    for block in blocks:
+        yield _split(_lines(block), columns)
+
+
+def _lines(block: bytes) -> pa.LargeStringArray:
+    """Cut a block into lines without a loop: Arrow's text is offsets into one buffer.
+
+    Malformed lines are null.
+    """
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + 1
+    if not block.endswith(b"\n"):
+        ends = np.append(ends, len(block))
+    offsets = np.concatenate([[0], ends]).astype(np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
+    lines = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers)
+    long = pc.greater(pc.binary_length(lines), MAX_ROW_BYTES)
+    text = pc.ascii_rtrim(_text(lines), "\r\n")
+    bad = pc.or_(long, pc.match_substring_regex(text, r"[\r\x00]"))
+    return pc.if_else(bad, pa.scalar(None, text.type), text)
+
+
+def _text(array: pa.LargeBinaryArray) -> pa.LargeStringArray:
+    """Return the text of bytes that should be UTF-8; others become U+FFFD."""
+    try:
+        return array.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        values = (value and value.decode("utf-8", "replace") for value in array.to_pylist())
+        return pa.array([value or "" for value in values], pa.large_string())
+
+
+def _split(lines: pa.LargeStringArray, columns: list[str]) -> pa.Table:
+    """Split lines at the tabs that separate columns: all before the caption, all behind it."""
+    enough = pc.greater_equal(pc.count_substring(lines, "\t"), len(columns) - 1)
+    lines = pc.if_else(enough, lines, pa.scalar(None, lines.type))
+    before = columns.index("caption")
+    head = pc.split_pattern(lines, "\t", max_splits=before) if before else None
+    rest = pc.list_element(head, before) if before else lines
+    behind = len(columns) - 1 - before
+    tail = pc.split_pattern(rest, "\t", max_splits=behind, reverse=True) if behind else None
+    place = columns.index("url")
+    side, element = (head, place) if place < before else (tail, place - before)
+    caption = pc.list_element(tail, 0) if behind else rest
+    return pa.table([pc.list_element(side, element), caption], schema=_COLUMNS)
+
+
+def _csv_tables(blocks: Iterator[bytes], columns: list[str]) -> Iterator[pa.Table]:
+    url, caption = columns.index("url"), columns.index("caption")
+    rows, size = {"url": [], "caption": []}, 0
+    lines = (line for block in blocks for line in block.removesuffix(b"\n").split(b"\n"))
+    for fields in _records(lines):
+        good = fields is not None and len(fields) == len(columns)
+        rows["url"].append(fields[url] if good else None)
+        rows["caption"].append(fields[caption] if good else None)
+        size += len(fields[url]) + len(fields[caption]) if good else 1
+        if size > _BLOCK or len(rows["url"]) == _BLOCK_ROWS:
+            yield pa.table(rows, schema=_COLUMNS)
+            rows, size = {"url": [], "caption": []}, 0
+    yield pa.table(rows, schema=_COLUMNS)
+
+
+def _records(lines: Iterator[bytes]) -> Iterator[list[str] | None]:
+    """Yield the fields of each row of a CSV, None for a malformed one.
+
+    Rows are lines, unless a quote is open at the end of one. If the lines after it do not make a
+    row of it, they are rows themselves: a quote that is never closed costs one row.
+    """
+    ahead: deque[bytes] = deque()
+    while True:
+        line = ahead.popleft() if ahead else next(lines, None)
+        if line is None:
+            return
+        fields, taken = _fields(_decode(line)), 0
+        record = line
+        while fields is _OPEN and taken < MAX_ROW_LINES and len(record) <= MAX_ROW_BYTES:
+            if taken == len(ahead):
+                more = next(lines, None)
+                if more is None:
+                    break
+                ahead.append(more)
+            record += b"\n" + ahead[taken]
+            taken += 1
+            # Without a quote in it, a line leaves the quote open.
+            if b'"' in ahead[taken - 1]:
+                fields = _fields(_decode(record))
+        if fields is None or fields is _OPEN or len(record) > MAX_ROW_BYTES:
+            yield None
+        else:
+            for _ in range(taken):
+                ahead.popleft()
+            yield fields
+
+
+_OPEN: list[str] = ["a quote is open at the end of the text"]
+
+
+def _decode(record: bytes) -> str:
+    return record.removesuffix(b"\r").decode("utf-8", "replace")
+
+
+def _fields(text: str) -> list[str] | None:
+    """Return the fields of a CSV row, ``_OPEN`` if a quote is open, None if it is malformed."""
+    if "\0" in text or len(text) > MAX_ROW_BYTES:
+        return None
+    csv.field_size_limit(MAX_ROW_BYTES)
+    try:
+        return next(csv.reader([text], strict=True), None)
+    except csv.Error as error:
+        return _OPEN if str(error) == "unexpected end of data" else None
+
+
+def _parquet_tables(path: str | Path, columns: list[str], first: bool) -> Iterator[pa.Table]:
+    schema = pq.read_schema(path)
+    names = schema.names
+    if {"url", "caption"} <= set(names):
+        wanted = ["url", "caption"]
+    elif len(names) == len(columns):
+        wanted = [names[columns.index(name)] for name in ("url", "caption")]
+    else:
+        raise StepError(
+            f"{path} has the columns {','.join(names)}; say with --columns, in this order, "
+            "which is the url and which the caption"
+        )
+    for name in wanted:
+        types = [field.type for field in schema if field.name == name]
+        types = [type.value_type if pa.types.is_dictionary(type) else type for type in types]
+        if len(types) > 1 or types[0] not in _TEXT:
+            raise StepError(
+                f"the column {name} of {path} is {' and '.join(map(str, types))}, not text; write "
+                "one text in each row"
+            )
+    # A dictionary is checked before its values are repeated: 4 MB can be 10^9 long rows.
+    with pq.ParquetFile(path, read_dictionary=wanted, pre_buffer=False) as file:
+        if file.metadata.num_rows > MAX_ROWS:
+            raise _TooLarge(f"has {file.metadata.num_rows} rows, more than {MAX_ROWS}")
+        rows = 0
+        size = _FIRST_ROWS if first else _BLOCK_ROWS
+        for batch in file.iter_batches(batch_size=size, columns=wanted):
+            rows += len(batch)
+            url, caption = (_values(batch[name]) for name in wanted)
+            caption_fits = pc.is_valid(caption)
+            url = pc.if_else(caption_fits, url, pa.scalar(None, url.type))
+            yield pa.table([url, caption], schema=_COLUMNS)
+            if first:
+                return
+    if rows != file.metadata.num_rows:
+        raise StepError(
+            f"{path} says that it has {file.metadata.num_rows} rows, but has {rows}; get it again"
+        )
+
+
+def _values(array: pa.DictionaryArray) -> pa.LargeStringArray:
+    """Return the texts of a column: "" where there is none, null where one is too long."""
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    values = array.dictionary.cast(pa.large_binary())
+    fits = pc.less_equal(pc.binary_length(values), MAX_ROW_BYTES)
+    values = pc.if_else(fits, values, pa.scalar(b"", values.type))
+    lengths = pc.sum(pc.take(pc.binary_length(values), array.indices)).as_py() or 0
+    if lengths > MAX_BYTES:
+        raise _TooLarge(f"has more than {MAX_BYTES} bytes of text")
+    texts = pc.fill_null(pc.take(_text(values), array.indices), "")
+    too_long = pc.fill_null(pc.invert(pc.take(fits, array.indices)), False)
+    return pc.if_else(too_long, pa.scalar(None, texts.type), texts)
