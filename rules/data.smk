@@ -164,6 +164,7 @@ rule evaluation_set:
         images="<results>/evaluation/{id}/images.tar",
         manifest="<results>/evaluation/{id}/manifest.parquet",
         classes="<results>/evaluation/{id}/classes.json",
+        skipped="<results>/evaluation/{id}/skipped.csv",
     log:
         "<logs>/evaluation_set/{id}.log",
     benchmark:

@@ -1,10 +1,13 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import open_clip
+import pandas as pd
 import pytest
 import scipy.io
 from PIL import Image
@@ -12,6 +15,7 @@ from torchvision.datasets.imagenet import ARCHIVE_META
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data import evaluation
+from workflow_scripts.data.classes import read_templates
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 
@@ -102,7 +106,8 @@ def test_a_hostile_archive_writes_nothing_elsewhere_and_its_members_are_counted(
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
     folder = run_imagenet(tmp_path)
     made = {p for p in tmp_path.rglob("*") if p.is_file()} - before
-    assert made == {folder / name for name in ("images.tar", "manifest.parquet", "classes.json")}
+    names = ("images.tar", "manifest.parquet", "classes.json", "skipped.csv")
+    assert made == {folder / name for name in names}
     assert len(read_manifest(folder / "manifest.parquet")) == 5
     assert "skipped: 4 x not a validation image" in capsys.readouterr().out
 
@@ -220,3 +225,85 @@ def test_wrong_folders_and_files_are_named(pictures, tmp_path):
     with pytest.raises(StepError, match="give it with --devkit"):
         evaluation.main(words)
     assert not list((tmp_path / "results").rglob("*.tar"))
+
+
+def test_what_is_left_out_of_a_folder_is_in_a_table(pictures):
+    elsewhere = pictures.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "5.png").write_bytes(jpeg(5, format="PNG"))
+    (pictures / "banana" / ".ipynb_checkpoints").mkdir()
+    (pictures / "banana" / ".ipynb_checkpoints" / "x.png").write_bytes(jpeg(6, format="PNG"))
+    (pictures / "__MACOSX").mkdir()
+    (pictures / "__MACOSX" / "x.png").write_bytes(jpeg(7, format="PNG"))
+    (pictures / "banana" / "Thumbs.db").write_bytes(b"\0")
+    (pictures / "README").write_text("about")
+    (pictures / "banana" / "out").symlink_to(elsewhere)
+    (pictures / "banana" / "out.png").symlink_to(elsewhere / "5.png")
+    (pictures / "banana" / "deep" / "loop").symlink_to(pictures / "banana")
+    (pictures / "banana" / "deep" / "in").symlink_to(pictures / "red_circle")
+    (pictures / "red_circle" / "back").symlink_to(pictures / "banana" / "deep")
+    Path(os.fsdecode(os.fsencode(pictures / "banana") + b"/\xff.png")).write_bytes(b"")
+    with (pictures / "banana" / "huge.png").open("wb") as file:
+        file.truncate(1 << 40)
+    out = run_folder(pictures)
+    table = pd.read_csv(out / "skipped.csv", index_col="name")["reason"].to_dict()
+    assert table["banana/.ipynb_checkpoints"] == table["banana/.DS_Store"] == "hidden"
+    assert table["__MACOSX/x.png"] == table["banana/Thumbs.db"] == "file of an operating system"
+    assert table["banana/out"] == table["banana/out.png"] == "link out of the folder"
+    assert table["banana/deep/loop"] == "link to a folder around it"
+    assert table["banana/deep/in/back"] == "link to a folder around it"
+    assert table["banana/\\xff.png"] == "name that is not UTF-8"
+    assert table["README"] == "in no class's sub-folder"
+    assert table["banana/huge.png"].startswith("larger than")
+    assert table["banana/notes.txt"].startswith("not an image")
+    keys = read_manifest(out / "manifest.parquet")["key"].tolist()
+    assert not set(keys) & set(table)
+    assert "banana/deep/in/a.png" in keys
+    (pictures / "zebra").symlink_to(elsewhere)
+    with pytest.raises(StepError, match=r"'zebra' of .* is left out \(link out of the folder\)"):
+        run_folder(pictures)
+
+
+def header(name, size, type=tarfile.REGTYPE):
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, type
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize(
+    "start",
+    [
+        header("ILSVRC2012_val_00000001.JPEG", 20 << 30),
+        header("ILSVRC2012_val_00000001.JPEG", -1024),
+        header("x", 20 << 30, tarfile.GNUTYPE_LONGNAME),
+        header("x", -1024, tarfile.GNUTYPE_LONGNAME),
+        header("x", 20 << 30, tarfile.XHDTYPE),
+        header("x", 512, tarfile.XHDTYPE) + b"99999999999 path=x\n".ljust(512, b"\0"),
+        header("x", 512, tarfile.XHDTYPE) + b"21 size=99999999999\n".ljust(512, b"\0"),
+        (header("x", 5, tarfile.GNUTYPE_LONGNAME) + b"name".ljust(512, b"\0")) * 3000,
+        header("ILSVRC2012_val_00000001.JPEG", 1 << 42, tarfile.GNUTYPE_SPARSE),
+    ],
+    ids=lambda start: None,
+)
+def test_a_hostile_header_is_one_sentence(tmp_path, start):
+    make_archive(tmp_path / "good.tar", [2, 3, 4, 5])
+    (tmp_path / "val.tar").write_bytes(start + (tmp_path / "good.tar").read_bytes())
+    with (tmp_path / "val.tar").open("r+b") as file:
+        file.truncate(30 << 30)  # sparse, so that what a header announces can be read
+    with pytest.raises(StepError, match=r"val\.tar (is a broken tar|has \d validation images)"):
+        run_imagenet(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '["' + "\\ud800" + '{c}"]', "[" * 500 + "]" * 500])
+def test_templates_that_nobody_meant_are_one_sentence(tmp_path, text):
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(StepError, match=r"t\.json"):
+        read_templates(tmp_path / "t.json")
+
+
+def test_json_of_too_many_bytes_is_refused_unread(tmp_path):
+    with (tmp_path / "t.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(StepError, match="more than 16777216 bytes"):
+        read_templates(tmp_path / "t.json")

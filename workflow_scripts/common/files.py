@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,15 @@ from typing import Any
 from workflow_scripts.common.errors import StepError
 
 _CHUNK = 1 << 20
+# JSON takes up to 25 times its size when it is read.
+MAX_JSON_BYTES = 16 << 20
+MAX_FILES = 10_000_000
+HIDDEN = "hidden"
+NOT_UTF8 = "name that is not UTF-8"
+LINK_OUT = "link out of the folder"
+OF_A_SYSTEM = "file of an operating system"
+_OF_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextlib.contextmanager
@@ -60,12 +70,20 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        StepError: It is not JSON, or nested too deeply.
+        StepError: It is not JSON, or nested too deeply, or larger than ``MAX_JSON_BYTES``.
     """
+    with Path(path).open("rb") as file:
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise StepError(f"{path} has more than {MAX_JSON_BYTES} bytes; is it the right file?")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = content.decode("utf-8-sig")
+        value = json.loads(text)
+        if _SURROGATE.search(text):  # half a pair is no text that can be written
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise StepError(f"{path} is not JSON: {error}") from error
+    return value
 
 
 def sha256(path: str | Path) -> str:
@@ -98,9 +116,63 @@ def canonical(value: Any) -> Any:
 
 
 def visible_files(folder: str | Path) -> list[Path]:
-    """Return the files of a folder and its sub-folders, sorted, without hidden ones (``.x``)."""
-    folder = Path(folder)
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(
-        file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)
-    )
+    """Return the files of a folder and its sub-folders, sorted, without hidden ones (``.x``).
+
+    Files that operating systems leave are among them, links out of the folder are not; see
+    :func:`walk`.
+    """
+    return [path for path, why in walk(folder) if why in (None, OF_A_SYSTEM)]
+
+
+def walk(folder: str | Path) -> list[tuple[Path, str | None]]:
+    """Return what stands in a folder, at every depth, and why it should be left out.
+
+    Links are followed to what lies in the folder, and nowhere else.
+
+    Returns:
+        Files and whatever is left out, sorted by path, each with the reason or None. A folder that
+        is left out stands for all that is in it, except that the files of ``__MACOSX`` are listed.
+
+    Raises:
+        StepError: There are more than ``MAX_FILES``.
+    """
+    found: list[tuple[Path, str | None]] = []
+    folders = [(Path(folder), (os.path.realpath(folder),), None)]
+    while folders:
+        parent, around, inherited = folders.pop()
+        for path in parent.iterdir():
+            why = left_out(path, around) or inherited
+            if path.is_dir() and why in (None, OF_A_SYSTEM):
+                folders.append((path, (*around, os.path.realpath(path)), why))
+            else:
+                found.append((path, why))
+            if len(found) + len(folders) > MAX_FILES:
+                raise StepError(f"{folder} has more than {MAX_FILES} files; is it the right one?")
+    return sorted(found)
+
+
+def left_out(path: Path, around: tuple[str, ...]) -> str | None:
+    """Return why a file or folder is left out of :func:`walk`, or None.
+
+    Args:
+        path: The file or folder.
+        around: The folders on the way to it, without links, the outermost first.
+    """
+    if path.name.startswith("."):
+        return HIDDEN
+    if shown(path.name) != path.name:
+        return NOT_UTF8
+    if path.is_symlink():
+        target = os.path.realpath(path)
+        if not target.startswith(around[0].rstrip("/") + "/") and target != around[0]:
+            return LINK_OUT
+        if target in around:
+            return "link to a folder around it"
+    if not path.is_dir() and not path.is_file():
+        return "neither file nor folder, or broken link"
+    return OF_A_SYSTEM if path.name.lower() in _OF_SYSTEMS else None
+
+
+def shown(name: str | Path) -> str:
+    """Return a file's name as text that can be written: other bytes than UTF-8 are escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

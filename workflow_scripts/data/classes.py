@@ -1,12 +1,15 @@
 """Names of the classes of an evaluation set, and its prompt templates."""
 
 import importlib.util
+import os
 import re
+import reprlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import read_json
+from workflow_scripts.common.files import LINK_OUT, NOT_UTF8, left_out, read_json, shown
 from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
 
 IMAGENET_CLASSES = 1000
@@ -43,7 +46,8 @@ def read_templates(path: Path | None) -> list[str]:
         raise StepError(f"{path} is no list of templates")
     for template in templates:
         if not isinstance(template, str) or PLACE not in template:
-            raise StepError(f"{path}: the template {template!r} has no {PLACE} for the class name")
+            text = reprlib.repr(template)
+            raise StepError(f"{path}: the template {text} has no {PLACE} for the class name")
     return templates
 
 
@@ -64,11 +68,12 @@ def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path],
             ``classes.json`` in the folder, if there is one.
 
     Raises:
-        StepError: There is no such folder, there are no classes, or two have the same name.
+        StepError: There is no such folder, there are no classes, or two have the same name, or
+            one is a link out of the folder or has a name that is not UTF-8.
     """
     if not folder.is_dir():
         raise StepError(f"there is no folder {folder}")
-    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    folders = sorted(_class_folders(folder))
     if not folders:
         raise StepError(f"{folder} has no sub-folders; it needs one for each class")
     if names is None and (folder / "classes.json").exists():
@@ -78,7 +83,9 @@ def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path],
         raise StepError(f"{names} does not map names of sub-folders to class names")
     unknown = set(given) - {f.name for f in folders}
     if unknown:
-        raise StepError(f"{names} names {min(unknown)!r}, but {folder} has no such sub-folder")
+        raise StepError(
+            f"{names} names {reprlib.repr(min(unknown))}, but {folder} has no such sub-folder"
+        )
     if (
         not given
         and len(folders) == IMAGENET_CLASSES
@@ -90,3 +97,16 @@ def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path],
     if times > 1:
         raise StepError(f"{times} sub-folders of {folder} are the class {name!r}; rename them")
     return folders, classes
+
+
+def _class_folders(folder: Path) -> Iterator[Path]:
+    for sub in folder.iterdir():
+        why = left_out(sub, (os.path.realpath(folder),))
+        # Without one of the classes, the labels of those behind it would be others.
+        if why in (LINK_OUT, NOT_UTF8) and sub.is_dir():
+            raise StepError(
+                f"the sub-folder {shown(sub.name)!r} of {folder} is left out ({why}); rename "
+                "it, or copy what it links to"
+            )
+        if why is None and sub.is_dir():
+            yield sub

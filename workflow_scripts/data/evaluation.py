@@ -6,6 +6,7 @@ Needs   --imagenet-archive ILSVRC2012_img_val.tar and --devkit ILSVRC2012_devkit
 Makes   OUTPUT/images.tar          the images as they are
         OUTPUT/manifest.parquet    a row for each, with its label and its file's SHA-256
         OUTPUT/classes.json        "classes" in the order of the labels, and "templates"
+        OUTPUT/skipped.csv         name and reason of every file that is not in it
 """
 
 import argparse
@@ -20,14 +21,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import atomic, visible_files, write_json
+from workflow_scripts.common.files import atomic, shown, walk, write_json
 from workflow_scripts.data.classes import folder_classes, imagenet_classes, read_templates
 from workflow_scripts.data.imagenet import read_devkit, read_validation
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import digest_column, write_manifest
-from workflow_scripts.data.tars import add_file
+from workflow_scripts.data.tars import MAX_FILE_BYTES, add_file
 
 Images = Iterable[tuple[str, int, bytes]]
+Skipped = list[tuple[str, str]]  # names and reasons
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,10 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation set")
     options = parser.parse_args(arguments)
     templates = read_templates(options.templates)
-    skipped: Counter = Counter()
+    skipped: Skipped = []
     if options.folder:
         folders, classes = folder_classes(options.folder, options.classes)
-        images = _folder_images(options.folder, folders)
+        images = _folder_images(options.folder, folders, skipped)
     elif options.devkit:
         classes = imagenet_classes()
         images = read_validation(options.imagenet_archive, read_devkit(options.devkit), skipped)
@@ -61,10 +63,11 @@ def main(arguments: list[str] | None = None) -> None:
     frame = _write_tar(options.output / "images.tar", images, skipped)
     frame["tar"] = _relative(options.output, options.root) + "/images.tar"
     write_json(options.output / "classes.json", {"classes": classes, "templates": templates})
+    _write_skipped(options.output / "skipped.csv", skipped)
     write_manifest(options.output / "manifest.parquet", frame)
     empty = len(classes) - frame["label"].nunique()
     print(f"{len(frame)} images of {len(classes)} classes, {empty} of them without an image")
-    for reason, files in skipped.items():
+    for reason, files in Counter(reason for _, reason in skipped).items():
         print(f"skipped: {files} x {reason}")
 
 
@@ -75,14 +78,31 @@ def _relative(folder: Path, root: Path) -> str:
     return place
 
 
-def _folder_images(folder: Path, folders: list[Path]) -> Iterator[tuple[str, int, bytes]]:
+def _folder_images(
+    folder: Path, folders: list[Path], skipped: Skipped
+) -> Iterator[tuple[str, int, bytes]]:
     """Yield key (the path in the folder), label and encoded bytes of all images, sorted."""
-    files = [(file, label) for label, sub in enumerate(folders) for file in visible_files(sub)]
-    for file, label in tqdm(files, "images", mininterval=5):
-        yield file.relative_to(folder).as_posix(), label, file.read_bytes()
+    labels = {sub.name: label for label, sub in enumerate(folders)}
+    for file, left_out in tqdm(walk(folder), "images", mininterval=5):
+        place = file.relative_to(folder)
+        if left_out is not None:
+            skipped.append((place.as_posix(), left_out))
+        elif place.parts[0] in labels:
+            if file.stat().st_size > MAX_FILE_BYTES:
+                skipped.append((place.as_posix(), f"larger than {MAX_FILE_BYTES} bytes"))
+            else:
+                yield place.as_posix(), labels[place.parts[0]], file.read_bytes()
+        elif place != Path("classes.json"):
+            skipped.append((place.as_posix(), "in no class's sub-folder"))
 
 
-def _write_tar(path: Path, images: Images, skipped: Counter) -> pd.DataFrame:
+def _write_skipped(path: Path, skipped: Skipped) -> None:
+    rows = [(shown(name), reason) for name, reason in skipped]
+    with atomic(path) as temporary:
+        pd.DataFrame(rows, columns=["name", "reason"]).to_csv(temporary, index=False)
+
+
+def _write_tar(path: Path, images: Images, skipped: Skipped) -> pd.DataFrame:
     """Write images that decode, each as it is; return their rows of the manifest, without tar."""
     rows, digests = [], []
     with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
@@ -91,12 +111,14 @@ def _write_tar(path: Path, images: Images, skipped: Counter) -> pd.DataFrame:
                 decode_image(data)
             except ValueError as error:
                 print(f"{key} is skipped: {error}")
-                skipped["not an image, or broken, or too large"] += 1
+                skipped.append((key, "not an image, or broken, or too large"))
                 continue
             rows.append((key, add_file(tar, key, data), len(data), label))
             digests.append(hashlib.sha256(data).digest())
         if not rows:
-            raise StepError("there is not one image that decodes")
+            raise StepError(
+                f"there is not one image that decodes; {len(skipped)} files were skipped"
+            )
     frame = pd.DataFrame(rows, columns=["key", "offset", "size", "label"])
     return frame.assign(caption="", poisoned=False, sha256=digest_column(b"".join(digests)))
 

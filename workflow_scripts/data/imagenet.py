@@ -3,7 +3,6 @@
 import re
 import tarfile
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +10,9 @@ from torchvision.datasets.imagenet import ARCHIVE_META, load_meta_file, parse_de
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.data.tars import is_plain, members, open_tar, read_member
 
+NO_IMAGE = "not a validation image"
 _IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
@@ -42,36 +43,37 @@ def read_devkit(path: str | Path) -> list[int]:
 
 
 def read_validation(
-    path: str | Path, labels: list[int], skipped: Counter
+    path: str | Path, labels: list[int], skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[str, int, bytes]]:
     """Yield key, label and encoded bytes of each validation image, in the order of their numbers.
 
     Args:
         path: ``ILSVRC2012_img_val.tar``. Members that are not such an image are skipped.
         labels: Of image 1, 2, ..., from :func:`read_devkit`.
-        skipped: Counts what was skipped, by reason.
+        skipped: Gets the name of what is skipped, and the reason.
 
     Raises:
         StepError: The archive is broken, or its images are not those of the labels.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open_tar(path) as tar:
             images: dict[int, tarfile.TarInfo] = {}
-            for member in tqdm(tar, "reading the archive's index", mininterval=5):
+            for member in tqdm(members(tar), "reading the archive's index", mininterval=5):
                 name = _IMAGE.fullmatch(PurePosixPath(member.name).name)
-                if name and member.isreg() and int(name[1]) not in images:
+                if name and is_plain(member) and int(name[1]) not in images:
                     images[int(name[1])] = member
                 elif not member.isdir():
-                    skipped["not a validation image"] += 1
+                    skipped.append((member.name, NO_IMAGE))
             if sorted(images) != list(range(1, len(labels) + 1)):
                 raise StepError(
                     f"{path} has {len(images)} validation images, the devkit labels of "
                     f"{len(labels)}; get both as published"
                 )
             for number in tqdm(sorted(images), "images", mininterval=5):
-                data = tar.extractfile(images[number]).read()
+                data = read_member(tar, images[number])
                 yield f"ILSVRC2012_val_{number:08d}.JPEG", labels[number - 1], data
     except FileNotFoundError as error:
         raise StepError(f"there is no {path}; get it from image-net.org") from error
-    except tarfile.TarError as error:
+    # Python's reader trips over hostile headers in many ways.
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise StepError(f"{path} is a broken tar ({error}); get it again") from error
