@@ -49,7 +49,7 @@ class Resizer:
             return f"{reasons.TOO_LARGE}: {error}"
         except Crashed as error:
             return f"{reasons.BROKEN}: the decoder crashed ({error})"
-        except ValueError as error:
+        except (ValueError, ArithmeticError, cv2.error) as error:
             known = str(error).startswith("not an image")
             return reasons.NOT_AN_IMAGE if known else f"{reasons.BROKEN}: {error}"
 
