@@ -24,7 +24,8 @@ from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, shown, walk, write_json
 from workflow_scripts.data.classes import folder_classes, imagenet_classes, read_templates
 from workflow_scripts.data.imagenet import read_devkit, read_validation
-from workflow_scripts.data.images import decode_image
+from workflow_scripts.data.images import MAX_MEMORY, MAX_SECONDS, check_image
+from workflow_scripts.data.isolated import Crashed, Isolated, OverBudget
 from workflow_scripts.data.manifest import digest_column, write_manifest
 from workflow_scripts.data.tars import MAX_FILE_BYTES, add_file
 
@@ -105,11 +106,12 @@ def _write_skipped(path: Path, skipped: Skipped) -> None:
 def _write_tar(path: Path, images: Images, skipped: Skipped) -> pd.DataFrame:
     """Write images that decode, each as it is; return their rows of the manifest, without tar."""
     rows, digests = [], []
+    check = Isolated(check_image, MAX_SECONDS, MAX_MEMORY)
     with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
         for key, label, data in images:
             try:
-                decode_image(data)
-            except ValueError as error:
+                check(data)
+            except (ValueError, Crashed, OverBudget) as error:
                 print(f"{key} is skipped: {error}")
                 skipped.append((key, "not an image, or broken, or too large"))
                 continue
@@ -119,6 +121,7 @@ def _write_tar(path: Path, images: Images, skipped: Skipped) -> pd.DataFrame:
             raise StepError(
                 f"there is not one image that decodes; {len(skipped)} files were skipped"
             )
+    check.close()
     frame = pd.DataFrame(rows, columns=["key", "offset", "size", "label"])
     return frame.assign(caption="", poisoned=False, sha256=digest_column(b"".join(digests)))
 

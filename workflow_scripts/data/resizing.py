@@ -6,16 +6,12 @@ import cv2
 import numpy as np
 
 from workflow_scripts.data import reasons
-from workflow_scripts.data.images import ImageTooLarge, decode_image
+from workflow_scripts.data.images import MAX_MEMORY, MAX_SECONDS, ImageTooLarge, decode_image
 from workflow_scripts.data.isolated import Crashed, Isolated, OverBudget
 
 # Beyond this ratio of its sides, an image is cropped before it is resized, not afterwards alone:
 # enlarged to the shorter side, a line of 1 x 100,000 pixels would be one of 224 x 22,400,000.
 _LONGEST = 8
-# What one image may cost. The largest that is let through by default, of 100 million pixels, takes
-# 1.5 GB and some seconds at most, as a progressive JPEG.
-_SECONDS = 60.0
-_MEMORY = 3 << 30
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Resizer:
     def __init__(self, image_size: int, quality: int, max_pixels: int):
         self.image_size = image_size
         self._options = (image_size, quality, max_pixels)
-        self._resize = Isolated(resize_image, _SECONDS, _MEMORY)
+        self._resize = Isolated(resize_image, MAX_SECONDS, MAX_MEMORY)
 
     def __call__(self, data: bytes) -> Stored | str:
         """Return the stored image, or the reason why there is none and its details."""
