@@ -49,7 +49,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        timeout=1500,
+        timeout=3600,
         check=False,
     )
 
