@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from workflow_scripts.common import variants
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.load_config import merged
@@ -58,15 +59,47 @@ def test_every_make_target_of_the_readme_exists():
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/cluster.md"])
-def test_every_config_example_is_valid_over_the_papers_config(page):
-    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.S)
-    assert len(examples) >= 3
-    for example in examples:
-        config = yaml.safe_load((ROOT / "config.yaml").read_text())
-        config = merged(config, yaml.safe_load(example))
-        check_config(config)
-        assert expand(config).runs
+PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+
+
+def blocks(language):
+    """Yield page and text of every code block in this language."""
+    for page, text in PAGES.items():
+        for block in re.findall(rf"```{language}\n(.*?)```", text, re.S):
+            yield pytest.param(block, id=f"{page}: {block.splitlines()[0]}")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if "://" in link:
+            continue
+        path, _, heading = link.partition("#")
+        target = folder / path if path else folder / page
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+            assert heading in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("example", blocks("yaml"))
+def test_every_config_example_is_valid_over_the_papers_config(example):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = merged(config, yaml.safe_load(example))
+    check_config(config)
+    assert expand(config).runs
+
+
+KINDS = {"class Trigger": "trigger", "class Loss": "loss", "def change": "start_change"}
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_every_variant_of_the_documentation_loads_from_a_file_of_ones_own(block, tmp_path):
+    (kind,) = (kind for start, kind in KINDS.items() if start in block)
+    path = tmp_path / "mine.py"
+    path.write_text(block)
+    assert callable(variants.load(kind, str(path)))
 
 
 def test_every_rule_stage_has_its_folder_of_steps():

@@ -216,7 +216,7 @@ def _check_base(declared: Kind, name: str, module: Module, node: Definition) -> 
         return
     raise StepError(
         f"the {declared.public} of {name} is not a subclass of {declared.base} "
-        f"({_PACKAGE}/{declared.folder}/_term.py); make it one"
+        f"(from {_PACKAGE}.{declared.folder.replace('/', '.')} import {declared.base})"
     )
 
 

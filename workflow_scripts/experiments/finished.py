@@ -44,6 +44,6 @@ def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[st
                 sentences.append(
                     f"{finished} of these runs are finished with `evaluation: {other}`; models are "
                     f"measured at every epoch, so `evaluation: {config['evaluation']}` trains them "
-                    "again. To measure a finished model only, see Checkpoint in README.md."
+                    "again. To measure a finished model only, see docs/own-data.md."
                 )
     return sentences
