@@ -91,6 +91,29 @@ def test_held_out_losses_choose_where_the_metrics_have_them(metrics):
     assert heading in best_page.readable(table).columns
 
 
+def test_a_choice_has_its_recovery_and_a_mark_at_the_edge_of_the_sweep(metrics):
+    rows = table_of(metrics).query("rule == 'best' and run != ''")
+    chosen = metrics.set_index(["run", "epoch"])
+    rates = (3e-4, 1e-3, 3e-3)
+    for row in rows.to_dict("records"):
+        assert row["recovery"] == chosen.loc[(row["run"], row["epoch"]), "triggered_top1"]
+        assert row["at_edge"] == (row["learning_rate"] in (rates[0], rates[-1]))
+    assert set(rows["at_edge"]) == {True, False}
+    two = metrics[metrics["learning_rate"] != 3e-4]
+    assert not table_of(two[two["kind"] == "cleaning"]).query("rule == 'best'")["at_edge"].any()
+    shown = best_page.readable(table_of(metrics)).filter(like="< 5").iloc[:, 0]
+    assert shown.str.contains("recovery").sum() == (rows["asr_below"] == 0.05).sum()
+    assert any("†" in note for note in best_page.notes(table_of(metrics), metrics))
+
+
+def test_where_no_backdoor_was_learned_there_is_none_to_remove(metrics):
+    start = metrics["start_label"] == "MMCL"
+    metrics.loc[start & (metrics["kind"] == "pretraining"), "asr_top1"] = 0.01
+    shown = best_page.readable(table_of(metrics)).set_index("Start model")
+    texts = shown.filter(like="< 5").loc["MMCL"].iloc[:, 0]
+    assert texts.str.contains("nothing to remove").all()
+
+
 def test_a_baseline_is_no_choice_but_stands_beside_each(metrics, baseline):
     without, table = table_of(metrics), table_of(pd.concat([metrics, baseline]))
     assert without["baseline_accuracy"].isna().all()

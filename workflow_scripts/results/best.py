@@ -24,6 +24,7 @@ from workflow_scripts.results.leaks import read_leaks
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
+    RECOVERY,
     baseline_models,
     best_below,
     cleaned_models,
@@ -51,8 +52,10 @@ def best_table(
     Returns:
         ``rule`` is ``best`` (for each ``asr_below``) or one of ``selection.HONEST_RULES``;
         ``runs`` and ``models`` say how many were looked at; ``*_low`` and ``*_high`` are 95 %
-        intervals; accuracies and ASRs are fractions; ``baseline_*`` are those of the start's
-        twin without poison.
+        intervals; accuracies, ASRs and ``recovery`` (triggered images classified as their true
+        class) are fractions; ``at_edge`` is true if the chosen learning rate is the lowest or the
+        highest of three or more, so that a better one may lie beyond; ``baseline_*`` are those of
+        the clean control.
 
     Raises:
         StepError: There are no cleaned models, or no such column.
@@ -100,17 +103,24 @@ def _shares(name: str, known: pd.DataFrame, start: str) -> dict[str, float]:
 
 
 def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
-    columns = ("accuracy", "asr", "learning_rate", "accuracy_low", "accuracy_high", "asr_low",
-               "asr_high")  # fmt: skip
+    columns = ("accuracy", "asr", "recovery", "learning_rate", "accuracy_low", "accuracy_high",
+               "asr_low", "asr_high")  # fmt: skip
     if label is None:
-        return dict.fromkeys(columns, np.nan) | {"run": "", "epoch": pd.NA}
+        return dict.fromkeys(columns, np.nan) | {"run": "", "epoch": pd.NA, "at_edge": False}
     model = models.loc[label]
     row = {name: model[name] for name in ("run", "epoch", "learning_rate")}
+    row |= {"recovery": model.get(RECOVERY, np.nan), "at_edge": _at_edge(models, model)}
     for name, source, count in (("accuracy", ACCURACY, "images"), ("asr", ASR, "asr_images")):
         images = np.nan if pd.isna(model[count]) else model[count]
         low, high = wilson(model[source], images)
         row |= {name: model[source], f"{name}_low": float(low), f"{name}_high": float(high)}
     return row
+
+
+def _at_edge(models: pd.DataFrame, model: pd.Series) -> bool:
+    """Tell whether a model's learning rate is the first or the last of those that were tried."""
+    rates = models["learning_rate"].dropna().unique()
+    return len(rates) > 2 and model["learning_rate"] in (rates.min(), rates.max())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -134,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     leaks = read_leaks(options.leaks) if options.leaks else None
     table = best_table(metrics, options.asr_below, options.tolerance, options.by)
     output = stem(options.output)
-    lines, said = readable(table, leaks), notes(metrics, leaks)
+    lines, said = readable(table, leaks), notes(table, metrics, leaks)
     write_csv(f"{output}.csv", table)
     for suffix, text in ((".html", as_html(lines, said)), (".md", as_markdown(lines, said))):
         with atomic(f"{output}{suffix}") as temporary:

@@ -12,7 +12,8 @@ from workflow_scripts.results.sweeps import work_sentence
 from workflow_scripts.results.text import column_text, percent_text, threshold_text, value_text
 
 CHOICE = (
-    "rule", "asr_below", "accuracy", "asr", "run", "epoch", "learning_rate", "runs", "models",
+    "rule", "asr_below", "accuracy", "asr", "recovery", "at_edge", "run", "epoch", "learning_rate",
+    "runs", "models",
     "tolerance", "accuracy_low", "accuracy_high", "asr_low", "asr_high",
     "start_accuracy", "start_asr", "baseline_accuracy", "baseline_asr",
 )  # fmt: skip
@@ -61,29 +62,43 @@ def _pair(accuracy: float, asr: float) -> str:
 
 
 def _choice(row: dict[str, Any]) -> str:
+    if row["rule"] == "best" and row["start_asr"] < row["asr_below"]:
+        return "the start model's ASR is below it: nothing to remove"
     if not row["run"]:
         return "none"
     if row["rule"] != "best":
         return _pair(row["accuracy"], row["asr"])
-    interval = ""
+    text = percent_text(row["accuracy"])
     if not np.isnan(row["accuracy_low"]):
         low, high = (percent_text(row[f"accuracy_{end}"])[:-2] for end in ("low", "high"))
-        interval = f" ({low}–{high})"
-    return percent_text(row["accuracy"]) + interval
+        text += f" ({low}–{high})"
+    if not np.isnan(row["recovery"]):
+        text += f", recovery {percent_text(row['recovery'])}"
+    return text + (_EDGE if row["at_edge"] else "")
 
 
+_EDGE = " †"
 _NOTE = (
     "ASR: share of the triggered images, those of the target class left out, that are classified "
-    "as the target. In brackets the 95 % interval of the evaluation images; it leaves out that "
-    "the best of many models was picked, which flatters it. "
-    "Best with a low ASR peeks at the ASR; a choice within so many percentage points (pp) of the "
-    "start model's accuracy does not, and a defender can make it."
+    "as the target. Recovery: share of them that are classified as their true class. In brackets "
+    "the 95 % interval of the evaluation images; it does not account for picking the best of many "
+    "models, which is optimistic. Selecting the best accuracy with a low ASR requires the ASR; a "
+    "selection within a number of percentage points (pp) of the start model's accuracy does not, "
+    "and is open to a defender."
+)
+_EDGE_NOTE = (
+    "† The learning rate is the lowest or the highest that was tried; a better model may lie "
+    "beyond."
 )
 
 
-def notes(metrics: pd.DataFrame, leaks: pd.DataFrame | None = None) -> list[str]:
-    """Return what stands under the table: how to read it, and what the data say of its fairness."""
-    return [_NOTE, work_sentence(metrics), *([] if leaks is None else [duplicates_sentence(leaks)])]
+def notes(
+    table: pd.DataFrame, metrics: pd.DataFrame, leaks: pd.DataFrame | None = None
+) -> list[str]:
+    """Return the notes under the table: how to read it, and what limits its fairness."""
+    edge = [_EDGE_NOTE] if (table["at_edge"] & (table["rule"] == "best")).any() else []
+    duplicates = [] if leaks is None else [duplicates_sentence(leaks)]
+    return [_NOTE, *edge, work_sentence(metrics), *duplicates]
 
 
 def as_html(lines: pd.DataFrame, said: list[str]) -> str:

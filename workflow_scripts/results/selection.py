@@ -14,6 +14,7 @@ from workflow_scripts.results.table import HELDOUT_COLUMNS
 
 ACCURACY = "top1"
 ASR = "asr_top1"
+RECOVERY = "triggered_top1"
 _LOWEST = "lowest_"
 HONEST_RULES = ("highest_accuracy", *(_LOWEST + column for column in HELDOUT_COLUMNS))
 
