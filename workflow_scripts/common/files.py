@@ -17,6 +17,8 @@ _CHUNK = 1 << 20
 MAX_JSON_BYTES = 16 << 20
 MAX_FILES = 10_000_000
 HIDDEN = "hidden"
+# Snakemake puts it into each folder that is a rule's output, such as the demo's images.
+_OF_SNAKEMAKE = ".snakemake_timestamp"
 NOT_UTF8 = "name that is not UTF-8"
 LINK_OUT = "link out of the folder"
 OF_A_SYSTEM = "file of an operating system"
@@ -141,6 +143,8 @@ def walk(folder: str | Path) -> list[tuple[Path, str | None]]:
     while folders:
         parent, around, inherited = folders.pop()
         for path in parent.iterdir():
+            if path.name == _OF_SNAKEMAKE:
+                continue
             why = left_out(path, around) or inherited
             if path.is_dir() and why in (None, OF_A_SYSTEM):
                 folders.append((path, (*around, os.path.realpath(path)), why))
