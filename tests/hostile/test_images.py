@@ -133,7 +133,7 @@ def test_a_large_image_costs_at_most_16_bytes_a_pixel_and_some_seconds(name, rec
     record_property("cost", f"{len(data)} bytes: {seconds:.2f} s, {peak / MB:.0f} MB")
     assert not refused
     assert peak < 16 * 24_000_000 + 60 * MB
-    assert seconds < 30
+    assert seconds < 50
 
 
 def jpeg_with_exif(size):
@@ -167,7 +167,7 @@ def progressive_of_many_scans():
 )
 def test_what_lies_beside_the_pixels_costs_little(data):
     isolated = Isolated(measured_or_refused, 60, 1024 * MB)
-    assert isolated(data) < 5
+    assert isolated(data) < 30
     isolated.close()
 
 
