@@ -228,6 +228,8 @@ def fetch_row(
             body = _fetch_once(url, client, allowance, budget, disallowed_header_directives)
             lost = None
             break
+        except MemoryError:
+            raise
         except Exception as error:
             lost = _why(error)
             if not lost.again:
@@ -254,7 +256,6 @@ def _why(error: Exception) -> _Lost:
     if isinstance(error, _Lost):
         return error
     for kind, reason, again in (
-        (MemoryError, None, False),
         (TooManyBytesError, reasons.TOO_MANY_BYTES, False),
         (PrivateAddressError, reasons.PRIVATE, False),
         (BadRedirectError, reasons.BAD_REDIRECT, False),
@@ -264,9 +265,7 @@ def _why(error: Exception) -> _Lost:
         ((http.client.InvalidURL, ValueError), reasons.BAD_URL, False),
     ):
         if isinstance(error, kind):
-            if reason is None:
-                raise error
-            return _Lost(reason, "" if kind in (TimeoutError,) else error, again)
+            return _Lost(reason, "" if kind is TimeoutError else error, again)
     # What is no HTTP raises whatever the parser trips over.
     return _Lost(reasons.BAD_ANSWER, error)
 

@@ -124,6 +124,9 @@ def check_image(data: bytes) -> None:
 
 def _orientation(image: Image.Image) -> int:
     """Return how the image is to be turned, as EXIF counts (1 to 8; 1 is upright)."""
+    # Asking for the EXIF data takes a tenth of the time of decoding, and most images have none.
+    if image.format == "JPEG" and not image.info.keys() & {"exif", "xmp"}:
+        return 1
     if len(image.info.get("exif", b"")) > _MAX_EXIF:
         return 1
     try:
