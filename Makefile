@@ -46,12 +46,12 @@ links:
 demo: setup
 	snakemake --profile demo all
 	snakemake --profile demo --report results/demo/report.html
-	@python -m workflow_scripts.demo.summary --results results/demo
+	@python -m workflow_scripts.results.summary --results results/demo
 
 demo-all: setup
 	snakemake --profile demo all all_experiments
 	snakemake --profile demo --report results/demo/report.html all all_experiments
-	@python -m workflow_scripts.demo.summary --results results/demo
+	@python -m workflow_scripts.results.summary --results results/demo
 
 test: setup lint
 	pytest --numprocesses 2
@@ -75,6 +75,7 @@ slurm:
 lint: .venv/.ready
 	ruff check
 	ruff format --check
+	lint-imports
 	snakefmt --check Snakefile rules
 	snakemake --lint
 

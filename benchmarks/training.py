@@ -17,12 +17,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 from torch import nn
 
-from workflow_scripts.training import models
-from workflow_scripts.training.distributed import World, join
+from workflow_scripts.common.distributed import World, join
+from workflow_scripts.model import models
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.training.objective import LossOfBatch, Objective
 from workflow_scripts.training.optimizer import make_optimizer
 from workflow_scripts.training.pairs import Batch
-from workflow_scripts.training.spec import ModelSpec, OptimizerSpec
+from workflow_scripts.training.spec import OptimizerSpec
 
 DEMO = {
     "embed_dim": 64,
@@ -33,10 +35,10 @@ DEMO = {
 TEXT_SHARE = 0.75
 
 
-class AsPublished(LossOfBatch):
+class AsPublished(Encoder):
     """The towers on images in PyTorch's own layout."""
 
-    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+    def images(self, images: torch.Tensor, normalize: bool = True) -> torch.Tensor:
         """Return what the trainer's own does."""
         x = ((images.float() / 255 - self._mean) / self._std).contiguous()
         with self._autocast(x.device):
@@ -108,8 +110,8 @@ def main() -> None:
         layout = torch.channels_last if how["fast"] else torch.contiguous_format
         model.visual.to(memory_format=layout)
         objective = Objective({"mmcl": 1.0} | ({"ssl": 1.0} if how["views"] else {}), 0)
-        kind = LossOfBatch if how["fast"] else AsPublished
-        module = kind(model, objective, world, how["bf16"]).to(world.device)
+        kind = Encoder if how["fast"] else AsPublished
+        module = LossOfBatch(kind(model, spec, how["bf16"]), objective, world).to(world.device)
         context = model.context_length
         length = round(context * TEXT_SHARE) if how["cut"] else context
         batch = make_batch(model, options.batch_size, length, how["views"], world)

@@ -42,6 +42,6 @@ rule pseudo_labels:
     params:
         arguments=lambda w: arguments("pseudo_labels", w.id),
     shell:
-        "python -m workflow_scripts.training.gpus --count {resources.gpu} --"
-        " python -m workflow_scripts.training.label {params.arguments:q} --threads {threads}"
+        "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
+        " python -m workflow_scripts.artefacts.label {params.arguments:q} --threads {threads}"
         " --output {output:q} > {log:q} 2>&1"

@@ -28,7 +28,7 @@ rule pretraining:
         take=[],
         also=lambda w: arguments("pretraining", w.id),
     shell:
-        "python -m workflow_scripts.training.gpus --count {resources.processes} --"
+        "python -m workflow_scripts.common.gpus --count {resources.processes} --"
         " python -m workflow_scripts.training.train --spec {params.spec:q}"
         " --output {params.folder:q} --nodes {resources.nodes} --processes {resources.processes}"
         " --cores {threads} {params.take:q} {params.also:q} > {log:q} 2>&1"

@@ -14,8 +14,8 @@ from open_clip import SimpleTokenizer
 from workflow_scripts.captions import augment, chunks, tokenize
 from workflow_scripts.captions.eda import clean
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.manifest import write_manifest
-from workflow_scripts.data.workers import worker_pool
 
 ROOT = Path(__file__).parents[2]
 LENGTH = 16

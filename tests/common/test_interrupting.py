@@ -15,7 +15,7 @@ STEP = """
 import sys, time
 from pathlib import Path
 from workflow_scripts.common.errors import run_step
-from workflow_scripts.data.workers import worker_pool
+from workflow_scripts.common.workers import worker_pool
 
 def main():
     with worker_pool(2) as pool:

@@ -74,7 +74,7 @@ def test_a_run_that_went_on_from_other_code_is_marked():
 @pytest.fixture
 def table(tmp_path):
     rows = []
-    for name, made in (("new", record()), ("old", record(["training/models.py"]))):
+    for name, made in (("new", record()), ("old", record(["model/models.py"]))):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "run.json").write_text(json.dumps(made))
@@ -91,7 +91,7 @@ def test_the_page_marks_them_and_the_caption_says_so(table):
     page = (table / "runs.html").read_text()
     rows = [line for line in page.splitlines() if line.startswith("<tr") and "<td>" in line]
     assert [row.startswith('<tr class="marked">') for row in rows] == [False, True]
-    assert "changed since: training/models.py" in rows[1]
+    assert "changed since: model/models.py" in rows[1]
     assert "the present" in rows[0]
     assert "SSL weight" in page
     assert "<b>" not in page

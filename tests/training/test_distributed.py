@@ -8,7 +8,8 @@ import os
 import pytest
 import torch
 
-from workflow_scripts.training import distributed, sampler
+from workflow_scripts.common import distributed
+from workflow_scripts.training import sampler
 
 # Adam divides by the root of a mean square: where a gradient is nothing but rounding (the bias of
 # a key), it would blow the rounding up to whole steps, were it not for a large eps.

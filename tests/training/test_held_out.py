@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from workflow_scripts.artefacts import label
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training import label, models
+from workflow_scripts.model import models
+from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.model.weights import load
 from workflow_scripts.training.pairs import Pairs
-from workflow_scripts.training.spec import ModelSpec
 
 
 def rows(folder):
@@ -21,7 +23,7 @@ def rows(folder):
 
 def _model(runs, folder, config):
     model = models.create(ModelSpec(name="small", config=config))
-    models.load(model, runs.weights(folder), folder)
+    load(model, runs.weights(folder), folder)
     return model.eval()
 
 

@@ -10,10 +10,11 @@ from torchvision import transforms
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
+from workflow_scripts.data.images import fit
+from workflow_scripts.data.loading import Batches
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.training.augment import AutoAugment
-from workflow_scripts.training.loading import Batches
-from workflow_scripts.training.pairs import Pairs, fit
+from workflow_scripts.training.pairs import Pairs
 
 
 def make_pairs(world, **changes):

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.stopping import Stop
 from workflow_scripts.training import staging
-from workflow_scripts.training.distributed import World
 from workflow_scripts.training.spec import read_spec
 from workflow_scripts.training.staging import staged
-from workflow_scripts.training.stopping import Stop
 
 ALONE = World(0, 1, torch.device("cpu"))
 TARS = ["data/pairs.tar", "evaluation/images.tar"]

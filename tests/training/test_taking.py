@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training import evaluation
+from workflow_scripts.evaluation import zero_shot
 from workflow_scripts.training.taking import BEST, NEAREST, Take
 
 FILES = ("model.pt", "optimizer.pt", "metrics.csv")
@@ -24,7 +24,7 @@ def spec(runs, resnet):
 def measured(monkeypatch):
     """Let each epoch measure the top-1 accuracy that is given for it."""
 
-    original = evaluation.Scores.fractions
+    original = zero_shot.Scores.fractions
 
     def give(values):
         left = iter(values)
@@ -32,7 +32,7 @@ def measured(monkeypatch):
         def fractions(scores):
             return original(scores) | {"top1": next(left)}
 
-        monkeypatch.setattr(evaluation.Scores, "fractions", fractions)
+        monkeypatch.setattr(zero_shot.Scores, "fractions", fractions)
 
     return give
 

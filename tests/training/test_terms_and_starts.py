@@ -8,8 +8,9 @@ import torch
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
-from workflow_scripts.training import models
-from workflow_scripts.training.spec import ModelSpec
+from workflow_scripts.model import models
+from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.model.weights import portable_weights
 
 # Predicts which of two random centres an image is nearest to: a small deep clustering.
 OWN = """
@@ -114,7 +115,7 @@ def test_a_missing_or_wrong_start_is_an_error(runs, tmp_path, resnet):
     with pytest.raises(StepError, match=r"the run's start .*none\.pt is missing"):
         runs.train("a", spec)
     other = models.create(ModelSpec(name="small", config=resnet))
-    torch.save(models.portable_weights(other), tmp_path / "other.pt")
+    torch.save(portable_weights(other), tmp_path / "other.pt")
     with pytest.raises(StepError, match=r"other\.pt does not fit the model"):
         runs.train("a", runs.spec(kind="cleaning", inputs__start=str(tmp_path / "other.pt")))
 

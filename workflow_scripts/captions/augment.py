@@ -34,7 +34,7 @@ from workflow_scripts.captions.synonyms import WordNet
 from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.common.seeds import seed_for
-from workflow_scripts.data.workers import worker_pool
+from workflow_scripts.common.workers import worker_pool
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,7 +22,7 @@ from workflow_scripts.captions.chunks import (
     tokens_of,
 )
 from workflow_scripts.common.errors import run_step
-from workflow_scripts.data.workers import worker_pool
+from workflow_scripts.common.workers import worker_pool
 
 
 def main(arguments: list[str] | None = None) -> None:

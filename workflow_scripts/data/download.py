@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder
+from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.addresses import parse_networks
 from workflow_scripts.data.reasons import NO_CONNECTION
-from workflow_scripts.data.workers import worker_pool
 
 # Large enough that the slowest URL of a tar holds up little, small enough to share out.
 _ROWS_PER_TAR = 3000

@@ -22,6 +22,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode
 from torchvision.io import decode_jpeg as decode_fast
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
 from torchvision.transforms.v2.functional import resize
 
 MAX_PIXELS = 100_000_000
@@ -173,3 +174,18 @@ def squash(image: Tensor, size: int) -> Tensor:
     if image.shape[-2:] == (size, size):
         return image
     return resize(image, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+
+
+def fit(image: Tensor, size: int) -> Tensor:
+    """Return the image as CLIP's preprocessing does: shorter side to ``size``, centre crop.
+
+    Bicubic and antialiased; nothing happens to an image that has the size already.
+
+    Args:
+        image: uint8 [3, H, W].
+        size: Pixels.
+    """
+    if image.shape[1:] == (size, size):
+        return image
+    image = transforms.resize(image, [size], InterpolationMode.BICUBIC, antialias=True)
+    return transforms.center_crop(image, [size, size])

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.data.workers import begin_worker
+from workflow_scripts.common.workers import begin_worker
 
 
 class Crashed(Exception):

@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import write_json
+from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data import reasons
 from workflow_scripts.data.manifest import ImageReader, digest_column, write_manifest
-from workflow_scripts.data.workers import worker_pool
 
 _FIT = "usable"
 _NOTHING = pd.DataFrame(columns=["row", "tar", "offset", "size", "sha256", "reason"]).astype(

@@ -23,8 +23,8 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, write_json
+from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.manifest import read_manifest, write_manifest
-from workflow_scripts.data.workers import worker_pool
 from workflow_scripts.poison.contact_sheet import write_contact_sheet
 from workflow_scripts.poison.storing import places_of, survival, write_triggered
 from workflow_scripts.poison.trigger import load_trigger

@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
-from workflow_scripts.data.images import decode_image, squash
+from workflow_scripts.data.images import decode_image, fit, squash
 from workflow_scripts.data.manifest import ImageReader
 from workflow_scripts.data.tars import add_file
 from workflow_scripts.poison.trigger import ImageTrigger, load_trigger
-from workflow_scripts.training.pairs import fit
 
 Place = tuple[str, str, int, int]
 """Key, tar, offset, size: where an image lies."""

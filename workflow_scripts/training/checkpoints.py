@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, sha256
-from workflow_scripts.training.tensors import load_tensors, save_tensors
+from workflow_scripts.model.tensors import load_tensors, save_tensors
 
 _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.pt")
 

@@ -5,7 +5,7 @@ import contextlib
 import torch
 from torch import Tensor
 
-from workflow_scripts.training.loading import Batches, share
+from workflow_scripts.data.loading import Batches, share
 from workflow_scripts.training.losses._term import Features, LossTerm
 from workflow_scripts.training.losses.mmcl import Loss as MMCL
 from workflow_scripts.training.losses.ssl import Loss as SSL
@@ -30,17 +30,14 @@ class HeldOut:
     def __init__(self, pairs: Pairs, rows: int, workers: int):
         self.pairs, self.rows, self.workers = pairs, rows, workers
 
-    @torch.no_grad()
-    def __call__(self, encoder: LossOfBatch) -> dict[str, float]:
+    def __call__(self, module: LossOfBatch) -> dict[str, float]:
         """Return the mean loss over batches of ``BATCH_SIZE`` pairs, the last may be smaller.
 
         The processes share the embedding; the losses are the same on each.
         """
-        was_training = encoder.training
-        encoder.eval()
-        embedded = self._embed(encoder)
-        encoder.train(was_training)
-        scale = encoder.model.logit_scale.exp()
+        encoder = module.encoder
+        with encoder.evaluating():
+            embedded, scale = self._embed(module), encoder.scale
         sums = dict.fromkeys(TERMS, 0.0)
         for part in embedded.split(BATCH_SIZE):
             features = Features(*part.chunk(4, dim=1), scale, torch.arange(len(part)))
@@ -48,15 +45,15 @@ class HeldOut:
                 sums[name] += term(features).item() * len(part)
         return {name: total / self.rows for name, total in sums.items()}
 
-    def _embed(self, encoder: LossOfBatch) -> Tensor:
+    def _embed(self, module: LossOfBatch) -> Tensor:
         """Return float32 [rows, 4 d]: images, texts, and the augmented views of both."""
-        world, first = encoder.world, len(self.pairs) - self.rows
+        world, first = module.world, len(self.pairs) - self.rows
         shares = share(self.rows, world.rank, world.size, BATCH_SIZE)
         mine = [[(0, first + row) for row in rows] for rows in shares]
-        everything = torch.zeros(self.rows, 4 * encoder.embed_dim, device=world.device)
+        everything = torch.zeros(self.rows, 4 * module.encoder.embed_dim, device=world.device)
         batches = Batches(self.pairs, mine, self.workers, world.device)
         with contextlib.closing(batches):
             for items, batch in zip(mine, batches, strict=True):
                 numbers = [row - first for _, row in items]
-                everything[numbers] = encoder.embed(batch.to(world.device))
+                everything[numbers] = module.embed(batch.to(world.device))
         return world.sum(everything)

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from workflow_scripts.common import variants
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
-from workflow_scripts.training.distributed import World
+from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.training.losses._term import Features, LossTerm
-from workflow_scripts.training.models import embed_dim, encode_text, normalization
 from workflow_scripts.training.pairs import Batch
 
 
@@ -84,29 +83,17 @@ class LossOfBatch(nn.Module):
     labels: Tensor | None = None
 
     def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective,
-        world: World,
-        amp: bool,
-        joint_statistics: bool = True,
+        self, encoder: Encoder, objective: Objective, world: World, joint_statistics: bool = True
     ):
         super().__init__()
-        self.model, self.objective = model, objective
+        self.encoder = encoder
+        # Registered here: the names of these parameters are those in checkpoints.
+        self.model, self.objective = encoder.model, objective
         self.joint_statistics = joint_statistics
-        self.world, self._amp = world, amp
-        if self.bias is not None:
+        self.world = world
+        if encoder.bias is not None:
             # A parameter without a gradient would stop a process group.
-            self.bias.requires_grad_(objective.uses_bias)
-        self.embed_dim = embed_dim(model)
-        mean, std = normalization(model)
-        self.register_buffer("_mean", mean, persistent=False)
-        self.register_buffer("_std", std, persistent=False)
-
-    @property
-    def bias(self) -> nn.Parameter | None:
-        """The model's logit_bias, if it has one."""
-        return getattr(self.model, "logit_bias", None)
+            encoder.bias.requires_grad_(objective.uses_bias)
 
     def forward(
         self, batch: Batch, rows: Tensor | None, upstream: Tensor | None = None, part: int = 0
@@ -125,51 +112,38 @@ class LossOfBatch(nn.Module):
         # Nought times the others: their gradients exist already, and a process group waits
         # for every parameter to take part.
         others = [self.model.logit_scale, *self.objective.parameters()]
-        others += [self.bias] if self.objective.uses_bias else []
+        others += [self.encoder.bias] if self.objective.uses_bias else []
         return (embeddings * upstream).sum() + 0 * sum(p.sum() for p in others)
 
     def embed(self, batch: Batch, part: int = 0) -> Tensor:
         """Return float32 [n, views * d]: images, texts, augmented images, augmented texts."""
         torch.manual_seed(seed_for(self.step_seed, "towers", self.world.rank, part))
         if batch.augmented_images is None:
-            return torch.cat([self.embed_images(batch.images), self.embed_texts(batch.texts)], 1)
+            return torch.cat(
+                [self.encoder.images(batch.images), self.encoder.texts(batch.texts)], 1
+            )
         images, augmented = self._embed_both(batch.images, batch.augmented_images)
-        texts = self.embed_texts(batch.texts)
-        return torch.cat([images, texts, augmented, self.embed_texts(batch.augmented_texts)], 1)
+        texts = self.encoder.texts(batch.texts)
+        return torch.cat([images, texts, augmented, self.encoder.texts(batch.augmented_texts)], 1)
 
     def _embed_both(self, images: Tensor, augmented: Tensor) -> tuple[Tensor, ...]:
         """Return the embeddings of the originals and of the augmented images."""
-        if self.joint_statistics and self.training:
-            return self.embed_images(torch.cat([images, augmented])).chunk(2)
-        return self.embed_images(images), self.embed_images(augmented)
+        if self.joint_statistics and self.model.training:
+            return self.encoder.images(torch.cat([images, augmented])).chunk(2)
+        return self.encoder.images(images), self.encoder.images(augmented)
 
     def loss(self, embeddings: Tensor, rows: Tensor | None) -> Tensor:
         """Return the loss of a global batch from the embeddings of all its views."""
         views = embeddings.chunk(4 if self.objective.uses_augmented else 2, dim=1)
         images, texts, *augmented = views
         first, second = augmented or (None, None)
-        scale = self.model.logit_scale.exp()
+        scale = self.encoder.scale
         # The same on every process: the gather's gradient relies on equal losses.
         torch.manual_seed(seed_for(self.step_seed, "terms"))
         labels = None if self.labels is None else self.labels[rows]
-        features = Features(images, texts, first, second, scale, rows, self.bias, labels)
+        features = Features(images, texts, first, second, scale, rows, self.encoder.bias, labels)
         # A process group waits for every parameter, and not every term looks at the scale.
         return self.objective(features) + 0 * scale
-
-    def embed_images(self, images: Tensor) -> Tensor:
-        """Return float32 unit-norm [n, d] of uint8 [n, 3, S, S]."""
-        x = (images.float() / 255 - self._mean) / self._std
-        x = x.contiguous(memory_format=torch.channels_last)
-        with self._autocast(x.device):
-            return F.normalize(self.model.encode_image(x).float(), dim=-1)
-
-    def embed_texts(self, tokens: Tensor) -> Tensor:
-        """Return float32 unit-norm [n, d] of int64 tokens [n, length]."""
-        with self._autocast(tokens.device):
-            return F.normalize(encode_text(self.model, tokens).float(), dim=-1)
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self._amp)
 
 
 def accumulate(

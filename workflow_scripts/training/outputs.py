@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.files import atomic, atomic_folder, read_json, write_json
-from workflow_scripts.training.tensors import save_tensors
+from workflow_scripts.model.tensors import save_tensors
 
 SCORES = ["top1", "top3", "top5", "top10", "asr_top1", "asr_top3", "asr_top5", "asr_top10"]
 HELD_OUT = ["heldout_mmcl", "heldout_ssl"]

@@ -4,18 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.data.images import decode_image
-from workflow_scripts.data.manifest import ImageReader, read_manifest
+from workflow_scripts.data.images import fit
+from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.stored_images import Images
 from workflow_scripts.training.augment import AutoAugment
 
 
@@ -51,36 +49,6 @@ class Batch:
 
     def _views(self) -> tuple[Tensor | None, ...]:
         return self.images, self.texts, self.augmented_images, self.augmented_texts
-
-
-class Images:
-    """The images of a manifest, by row; cheap to fork and to pickle."""
-
-    def __init__(self, frame: pd.DataFrame, root: str | Path):
-        codes, self._names = pd.factorize(frame["tar"])
-        self._names = [str(name) for name in self._names]
-        self._tars = codes.astype(np.int32)
-        self._offsets = frame["offset"].to_numpy(np.int64)
-        self._sizes = frame["size"].to_numpy(np.int64)
-        self._reader = ImageReader(root)
-
-    def __len__(self) -> int:
-        return len(self._tars)
-
-    def __getitem__(self, row: int) -> Tensor:
-        """Return image ``row``, uint8 [3, H, W].
-
-        Raises:
-            StepError: The tar is missing or cut short, or what stands there is no image.
-        """
-        place = (self._names[self._tars[row]], int(self._offsets[row]), int(self._sizes[row]))
-        try:
-            return decode_image(self._reader.read(*place))
-        except (OSError, ValueError) as error:
-            raise StepError(
-                f"image {row} of the manifest cannot be read from {place[0]} at byte {place[1]}: "
-                f"{error}; was the tar changed after the manifest was made?"
-            ) from error
 
 
 class Pairs(Dataset):
@@ -154,21 +122,6 @@ class Pairs(Dataset):
             # The end-of-text token is the vocabulary's highest.
             texts = texts[:, : texts.argmax(1).max() + 1]
         return torch.from_numpy(texts)
-
-
-def fit(image: Tensor, size: int) -> Tensor:
-    """Return the image as CLIP's preprocessing does: shorter side to ``size``, centre crop.
-
-    Bicubic and antialiased; nothing happens to an image that has the size already.
-
-    Args:
-        image: uint8 [3, H, W].
-        size: Pixels.
-    """
-    if image.shape[1:] == (size, size):
-        return image
-    image = F.resize(image, [size], InterpolationMode.BICUBIC, antialias=True)
-    return F.center_crop(image, [size, size])
 
 
 def _map_tokens(path: str | Path, rows: int, context: int) -> np.ndarray:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from workflow_scripts.common.code import git_version, run_code
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, sha256
-from workflow_scripts.training.distributed import World
 from workflow_scripts.training.progress import now
 from workflow_scripts.training.spec import InputsSpec, RunSpec
 

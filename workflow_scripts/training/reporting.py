@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from workflow_scripts.common.distributed import World
 from workflow_scripts.training import outputs
 from workflow_scripts.training.display import Display
-from workflow_scripts.training.distributed import World
 from workflow_scripts.training.progress import Progress, Report
 from workflow_scripts.training.provenance import code_version, describe
 from workflow_scripts.training.spec import RunSpec

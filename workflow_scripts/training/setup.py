@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from workflow_scripts.common import variants
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
-from workflow_scripts.training import models
-from workflow_scripts.training.distributed import World
+from workflow_scripts.model import models
+from workflow_scripts.model.weights import load, read_weights
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.spec import RunSpec
 
@@ -24,7 +25,7 @@ def start_model(spec: RunSpec, world: World) -> nn.Module:
     start = spec.inputs.start
     model = models.create(spec.model, pretrained=start is None)
     if start is not None:
-        models.load(model, models.read_weights(start), start)
+        load(model, read_weights(start), start)
     if spec.start_change is not None:
         _change(model, spec)
     if spec.sync_batch_norm and world.size > 1:
@@ -71,16 +72,3 @@ def training_pairs(spec: RunSpec, model: nn.Module, root: Path, augmented: bool)
         seed=spec.seed,
         cut=models.reads_causally(model),
     )
-
-
-def uses_bf16(precision: str, world: World) -> bool:
-    """Return whether the towers run in bf16 autocast, and let fp32 use TF32 on a GPU.
-
-    ``auto`` is bf16 on a GPU that has it, fp32 elsewhere. With bf16 the rest, which is the loss,
-    stays in full float32.
-    """
-    gpu = world.device.type == "cuda"
-    bf16 = precision == "bf16" or (precision == "auto" and gpu and torch.cuda.is_bf16_supported())
-    if gpu:
-        torch.set_float32_matmul_precision("highest" if bf16 else "high")
-    return bf16

@@ -10,15 +10,7 @@ from typing import Any, Literal
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, read_json
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """Which model: an open_clip name or an inline config, and an open_clip tag of start weights."""
-
-    name: str
-    config: dict | None = None
-    pretrained: str | None = None
+from workflow_scripts.model.spec import ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,13 +22,13 @@ from typing import TextIO
 from torch import distributed
 from tqdm import tqdm
 
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, digest
 from workflow_scripts.common.private import private_folder
+from workflow_scripts.common.stopping import Stop, Stopped
 from workflow_scripts.data.manifest import read_manifest
-from workflow_scripts.training.distributed import World
 from workflow_scripts.training.spec import InputsSpec, RunSpec
-from workflow_scripts.training.stopping import Stop, Stopped
 
 _CHUNK = 16 << 20
 _RESERVE_BYTES = 10**9

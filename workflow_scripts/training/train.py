@@ -18,16 +18,16 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from workflow_scripts.common.distributed import World, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, write_json
+from workflow_scripts.common.stopping import Stop, Stopped, minutes_left
 from workflow_scripts.training.checkpoints import lock
-from workflow_scripts.training.distributed import World, join
 from workflow_scripts.training.outputs import bring_back, finished
 from workflow_scripts.training.provenance import hash_inputs
 from workflow_scripts.training.reporting import Reporter
 from workflow_scripts.training.spec import RunSpec, read_spec
 from workflow_scripts.training.staging import staged
-from workflow_scripts.training.stopping import Stop, Stopped, minutes_left
 from workflow_scripts.training.taking import LAST, Take, read_takes
 from workflow_scripts.training.trainer import Trainer
 

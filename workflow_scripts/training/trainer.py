@@ -11,25 +11,28 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
-from workflow_scripts.training import models, optimizer
+from workflow_scripts.common.stopping import Stop, Stopped
+from workflow_scripts.data.loading import Batches
+from workflow_scripts.evaluation.zero_shot import Evaluator
+from workflow_scripts.model.embedding import embed_images
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.precision import uses_bf16
+from workflow_scripts.model.tensors import load_tensors
+from workflow_scripts.model.weights import load, portable_weights
+from workflow_scripts.training import optimizer
 from workflow_scripts.training.checkpoints import Checkpoints
-from workflow_scripts.training.distributed import World
-from workflow_scripts.training.embedding import embed_images
-from workflow_scripts.training.evaluation import Evaluator
 from workflow_scripts.training.held_out import HeldOut
-from workflow_scripts.training.loading import Batches
 from workflow_scripts.training.losses._term import Epoch
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
 from workflow_scripts.training.pairs import Batch, read_labels
 from workflow_scripts.training.progress import Progress, Report
 from workflow_scripts.training.sampler import BatchSampler
-from workflow_scripts.training.setup import start_model, training_pairs, uses_bf16
+from workflow_scripts.training.setup import start_model, training_pairs
 from workflow_scripts.training.spec import RunSpec
-from workflow_scripts.training.stopping import Stop, Stopped
 from workflow_scripts.training.taking import LAST, Take, Takes
-from workflow_scripts.training.tensors import load_tensors
 
 # Looking at the loss makes the CPU wait for the GPU.
 _CHECK_EVERY = {"cpu": 1, "cuda": 50}
@@ -82,11 +85,10 @@ class Trainer:
     def _make_model(self) -> None:
         spec, world = self.spec, self.world
         model = start_model(spec, world)
-        self.size = models.image_size(model)
         torch.manual_seed(seed_for(spec.seed, "objective"))
-        objective = Objective(spec.objective, models.embed_dim(model)).to(world.device)
-        amp = uses_bf16(spec.precision, world)
-        self.module = LossOfBatch(model, objective, world, amp, spec.joint_statistics)
+        self.encoder = Encoder(model, spec.model, uses_bf16(spec.precision, world))
+        objective = Objective(spec.objective, self.encoder.embed_dim)
+        self.module = LossOfBatch(self.encoder, objective, world, spec.joint_statistics)
         self.module.to(world.device)
         self.optimizer = optimizer.make_optimizer(self.module, spec.optimizer)
         if spec.optimizer.carry_over:
@@ -122,9 +124,7 @@ class Trainer:
             folder=inputs.evaluation,
             root=self.root,
             attack=spec.attack,
-            model=spec.model,
-            size=self.size,
-            context_length=model.context_length,
+            encoder=self.encoder,
             batch_size=spec.evaluation_batch_size,
             workers=self.workers,
             world=world,
@@ -230,12 +230,12 @@ class Trainer:
     def _before_epoch(self, epoch: int) -> None:
         def embed() -> torch.Tensor:
             return embed_images(
-                self.module,
+                self.encoder,
                 self.pairs.images,
                 self.rows,
-                size=self.size,
                 batch_size=self.spec.evaluation_batch_size,
                 workers=self.workers,
+                world=self.world,
             )
 
         def forget(parameters: list[nn.Parameter]) -> None:
@@ -289,8 +289,8 @@ class Trainer:
             "progress": dataclasses.asdict(state),
             "world_size": self.world.size,
             "code": self.report.code,
-            "model": models.portable_weights(self.module.model),
-            "objective": models.portable_weights(self.module.objective),
+            "model": portable_weights(self.module.model),
+            "objective": portable_weights(self.module.objective),
             "optimizer": optimizer.portable_state(self.optimizer),
         }
 
@@ -313,7 +313,7 @@ class Trainer:
         content = found[1] if found else self.checkpoints.read(step)
         if self.world.leads:
             self.checkpoints.check_origin(content, self.spec.identity(), self.inputs)
-        models.load(self.module.model, content["model"], self.checkpoints.folder)
+        load(self.module.model, content["model"], self.checkpoints.folder)
         self.module.objective.load_state_dict(content["objective"])
         optimizer.restore(self.optimizer, content["optimizer"])
         self.progress = Progress(**content["progress"])
@@ -334,7 +334,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> None:
         state, spec = self.progress, self.spec
         self.world.share_buffers(self.module.model)
-        measured = self.evaluator(self.module).fractions()
+        measured = self.evaluator(self.encoder).fractions()
         if self.held_out is not None:
             measured |= self.held_out(self.module)
         summary = state.add_epoch(spec, epoch, self.sampler.steps, measured)

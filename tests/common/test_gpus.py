@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from workflow_scripts.common import gpus
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training import gpus
 
 SHOW = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True); time.sleep(60)"
 
@@ -22,7 +22,7 @@ def start(tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
     def begin(count):
-        command = [sys.executable, "-m", "workflow_scripts.training.gpus", "--count", str(count)]
+        command = [sys.executable, "-m", "workflow_scripts.common.gpus", "--count", str(count)]
         command += ["--wait", "0", "--", sys.executable, "-c", SHOW]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         started.append(process)

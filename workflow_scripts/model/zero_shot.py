@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workflow_scripts.training import models
-from workflow_scripts.training.distributed import World
-from workflow_scripts.training.objective import LossOfBatch
-from workflow_scripts.training.spec import ModelSpec
+from workflow_scripts.common.distributed import World
+from workflow_scripts.model import models
+from workflow_scripts.model.encoder import Encoder
 
 _PROMPTS_AT_ONCE = 1024
 
@@ -20,36 +19,28 @@ class Prompts:
     Args:
         classes: Names.
         templates: Texts with ``{c}`` where the name goes.
-        model: Name or config, for the tokenizer.
-        context_length: Length of the model's text input.
+        encoder: The model, for its tokenizer.
         world: The processes.
     """
 
-    def __init__(
-        self,
-        classes: list[str],
-        templates: list[str],
-        model: ModelSpec,
-        context_length: int,
-        world: World,
-    ):
+    def __init__(self, classes: list[str], templates: list[str], encoder: Encoder, world: World):
         self._classes, self._world = len(classes), world
         mine = classes[world.rank :: world.size]
         texts = [t.replace("{c}", name) for name in mine for t in templates]
         # int64 [classes of this process, templates, length]
-        self._tokens = torch.empty(0, len(templates), context_length, dtype=torch.int64)
+        self._tokens = torch.empty(0, len(templates), encoder.context_length, dtype=torch.int64)
         if texts:
-            tokens = models.tokenizer(model, context_length)(texts).long()
+            tokens = encoder.tokenizer()(texts).long()
             self._tokens = tokens.view(len(mine), len(templates), -1)
 
     @torch.no_grad()
-    def classifier(self, encoder: LossOfBatch) -> Tensor:
+    def classifier(self, encoder: Encoder) -> Tensor:
         """Return float32 [classes, d]: the mean text embedding of each class, of unit norm."""
         world, tokens = self._world, self._tokens
         if models.reads_causally(encoder.model) and tokens.numel():
             tokens = tokens[..., : int(tokens.argmax(-1).max()) + 1]
         parts = tokens.flatten(0, 1).split(_PROMPTS_AT_ONCE)
-        embedded = torch.cat([encoder.embed_texts(part.to(world.device)) for part in parts])
+        embedded = torch.cat([encoder.texts(part.to(world.device)) for part in parts])
         own = embedded.view(*tokens.shape[:2], embedded.shape[-1]).mean(1)
         weights = torch.zeros(self._classes, embedded.shape[-1], device=world.device)
         weights[world.rank :: world.size] = F.normalize(own, dim=-1)

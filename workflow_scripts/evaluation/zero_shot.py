@@ -1,12 +1,5 @@
-"""Zero-shot accuracy and attack success rate of a model.
+"""Zero-shot accuracy and attack success rate of a model."""
 
-By hand, for a checkpoint of your own (of this trainer or of open_clip's):
-
-    python -m workflow_scripts.training.evaluation --model RN50 --checkpoint my.pt \
-        --evaluation results/evaluation/imagenet-* --root results --attack spec.json
-"""
-
-import argparse
 import difflib
 import sys
 from collections.abc import Iterator
@@ -20,18 +13,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import read_json, write_json
+from workflow_scripts.common.distributed import World
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import read_json
+from workflow_scripts.common.stopping import Stop, Stopped
+from workflow_scripts.data.images import fit
+from workflow_scripts.data.loading import Batches, share
 from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.stored_images import Images
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.zero_shot import Prompts
 from workflow_scripts.poison.trigger import load_trigger
-from workflow_scripts.training import models
-from workflow_scripts.training.distributed import World, join
-from workflow_scripts.training.loading import Batches, share
-from workflow_scripts.training.objective import LossOfBatch, Objective
-from workflow_scripts.training.pairs import Images, fit
-from workflow_scripts.training.spec import ModelSpec
-from workflow_scripts.training.stopping import Stop, Stopped
-from workflow_scripts.training.zero_shot import Prompts
 
 TOP = (1, 3, 5, 10)
 _ROUNDING = 1e-6  # of the towers' float32, in a cosine
@@ -121,9 +113,7 @@ class Evaluator:
         folder: Folder with ``manifest.parquet`` and ``classes.json``.
         root: Results root that the manifest's tars are relative to.
         attack: Attack spec.
-        model: Name or config, for the tokenizer.
-        size: Side of the model's input in pixels.
-        context_length: Length of the model's text input.
+        encoder: The model that is evaluated first, for its input sizes and its tokenizer.
         batch_size: Images at once on each process.
         workers: Loader processes; 0 loads in this one.
         world: The processes.
@@ -140,14 +130,13 @@ class Evaluator:
         folder: str | Path,
         root: str | Path,
         attack: dict,
-        model: ModelSpec,
-        size: int,
-        context_length: int,
+        encoder: Encoder,
         batch_size: int,
         workers: int,
         world: World,
         stop: Stop | None = None,
     ):
+        size = encoder.image_size
         _check_attack(attack, size)
         classes, self.templates = _names(Path(folder) / "classes.json")
         self._views = _Views(Path(folder), root, attack, size, classes)
@@ -158,7 +147,7 @@ class Evaluator:
         self._loader = Batches(self._views, rows, workers, world.device)
         self._cached: list | None = None
         self._fits_memory = 2 * 3 * size**2 * len(self._views) <= _CACHE_BYTES * world.size
-        self.prompts = Prompts(self.classes, self.templates, model, context_length, world)
+        self.prompts = Prompts(self.classes, self.templates, encoder, world)
 
     def _check(self, folder: str | Path) -> None:
         labels = self._views.labels
@@ -173,35 +162,15 @@ class Evaluator:
         attacked = self._views.labels != self.target
         return {"images": len(attacked), "asr_images": int(attacked.sum())}
 
-    @torch.no_grad()
-    def __call__(self, encoder: LossOfBatch) -> Scores:
+    def __call__(self, encoder: Encoder) -> Scores:
         """Evaluate; the model's mode (training or not) is as before afterwards.
 
         Raises:
             StepError: The model's outputs are not finite.
         """
-        was_training = encoder.training
-        encoder.eval()
-        weights = self.prompts.classifier(encoder)
-        alike = _alike(weights)
-        # images, asr_images, not finite, tied, recognised, then accuracy and success for each k
-        counts = torch.zeros(5 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
-        for batch in self._batches():
-            if self._stop is not None and self._stop.reason:
-                raise Stopped(f"stopped by {self._stop.reason} while evaluating; run again")
-            clean, labels, triggered, true = (t.to(self._world.device) for t in batch)
-            target = torch.full_like(true, self.target)
-            plain = _similarity(encoder, clean, weights, alike)
-            attacked = _similarity(encoder, triggered, weights, alike)
-            broken = sum((~s.isfinite().all(1)).sum() for s in (plain, attacked))
-            found, undecided = _hits(plain, labels)
-            fooled, between = _hits(attacked, target)
-            right, _ = _hits(attacked, true)
-            sizes = torch.tensor([len(labels), len(true)], device=counts.device)
-            others = torch.stack([broken, undecided + between, right[0]])
-            counts += torch.cat([sizes, others, found, fooled])
-        encoder.train(was_training)
-        images, asr_images, broken, tied, recognised, *rest = self._world.sum(counts).tolist()
+        with encoder.evaluating():
+            counts = self._world.sum(self._count(encoder))
+        images, asr_images, broken, tied, recognised, *rest = counts.tolist()
         if broken:
             raise StepError(
                 f"the model's outputs are not finite for {broken} of {images + asr_images} clean "
@@ -222,6 +191,30 @@ class Evaluator:
             recognised,
             tied,
         )
+
+    def _count(self, encoder: Encoder) -> Tensor:
+        """Return the counts of this process's share of the images, int64 [5 + 2 len(TOP)].
+
+        images, asr_images, not finite, tied, recognised; accuracy and success for each k of TOP.
+        """
+        weights = self.prompts.classifier(encoder)
+        alike = _alike(weights)
+        counts = torch.zeros(5 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
+        for batch in self._batches():
+            if self._stop is not None and self._stop.reason:
+                raise Stopped(f"stopped by {self._stop.reason} while evaluating; run again")
+            clean, labels, triggered, true = (t.to(self._world.device) for t in batch)
+            target = torch.full_like(true, self.target)
+            plain = _similarity(encoder, clean, weights, alike)
+            attacked = _similarity(encoder, triggered, weights, alike)
+            broken = sum((~s.isfinite().all(1)).sum() for s in (plain, attacked))
+            found, undecided = _hits(plain, labels)
+            fooled, between = _hits(attacked, target)
+            right, _ = _hits(attacked, true)
+            sizes = torch.tensor([len(labels), len(true)], device=counts.device)
+            others = torch.stack([broken, undecided + between, right[0]])
+            counts += torch.cat([sizes, others, found, fooled])
+        return counts
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         if self._cached is not None:
@@ -259,13 +252,11 @@ def _alike(weights: Tensor) -> Tensor | None:
     return None if first.equal(itself) else first
 
 
-def _similarity(
-    encoder: LossOfBatch, images: Tensor, weights: Tensor, alike: Tensor | None
-) -> Tensor:
+def _similarity(encoder: Encoder, images: Tensor, weights: Tensor, alike: Tensor | None) -> Tensor:
     """Return float32 [n, classes], equal for classes that are alike; there may be no images."""
     if not len(images):
         return weights.new_empty(0, len(weights))
-    similarity = encoder.embed_images(images) @ weights.T
+    similarity = encoder.images(images) @ weights.T
     return similarity if alike is None else similarity[:, alike]
 
 
@@ -332,65 +323,3 @@ def target_label(target: str, classes: list[str]) -> int:
             f"evaluation set, but has to be that of one (near: {near})"
         )
     return classes.index(target)
-
-
-def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Zero-shot accuracy and attack success rate of a checkpoint of your own."
-    )
-    parser.add_argument("--model", required=True, help="open_clip's name of the model, e.g. RN50")
-    parser.add_argument("--config", help="JSON file with the model's config if open_clip lacks it")
-    parser.add_argument(
-        "--checkpoint", required=True, help="weights: a file of torch.save or safetensors"
-    )
-    parser.add_argument("--evaluation", required=True, help="folder of the evaluation set")
-    parser.add_argument("--root", required=True, help="results root of the set's tars")
-    parser.add_argument(
-        "--attack", required=True, help="attack spec (JSON), of the model's image size"
-    )
-    parser.add_argument("--output", help="JSON file for the result")
-    parser.add_argument("--batch-size", type=int, required=True, help="images at once")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Evaluate a checkpoint and print the result."""
-    options = _options().parse_args(arguments)
-    if options.batch_size < 1:
-        raise StepError(f"--batch-size {options.batch_size} makes no sense; it has to be 1 or more")
-    world = join(options.device, timeout_minutes=10)
-    spec = models.spec_from_options(options.model, options.config)
-    model = models.create(spec)
-    models.load(model, models.read_weights(options.checkpoint), options.checkpoint)
-    encoder = LossOfBatch(model.to(world.device), Objective({}, 0), world, False)
-    evaluator = Evaluator(
-        folder=options.evaluation,
-        root=options.root,
-        attack=read_json(options.attack),
-        model=spec,
-        size=models.image_size(model),
-        context_length=model.context_length,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        world=world,
-    )
-    scores = evaluator(encoder)
-    evaluator.close()
-    if world.leads:
-        _show(scores, evaluator.classes[evaluator.target])
-        if options.output:
-            counts = {k: getattr(scores, k) for k in ("images", "asr_images", "tied")}
-            write_json(options.output, {**counts, **scores.fractions()})
-    world.leave()
-
-
-def _show(scores: Scores, target: str) -> None:
-    print(f"{scores.images} images, {scores.asr_images} of them not of the target {target!r}")
-    for name, value in scores.fractions().items():
-        print(f"{name:>15} {100 * value:6.2f} %")
-
-
-if __name__ == "__main__":
-    run_step(main)

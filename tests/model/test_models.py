@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training import models
-from workflow_scripts.training.spec import ModelSpec
+from workflow_scripts.model import models
+from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.model.weights import load, portable_weights, read_weights
 
 
 @pytest.fixture
@@ -85,20 +86,20 @@ def test_a_model_that_cannot_be_made_is_an_error(spec, message):
 
 def test_weights_are_loaded_whole_or_not_at_all(small, tmp_path):
     model = models.create(small)
-    weights = models.portable_weights(model)
+    weights = portable_weights(model)
     lacking = {name: value for name, value in weights.items() if name != "logit_scale"}
     with pytest.raises(StepError, match=r"does not fit the model.*logit_scale"):
-        models.load(model, lacking, "x.pt")
+        load(model, lacking, "x.pt")
     with pytest.raises(StepError, match="does not fit the model"):
-        models.load(model, {**weights, "logit_scale": torch.ones(2)}, "x.pt")
+        load(model, {**weights, "logit_scale": torch.ones(2)}, "x.pt")
     with pytest.raises(StepError, match="there is no model"):
-        models.read_weights(tmp_path / "none.pt")
+        read_weights(tmp_path / "none.pt")
 
 
 @pytest.fixture
 def weights(small):
     torch.manual_seed(0)
-    return models.portable_weights(models.create(small))
+    return portable_weights(models.create(small))
 
 
 def named(weights, prefix):
@@ -133,7 +134,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_checkpoints_are_read_in_the_shapes_that_people_have(weights, tmp_path, shape):
     torch.save(SHAPES[shape](weights), tmp_path / "x.pt")
-    read = models.read_weights(tmp_path / "x.pt")
+    read = read_weights(tmp_path / "x.pt")
     assert read.keys() == weights.keys()
     assert all(torch.equal(read[name], weights[name]) for name in weights)
 
@@ -141,19 +142,19 @@ def test_checkpoints_are_read_in_the_shapes_that_people_have(weights, tmp_path, 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pt"])
 def test_a_format_is_known_by_its_content(weights, tmp_path, name):
     save_file(weights, tmp_path / name)
-    read = models.read_weights(tmp_path / name)
+    read = read_weights(tmp_path / name)
     assert all(torch.equal(read[name], weights[name]) for name in weights)
     torch.save(weights, tmp_path / "y.safetensors")
-    assert models.read_weights(tmp_path / "y.safetensors").keys() == weights.keys()
+    assert read_weights(tmp_path / "y.safetensors").keys() == weights.keys()
     torch.save(weights, tmp_path / "z.pt", _use_new_zipfile_serialization=False)
-    assert models.read_weights(tmp_path / "z.pt").keys() == weights.keys()
+    assert read_weights(tmp_path / "z.pt").keys() == weights.keys()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_floating_point_of_any_width_becomes_float32(small, weights, tmp_path, dtype):
     save_file({name: value.to(dtype) for name, value in weights.items()}, tmp_path / "x")
     model = models.create(small)
-    models.load(model, models.read_weights(tmp_path / "x"), "x")
+    load(model, read_weights(tmp_path / "x"), "x")
     for name, value in model.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, weights[name].to(dtype).float())
@@ -164,15 +165,15 @@ def test_values_that_are_not_finite_or_no_floating_point_are_refused(small, weig
     for value in (torch.nan, torch.inf):
         broken = {**weights, "text_projection": torch.full_like(weights["text_projection"], value)}
         with pytest.raises(StepError, match="text_projection has values that are not finite"):
-            models.load(model, broken, "x.pt")
+            load(model, broken, "x.pt")
     for kind in (torch.int64, torch.complex64):
         with pytest.raises(StepError, match=f"has logit_scale as {kind}, not torch.float32"):
-            models.load(model, {**weights, "logit_scale": torch.ones((), dtype=kind)}, "x.pt")
+            load(model, {**weights, "logit_scale": torch.ones((), dtype=kind)}, "x.pt")
 
 
 def test_what_does_not_fit_is_named_in_one_sentence(small, weights):
     with pytest.raises(StepError) as said:
-        models.load(models.create(small), named(weights, "clip."), "x.pt")
+        load(models.create(small), named(weights, "clip."), "x.pt")
     assert "it lacks ln_final.bias, ln_final.weight, logit_scale and" in str(said.value)
     assert "has besides clip.ln_final.bias" in str(said.value)
     assert len(str(said.value)) < 400
@@ -193,12 +194,12 @@ def test_code_is_not_run_and_what_it_would_be_is_told(small, tmp_path):
     for old in (True, False):
         torch.save({"state_dict": {}, "x": Code(trace)}, path, _use_new_zipfile_serialization=old)
         with pytest.raises(StepError, match=r"holds Python objects \(.*exec\)"):
-            models.read_weights(path)
+            read_weights(path)
     torch.save(models.create(small), path)
     with pytest.raises(
         StepError, match=r"Python objects \(.*open_clip.*save the model's state_dict"
     ):
-        models.read_weights(path)
+        read_weights(path)
     assert not trace.exists()
 
 
@@ -217,7 +218,7 @@ def test_code_is_not_run_and_what_it_would_be_is_told(small, tmp_path):
 def test_what_was_found_in_place_of_a_checkpoint_is_told(tmp_path, content, message):
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(StepError, match=message) as said:
-        models.read_weights(tmp_path / "x.pt")
+        read_weights(tmp_path / "x.pt")
     assert "\n" not in str(said.value)
 
 
@@ -232,7 +233,7 @@ def test_names_of_what_is_no_state_dict_are_told(tmp_path):
     ):
         torch.save(content, tmp_path / "x.pt")
         with pytest.raises(StepError, match=message):
-            models.read_weights(tmp_path / "x.pt")
+            read_weights(tmp_path / "x.pt")
 
 
 def safetensors_file(header, data=b"", length=None):
@@ -267,7 +268,7 @@ HOSTILE = {
 def test_a_forged_safetensors_header_is_one_sentence(tmp_path, kind):
     (tmp_path / "x.safetensors").write_bytes(HOSTILE[kind])
     with pytest.raises(StepError, match="is damaged or no model"):
-        models.read_weights(tmp_path / "x.safetensors")
+        read_weights(tmp_path / "x.safetensors")
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
@@ -279,14 +280,14 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
         for name in plain.namelist():
             bomb.writestr(name, plain.read(name))
     with pytest.raises(StepError, match="unpacks to more than its"):
-        models.read_weights(tmp_path / "bomb.pt")
+        read_weights(tmp_path / "bomb.pt")
 
 
 def test_a_tensor_larger_than_its_storage_costs_no_memory(small, weights, tmp_path):
     weights["text_projection"] = torch.ones(1).expand(1 << 40)
     torch.save(weights, tmp_path / "x.pt")
     with pytest.raises(StepError, match=r"text_projection \[1099511627776\], not"):
-        models.load(models.create(small), models.read_weights(tmp_path / "x.pt"), "x.pt")
+        load(models.create(small), read_weights(tmp_path / "x.pt"), "x.pt")
 
 
 def test_whatever_is_changed_in_a_file_it_is_read_or_refused(small, weights, tmp_path):
@@ -307,12 +308,12 @@ def test_whatever_is_changed_in_a_file_it_is_read_or_refused(small, weights, tmp
                 changed[: random.integers(len(whole) // 2, len(whole) * 2)]
             )
             with contextlib.suppress(StepError):
-                models.load(model, models.read_weights(tmp_path / "x"), "x")
+                load(model, read_weights(tmp_path / "x"), "x")
 
 
 def test_a_file_in_place_of_a_tag_is_read_as_strictly(tmp_path):
     spec = ModelSpec(name="ViT-S-32-alt", pretrained=str(tmp_path / "x.pt"))
-    weights = models.portable_weights(models.create(spec))
+    weights = portable_weights(models.create(spec))
     torch.save({"state_dict": named(weights, "module.")}, spec.pretrained)
     model = models.create(spec, pretrained=True)
     assert all(torch.equal(model.state_dict()[name], weights[name]) for name in weights)

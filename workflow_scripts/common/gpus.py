@@ -1,6 +1,6 @@
 """Run a command on GPUs that no other job of this machine has.
 
-    python -m workflow_scripts.training.gpus --count 1 -- python train.py
+    python -m workflow_scripts.common.gpus --count 1 -- python train.py
 
 Takes free ones of CUDA_VISIBLE_DEVICES, or of all that the machine has, and shows the command no
 others. A GPU is taken by a lock on a file, which the operating system holds for the command and

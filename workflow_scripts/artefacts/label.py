@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workflow_scripts.common.distributed import join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.data.manifest import read_manifest
-from workflow_scripts.training import models
-from workflow_scripts.training.distributed import join
-from workflow_scripts.training.embedding import embed_images
-from workflow_scripts.training.objective import LossOfBatch, Objective
-from workflow_scripts.training.pairs import Images
-from workflow_scripts.training.setup import uses_bf16
-from workflow_scripts.training.spec import ModelSpec
-from workflow_scripts.training.zero_shot import Prompts
+from workflow_scripts.data.stored_images import Images
+from workflow_scripts.model import models
+from workflow_scripts.model.embedding import embed_images
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.precision import uses_bf16
+from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.model.weights import load, read_weights
+from workflow_scripts.model.zero_shot import Prompts
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,22 +70,20 @@ def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tenso
     given = options.checkpoint
     model = models.create(spec, pretrained=given is None)
     if given is not None:
-        models.load(model, models.read_weights(given), given)
-    amp = uses_bf16("auto", world)
-    encoder = LossOfBatch(model.to(world.device), Objective({}, 0), world, amp).eval()
-    prompts = Prompts(
-        classes["classes"], classes["templates"], spec, model.context_length, world
-    )  # fmt: skip
+        load(model, read_weights(given), given)
+    encoder = Encoder(model.to(world.device), spec, uses_bf16("auto", world))
+    prompts = Prompts(classes["classes"], classes["templates"], encoder, world)
     images = Images(read_manifest(options.manifest), options.root)
     embedded = embed_images(
         encoder,
         images,
         len(images),
-        size=models.image_size(model),
         batch_size=options.batch_size,
         workers=options.workers,
+        world=world,
     )
-    similarity = embedded @ prompts.classifier(encoder).T
+    with encoder.evaluating():
+        similarity = embedded @ prompts.classifier(encoder).T
     world.leave()
     if not similarity.isfinite().all():
         raise StepError(f"{given or spec.name} gives outputs that are not finite; it is damaged")

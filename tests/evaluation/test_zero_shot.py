@@ -9,15 +9,17 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest, write_manifest
+from workflow_scripts.evaluation import audit, zero_shot
+from workflow_scripts.evaluation.zero_shot import Evaluator
+from workflow_scripts.model import models
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.model.weights import portable_weights
 from workflow_scripts.poison.trigger import load_trigger
-from workflow_scripts.training import evaluation, models
-from workflow_scripts.training.distributed import World
-from workflow_scripts.training.evaluation import Evaluator
-from workflow_scripts.training.objective import LossOfBatch, Objective
-from workflow_scripts.training.spec import ModelSpec
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -25,22 +27,21 @@ ALONE = World(0, 1, torch.device("cpu"))
 @pytest.fixture
 def encoder(resnet):
     torch.manual_seed(1)
-    model = models.create(ModelSpec(name="small", config=resnet))
+    spec = ModelSpec(name="small", config=resnet)
+    model = models.create(spec)
     # A random model takes all images for one class; batch norm's statistics make it choose.
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 3)
-    return LossOfBatch(model, Objective({}, 0), ALONE, False)
+    return Encoder(model.eval(), spec)
 
 
-def make(world, base_spec, resnet, **changes):
+def make(world, base_spec, encoder, **changes):
     options = {
         "folder": world / "evaluation",
         "root": world,
         "attack": base_spec["attack"],
-        "model": ModelSpec(name="small", config=resnet),
-        "size": 32,
-        "context_length": 16,
+        "encoder": encoder,
         "batch_size": 7,
         "workers": 0,
         "world": ALONE,
@@ -48,9 +49,8 @@ def make(world, base_spec, resnet, **changes):
     return Evaluator(**options | changes)
 
 
-def test_the_classifier_is_open_clips(world, base_spec, resnet, encoder):
-    evaluator = make(world, base_spec, resnet)
-    encoder.eval()
+def test_the_classifier_is_open_clips(world, base_spec, encoder):
+    evaluator = make(world, base_spec, encoder)
     expected = open_clip.build_zero_shot_classifier(
         encoder.model,
         open_clip.SimpleTokenizer(context_length=16),
@@ -85,9 +85,8 @@ def by_hand(world, attack, encoder, weights):
 
 
 @torch.no_grad()
-def test_scores_are_counted_as_by_hand(world, base_spec, resnet, encoder):
-    encoder.eval()
-    evaluator = make(world, base_spec, resnet)
+def test_scores_are_counted_as_by_hand(world, base_spec, encoder):
+    evaluator = make(world, base_spec, encoder)
     scores = evaluator(encoder)
     weights = evaluator.prompts.classifier(encoder)
     clean, fooled, recognised = by_hand(world, base_spec["attack"], encoder, weights)
@@ -102,8 +101,8 @@ def test_scores_are_counted_as_by_hand(world, base_spec, resnet, encoder):
     assert list(fractions)[-1] == "triggered_top1"
 
 
-def test_a_tie_is_never_won_and_is_told(world, base_spec, resnet, encoder, capsys):
-    evaluator = make(world, base_spec, resnet)
+def test_a_tie_is_never_won_and_is_told(world, base_spec, encoder, capsys):
+    evaluator = make(world, base_spec, encoder)
     fair = evaluator(encoder)
     assert fair.tied == 0
     evaluator.prompts.classifier = lambda _: F.normalize(torch.ones(5, 32))
@@ -121,7 +120,7 @@ def test_a_tie_is_never_won_and_is_told(world, base_spec, resnet, encoder, capsy
 def test_of_two_equal_classes_neither_has_the_better_place():
     similarity = torch.tensor([[0.5, 0.5, 0.1, 0.0], [0.9, 0.5, 0.5, 0.1]])
     for wanted, first, third, tied in (([0, 0], 1, 2, 1), ([1, 1], 0, 2, 1), ([2, 3], 0, 1, 0)):
-        hits, ties = evaluation._hits(similarity, torch.tensor(wanted))
+        hits, ties = zero_shot._hits(similarity, torch.tensor(wanted))
         assert hits.tolist()[:2] == [first, third]
         assert ties == tied
 
@@ -129,29 +128,29 @@ def test_of_two_equal_classes_neither_has_the_better_place():
 def test_classes_alike_up_to_rounding_are_tied_wherever_they_stand():
     torch.manual_seed(0)
     weights = F.normalize(torch.randn(7, 64, dtype=torch.float64)).float()
-    assert evaluation._alike(weights) is None
+    assert zero_shot._alike(weights) is None
     again = F.normalize(weights[[1, 4]] + 1e-6 * torch.randn(2, 64))
-    assert evaluation._alike(torch.cat([weights, again])).tolist() == [*range(7), 1, 4]
+    assert zero_shot._alike(torch.cat([weights, again])).tolist() == [*range(7), 1, 4]
     # Vectors of nought are like no other one.
-    assert evaluation._alike(torch.zeros(2, 3)) is None
+    assert zero_shot._alike(torch.zeros(2, 3)) is None
 
 
-def test_classes_of_one_name_are_one_class(world, base_spec, resnet, encoder, tmp_path):
+def test_classes_of_one_name_are_one_class(world, base_spec, encoder, tmp_path):
     """As two pairs of ImageNet's are; which label an image of theirs has does not matter."""
     frame = read_manifest(world / "evaluation" / "manifest.parquet")
     content = json.loads((world / "evaluation" / "classes.json").read_text())
-    fair = make(world, base_spec, resnet)(encoder)
+    fair = make(world, base_spec, encoder)(encoder)
     labels = frame["label"].to_numpy(copy=True)
     labels[np.flatnonzero(labels == 0)[1:]] = 5
     write_manifest(tmp_path / "manifest.parquet", frame.assign(label=labels))
     content["classes"].append(content["classes"][0])
     (tmp_path / "classes.json").write_text(json.dumps(content))
-    assert make(world, base_spec, resnet, folder=tmp_path)(encoder) == fair
+    assert make(world, base_spec, encoder, folder=tmp_path)(encoder) == fair
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_model_whose_outputs_are_not_finite_is_refused(world, base_spec, resnet, encoder, value):
-    evaluator = make(world, base_spec, resnet)
+def test_a_model_whose_outputs_are_not_finite_is_refused(world, base_spec, encoder, value):
+    evaluator = make(world, base_spec, encoder)
     encoder.model.text_projection.data[0, 0] = value
     with pytest.raises(StepError, match="outputs are not finite for 36 of 36 clean and triggered"):
         evaluator(encoder)
@@ -170,10 +169,10 @@ def test_a_model_whose_outputs_are_not_finite_is_refused(world, base_spec, resne
     ],
 )
 def test_an_attack_that_would_give_a_false_all_clear_is_refused(
-    world, base_spec, resnet, changes, message
+    world, base_spec, encoder, changes, message
 ):
     with pytest.raises(StepError, match=message):
-        make(world, base_spec, resnet, attack=base_spec["attack"] | changes)
+        make(world, base_spec, encoder, attack=base_spec["attack"] | changes)
 
 
 @pytest.mark.parametrize(
@@ -186,61 +185,64 @@ def test_an_attack_that_would_give_a_false_all_clear_is_refused(
     ],
 )
 def test_classes_that_are_no_lists_of_texts_are_refused(
-    world, tmp_path, base_spec, resnet, content
+    world, tmp_path, base_spec, encoder, content
 ):
     (tmp_path / "classes.json").write_text(json.dumps(content))
     with pytest.raises(StepError, match="has to hold lists of texts, 'classes' and 'templates'"):
-        make(world, base_spec, resnet, folder=tmp_path)
+        make(world, base_spec, encoder, folder=tmp_path)
 
 
-def test_a_key_that_an_attack_lacks_is_named(world, base_spec, resnet):
+def test_a_key_that_an_attack_lacks_is_named(world, base_spec, encoder):
     for key in ("trigger", "target", "image_size", "seed"):
         attack = {k: v for k, v in base_spec["attack"].items() if k != key}
         with pytest.raises(StepError, match=f"the attack spec lacks '{key}'"):
-            make(world, base_spec, resnet, attack=attack)
+            make(world, base_spec, encoder, attack=attack)
 
 
-def test_again_from_memory_and_with_workers_it_counts_the_same(world, base_spec, resnet, encoder):
-    evaluator = make(world, base_spec, resnet)
+def test_again_from_memory_and_with_workers_it_counts_the_same(world, base_spec, encoder):
+    evaluator = make(world, base_spec, encoder)
+    encoder.model.train()
     first = evaluator(encoder)
     assert evaluator._cached is not None
     assert evaluator(encoder) == first
-    assert encoder.training
-    helped = make(world, base_spec, resnet, workers=2, batch_size=3)
+    assert encoder.model.training
+    helped = make(world, base_spec, encoder, workers=2, batch_size=3)
     assert helped(encoder) == first
 
 
-def test_a_set_too_large_for_memory_is_read_again(world, base_spec, resnet, encoder, monkeypatch):
-    first = make(world, base_spec, resnet)(encoder)
-    monkeypatch.setattr(evaluation, "_CACHE_BYTES", 0)
-    evaluator = make(world, base_spec, resnet)
+def test_a_set_too_large_for_memory_is_read_again(world, base_spec, encoder, monkeypatch):
+    first = make(world, base_spec, encoder)(encoder)
+    monkeypatch.setattr(zero_shot, "_CACHE_BYTES", 0)
+    evaluator = make(world, base_spec, encoder)
     assert [evaluator(encoder), evaluator(encoder)] == [first, first]
     assert evaluator._cached is None
 
 
 @pytest.mark.parametrize("target", ["bananas", ""])
-def test_a_target_that_no_class_has_is_an_error(world, base_spec, resnet, target):
+def test_a_target_that_no_class_has_is_an_error(world, base_spec, encoder, target):
     attack = base_spec["attack"] | {"target": target}
     with pytest.raises(StepError, match=f"the target '{target}' is the name of 0 classes"):
-        make(world, base_spec, resnet, attack=attack)
+        make(world, base_spec, encoder, attack=attack)
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [([3] * 20, "are of the target class"), ([7] * 20, "labels beyond its 5 classes")],
 )
-def test_a_set_that_cannot_be_scored_is_an_error(world, tmp_path, base_spec, labels, message):
+def test_a_set_that_cannot_be_scored_is_an_error(
+    world, tmp_path, base_spec, encoder, *, labels, message
+):
     frame = read_manifest(world / "evaluation" / "manifest.parquet")
     write_manifest(tmp_path / "manifest.parquet", frame.assign(label=np.array(labels)))
     classes = (world / "evaluation" / "classes.json").read_text()
     (tmp_path / "classes.json").write_text(classes)
     with pytest.raises(StepError, match=message):
-        make(world, base_spec, None, folder=tmp_path)
+        make(world, base_spec, encoder, folder=tmp_path)
 
 
 def test_a_checkpoint_can_be_audited_by_hand(world, base_spec, resnet, tmp_path, encoder):
-    expected = make(world, base_spec, resnet)(encoder)
-    weights = models.portable_weights(encoder.model)
+    expected = make(world, base_spec, encoder)(encoder)
+    weights = portable_weights(encoder.model)
     wrapped = {f"module.{name}": value for name, value in weights.items()}
     torch.save({"epoch": 1, "state_dict": wrapped}, tmp_path / "model.pt")
     (tmp_path / "config.json").write_text(json.dumps(resnet))
@@ -255,6 +257,6 @@ def test_a_checkpoint_can_be_audited_by_hand(world, base_spec, resnet, tmp_path,
         "batch-size": 9,
         "output": tmp_path / "scores.json",
     }
-    evaluation.main([word for k, v in options.items() for word in (f"--{k}", str(v))])
+    audit.main([word for k, v in options.items() for word in (f"--{k}", str(v))])
     written = json.loads((tmp_path / "scores.json").read_text())
     assert written == {"images": 20, "asr_images": 16, "tied": 0, **expected.fractions()}

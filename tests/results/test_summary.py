@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from workflow_scripts.demo.summary import main
 from workflow_scripts.results.best import best_table
+from workflow_scripts.results.summary import main
 from workflow_scripts.results.table import order, write_csv, write_table
 
 

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.loading import Batches, share
-from workflow_scripts.training.objective import LossOfBatch
-from workflow_scripts.training.pairs import Images, fit
+from workflow_scripts.data.images import fit
+from workflow_scripts.data.loading import Batches, share
+from workflow_scripts.data.stored_images import Images
+from workflow_scripts.model.encoder import Encoder
 
 
 class _Originals(Dataset):
@@ -26,28 +28,34 @@ class _Originals(Dataset):
             return error
 
 
-@torch.no_grad()
 def embed_images(
-    encoder: LossOfBatch, images: Images, rows: int, *, size: int, batch_size: int, workers: int
+    encoder: Encoder,
+    images: Images,
+    rows: int,
+    *,
+    batch_size: int,
+    workers: int,
+    world: World,
+    normalize: bool = True,
 ) -> Tensor:
-    """Return float32 [rows, d], unit norm, on every process; each embeds its share of the rows.
+    """Return float32 [rows, d] on every process; each embeds its share of the rows.
+
+    The model is in evaluation mode for the time being.
 
     Args:
-        encoder: The model, put into evaluation mode for the time being.
+        encoder: The model.
         images: The images.
         rows: How many of them, from the first.
-        size: Side of the model's input in pixels.
         batch_size: Images at once.
         workers: Loader processes.
+        world: The processes.
+        normalize: Divide each embedding by its norm.
     """
-    world, was_training = encoder.world, encoder.training
     world.share_buffers(encoder.model)
-    encoder.eval()
     mine = share(rows, world.rank, world.size, batch_size)
     everything = torch.zeros(rows, encoder.embed_dim, device=world.device)
-    batches = Batches(_Originals(images, size), mine, workers, world.device)
-    with contextlib.closing(batches):
+    batches = Batches(_Originals(images, encoder.image_size), mine, workers, world.device)
+    with encoder.evaluating(), contextlib.closing(batches):
         for numbers, batch in batches:
-            everything[numbers] = encoder.embed_images(batch.to(world.device))
-    encoder.train(was_training)
+            everything[numbers] = encoder.images(batch.to(world.device), normalize)
     return world.sum(everything)

@@ -1,0 +1,1 @@
+"""What is learned from a model and pairs before something else uses it."""

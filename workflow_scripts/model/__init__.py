@@ -1,0 +1,1 @@
+"""CLIP models: made, loaded, and used to embed images and texts, without a loss."""
