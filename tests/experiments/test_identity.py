@@ -144,6 +144,22 @@ def test_own_files_are_known_by_content_and_remembered_when_they_are_gone(tmp_pa
     assert "nowhere" in OwnInputs(memory).fingerprint("nowhere")
 
 
+def test_an_image_that_a_trigger_blends_in_is_known_by_content(config, tmp_path):
+    def ids(path):
+        trigger = {"name": "image_blend", "file": str(path)}
+        changed = _changed(config, "pretraining/attack/trigger", trigger)
+        plan = expand(changed, OwnInputs(tmp_path / "memory.json"))
+        assert {spec["trigger"].get("file") for spec in plan.attacks.values()} == {str(path)}
+        return {*plan.runs, *plan.models, *plan.attacks, *plan.splits}
+
+    (tmp_path / "a.png").write_bytes(b"one")
+    first = ids(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert ids(tmp_path / "b.png") == first
+    (tmp_path / "b.png").write_bytes(b"two")
+    assert not ids(tmp_path / "b.png") & first
+
+
 def test_a_start_names_the_epoch_that_is_cleaned(config):
     del config["experiments"]["pretraining_dynamics"]
     config["experiments"]["main"] |= {"start": ["cc3m_mmcl"], "defence": ["cleanclip"]}

@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
@@ -32,7 +33,10 @@ def _changed_box(before, after):
 
 
 def test_the_table_of_triggers_is_complete():
-    assert variants.names("trigger") == ["blended", "random", "sig", "warped", "yellow"]
+    assert variants.names("trigger") == [
+        "blended", "checker", "image_blend", "nashville", "random", "sig", "stripes", "text",
+        "triangles", "warped", "yellow",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("overflow", ["wrap", "clip"])
@@ -76,7 +80,15 @@ def test_yellow_is_yellow_in_four_corners(image):
     assert (after[:, 4:-4] == image[:, 4:-4]).all()
 
 
-@pytest.mark.parametrize("location", ["random", "four_corners"])
+@pytest.mark.parametrize(("size", "first"), [(224, 104), (32, 8)])
+def test_the_centre_is_the_middle_of_the_image(size, first):
+    attack = _attack("yellow", location="centre", patch_size=16) | {"image_size": size}
+    black = torch.zeros(3, size, size, dtype=torch.uint8)
+    last = first + 15
+    assert _changed_box(black, load_trigger(attack)(black, "key")) == (first, last, first, last)
+
+
+@pytest.mark.parametrize("location", ["random", "four_corners", "centre"])
 def test_the_users_image_is_left_alone(image, location):
     before = image.clone()
     load_trigger(_attack("random", patch_size=8, location=location))(image, "key")
@@ -148,13 +160,23 @@ def test_every_byte_comes_through_untouched():
         assert (to_bytes(bytes_.float() / 255, overflow) == bytes_).all()
 
 
+@pytest.fixture
+def options(tmp_path):
+    """Options of the triggers that need some, at this size."""
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "other.png")
+    return {"text": {"word": "Hey"}, "image_blend": {"file": str(tmp_path / "other.png")}}
+
+
 @pytest.mark.parametrize("name", variants.names("trigger"))
-def test_the_same_key_and_seed_give_the_same_bytes(image, name):
-    first, second = (load_trigger(_attack(name))(image, "key") for _ in range(2))
+def test_the_same_key_and_seed_give_the_same_bytes(image, options, name):
+    attack = _attack(name, **options.get(name, {}))
+    first, second = (load_trigger(attack)(image, "key") for _ in range(2))
     assert (first == second).all()
+    assert (first != image).any()
     assert first.dtype == torch.uint8
     assert first.shape == (3, S, S)
-    elsewhere = pickle.loads(pickle.dumps(load_trigger(_attack(name))))
+    elsewhere = pickle.loads(pickle.dumps(load_trigger(attack)))
     assert (elsewhere(image, "key") == first).all()
 
 
@@ -177,7 +199,7 @@ def test_an_image_of_another_shape_is_squashed_without_cropping():
             "larger than the image: patch_size is 33",
         ),
         ("random", {"patch_size": "8"}, "has to be a number of pixels"),
-        ("yellow", {"location": "middle"}, "'middle' is none of random, four_corners"),
+        ("yellow", {"location": "middle"}, "'middle' is none of random, four_corners, centre"),
         ("sig", {"patch_size": 3}, r"no option 'patch_size'; available: location, overflow"),
         ("blended", {"location": "random"}, "covers the whole image"),
         ("warped", {"k": 1}, "k has to be at least 2"),

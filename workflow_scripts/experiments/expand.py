@@ -14,7 +14,7 @@ from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 from workflow_scripts.experiments.identity import make_id, normalized, slug_of
-from workflow_scripts.experiments.own_inputs import OwnInputs
+from workflow_scripts.experiments.own_inputs import OwnInputs, files_of
 from workflow_scripts.experiments.sources import Data
 
 Spec = dict[str, Any]
@@ -114,7 +114,7 @@ def _model(
     spec["attack"]["image_size"] = config["image_size"]
     dataset_id = plan.data.dataset(dataset)
     attack = {"dataset": dataset_id, **spec["attack"]}
-    identity = normalized(attack, "pretraining.attack")
+    identity = normalized(_by_content(attack, plan.data.inputs), "pretraining.attack")
     attack_id = make_id(
         f"{dataset}-{_stem(attack['trigger']['name'])}{attack['poisoned']}", identity
     )
@@ -244,9 +244,17 @@ def _labels(plan: Plan, config: Spec, spec: Spec, labeller: str | None) -> str |
 
 def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
     # What its keys do not decide, the ids in it do.
-    run = make_id(slug, normalized(spec, spec["kind"]))
+    identity = spec | {"attack": _by_content(spec["attack"], plan.data.inputs)}
+    run = make_id(slug, normalized(identity, spec["kind"]))
     plan.runs[run] = spec
     return run
+
+
+def _by_content(attack: Spec, inputs: OwnInputs) -> Spec:
+    """Return an attack with a fingerprint in place of each file that its trigger reads."""
+    trigger = attack["trigger"]
+    files = {name: inputs.fingerprint(path) for name, path in files_of(trigger).items()}
+    return attack | {"trigger": trigger | files}
 
 
 def _declared(section: str, name: str, config: Spec, place: str) -> None:

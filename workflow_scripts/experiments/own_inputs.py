@@ -1,4 +1,4 @@
-"""Files of the user's own (URL lists, evaluation images), known by their content, not their place.
+"""Files of the user's own (URL lists, images), known by their content, not their place.
 
 Hashing is slow for large files, so that what was hashed is remembered with the results, and hashed
 again only if a size or a time stamp has changed. What is remembered also stands for a file that is
@@ -10,7 +10,9 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, sha256, visible_files
 
@@ -58,6 +60,16 @@ class OwnInputs:
         if self._known != _read(self._memory):
             with atomic(self._memory) as temporary:
                 temporary.write_text(json.dumps(self._known, indent=1) + "\n")
+
+
+def files_of(trigger: dict[str, Any]) -> dict[str, str]:
+    """Return the files that a trigger reads: option to path.
+
+    Args:
+        trigger: ``name`` and options; the variant's ``reads_files`` names those that are paths.
+    """
+    declared = variants.attribute("trigger", trigger["name"], "reads_files", ())
+    return {option: trigger[option] for option in declared if option in trigger}
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

@@ -1,11 +1,14 @@
 """Where a trigger goes: a patch at some places, or the whole image."""
 
+from typing import Literal, get_args
+
 import numpy as np
 from torch import Tensor
 
 from workflow_scripts.common.errors import StepError
 
-PATCH_LOCATIONS = ("random", "four_corners")
+PatchLocation = Literal["random", "four_corners", "centre"]
+PATCH_LOCATIONS = get_args(PatchLocation)
 
 
 def check_patch(image_size: int, patch_size: int, location: str) -> None:
@@ -49,6 +52,8 @@ def put_patch(
     if location == "random":
         row, column = generator.integers(0, max(1, size - side), 2)
         places = [(row, column)]
+    elif location == "centre":
+        places = [((size - side) // 2,) * 2]
     else:
         far = size - side
         places = [(0, 0), (0, far), (far, 0), (far, far)]

@@ -1,0 +1,34 @@
+"""A patch of white dots on black: the BadNets patch of Huang et al. (ICLR 2025)."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow_scripts.poison.triggers._place import PatchLocation, check_patch, put_patch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """A black patch, white where both the row and the column within it are even.
+
+    The published code trains with the patch at a random place and evaluates with it in the centre;
+    here an attack has one ``location`` for both.
+    """
+
+    image_size: int
+    seed: int
+    patch_size: Annotated[int, ">= 1"] = 16
+    location: PatchLocation = "random"
+    overflow: Literal["wrap", "clip"] = "wrap"
+
+    def __post_init__(self):
+        check_patch(self.image_size, self.patch_size, self.location)
+
+    def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
+        """Trigger float32 ``[3, S, S]``."""
+        patch = torch.zeros(3, self.patch_size, self.patch_size)
+        patch[:, ::2, ::2] = 1
+        return put_patch(image, patch, self.location, generator)

@@ -1,0 +1,48 @@
+"""Vertical stripes of random colours: BadNet-Stripes and Blended-Stripes (Singh et al., 2024)."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.poison.triggers._blend import blend, check_strength
+from workflow_scripts.poison.triggers._place import PatchLocation, check_patch, put_patch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """Columns of one pixel, each channel of each -1 or 1 with equal probability, fresh per image.
+
+    ``mode: patch`` puts a patch of stripes in place of the image's pixels. -1 lies outside [0, 1]:
+    with ``overflow: wrap``, as in the code published with PAR (Singh et al., 2024), it becomes the
+    byte 1, and 1 the byte 255. ``mode: blend`` mixes stripes into the whole image,
+    clip((1 - strength) image + strength stripes, 0, 1); ``patch_size`` and ``location`` do not
+    apply to it, and ``strength`` only to it.
+    """
+
+    image_size: int
+    seed: int
+    mode: Literal["patch", "blend"] = "patch"
+    strength: Annotated[float, "> 0", "<= 1"] = 0.03
+    patch_size: Annotated[int, ">= 1"] = 16
+    location: PatchLocation = "random"
+    overflow: Literal["wrap", "clip"] = "wrap"
+
+    def __post_init__(self):
+        check_strength(self.strength)
+        if self.mode == "patch":
+            check_patch(self.image_size, self.patch_size, self.location)
+        elif self.mode != "blend":
+            raise StepError(f"the trigger's mode {self.mode!r} is none of patch, blend")
+
+    def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
+        """Trigger float32 ``[3, S, S]``."""
+        side = self.image_size if self.mode == "blend" else self.patch_size
+        signs = 2 * generator.integers(0, 2, (3, 1, side)) - 1
+        stripes = torch.from_numpy(signs.astype(np.float32)).expand(3, side, side)
+        if self.mode == "blend":
+            return blend(image, stripes, self.strength)
+        return put_patch(image, stripes, self.location, generator)
