@@ -186,10 +186,21 @@ def test_pseudo_labels_belong_to_a_split_and_a_labeller(config):
 
 
 def test_every_defence_of_the_paper_gets_the_sweep_of_its_launcher(config):
-    rates = {name: d["vary"]["optimizer.learning_rate"] for name, d in config["defences"].items()}
+    trained = {name: d for name, d in config["defences"].items() if d.get("epochs") != 0}
+    rates = {name: d["vary"]["optimizer.learning_rate"] for name, d in trained.items()}
     assert len(rates.pop("mmcl")) == 8
     assert {len(each) for each in rates.values()} == {16}
     assert len({str(each) for each in rates.values()}) == 1
+
+
+def test_a_run_of_no_epochs_is_named_by_its_start_change_and_has_no_learning_rate(config):
+    plan = expand(config)
+    defence = config["defences"]["channel_lipschitz"]
+    rows = [r for r in plan.experiments["ablation_pruning"] if r["defence"] == defence["label"]]
+    assert len(rows) == 2 * len(defence["vary"]["start_change.u"])
+    assert all(plan.runs[row["run"]]["epochs"] == 0 for row in rows)
+    assert all("-by-channel_lipschitz-" in row["run"] for row in rows)
+    assert {row["learning_rate"] for row in rows} == {None}
 
 
 def test_cc3ms_clean_pairs_are_drawn_at_random_and_the_others_are_the_last_ones(config):

@@ -7,7 +7,12 @@ import pytest
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import best, best_page
 from workflow_scripts.results.intervals import student, wilson
-from workflow_scripts.results.selection import best_below, honest_choice, start_models
+from workflow_scripts.results.selection import (
+    best_below,
+    cleaned_models,
+    honest_choice,
+    start_models,
+)
 from workflow_scripts.results.sweeps import work_sentence
 from workflow_scripts.results.table import write_table
 
@@ -124,6 +129,20 @@ def test_a_baseline_is_no_choice_but_stands_beside_each(metrics, baseline):
     pd.testing.assert_frame_equal(table[columns], without[columns])
     assert "Not poisoned: accuracy / ASR" in best_page.readable(table).columns
     assert "Not poisoned: accuracy / ASR" not in best_page.readable(without).columns
+
+
+def test_a_run_without_training_is_a_model_to_choose_and_no_start_model(metrics):
+    first = metrics[(metrics["kind"] == "cleaning") & (metrics["epoch"] == 0)].iloc[:1]
+    changed = first.assign(run="changed", defence="Pruning", learning_rate=np.nan)
+    changed = changed.assign(top1=0.5, asr_top1=0.01, samples_seen=0)
+    both = pd.concat([changed, metrics], ignore_index=True)
+    assert (cleaned_models(both)["run"] == "changed").sum() == 1
+    assert len(cleaned_models(both)) == 1 + len(cleaned_models(metrics))
+    without_own = both[both["kind"] != "pretraining"]
+    assert "changed" not in set(start_models(without_own)["run"])
+    row = table_of(both).set_index("defence").loc["Pruning"].iloc[0]
+    assert (row["accuracy"], row["run"], row["epoch"]) == (0.5, "changed", 0)
+    assert "Pruning: 1 run without training;" in work_sentence(both)
 
 
 def test_unequal_sweeps_are_said(metrics):

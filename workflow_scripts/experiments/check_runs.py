@@ -83,8 +83,14 @@ def _check_alone(config: Spec, settings: Settings) -> None:
                 f"config: {settings.place('attack.poisoned')!r} is 'all', which needs victims of "
                 "the kind label_consistent; give a number of pairs"
             )
-    elif settings["labeller"] is not None:
+        return
+    if settings["labeller"] is not None:
         _known(settings, "labeller", config["labellers"])
+    if settings["epochs"] == 0 and settings["start_change"] is None:
+        raise StepError(
+            f"config: {settings.place('epochs')!r} is 0, but without a 'start_change' the cleaned "
+            "model would be the start model; make it at least 1"
+        )
 
 
 def _known(settings: Settings, key: str, names: Spec) -> None:

@@ -193,15 +193,15 @@ def _cleaning_rows(
             spec |= {"kind": "cleaning", "start": start["start"]}
             spec["split_id"] = _split(plan, stem, spec)
             spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
-            rate, by = value_at(spec, _RATE), _objective_slug(spec["objective"])
-            run = _add_run(plan, f"{slug_of(start['run'])}-by-{by}-lr{rate:g}", spec)
+            run = _add_run(plan, f"{slug_of(start['run'])}-by-{_cleaning_slug(spec)}", spec)
             yield {
                 **start,
                 "run": run,
                 "folder": f"cleaning/{run}",
                 "kind": "cleaning",
                 "defence": label,
-                "learning_rate": rate,
+                # A run of no epochs has none.
+                "learning_rate": value_at(spec, _RATE) if spec["epochs"] else None,
                 **_columns(spec | values, list(varied)),
             }
 
@@ -272,6 +272,12 @@ def _text(value: Any) -> Any:
     if isinstance(value, dict):
         return value.get("name", digest(value))
     return "none" if value is None else value
+
+
+def _cleaning_slug(spec: Spec) -> str:
+    if spec["epochs"] == 0:
+        return _stem(spec["start_change"]["name"])
+    return f"{_objective_slug(spec['objective'])}-lr{value_at(spec, _RATE):g}"
 
 
 def _objective_slug(objective: Spec) -> str:

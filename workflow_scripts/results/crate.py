@@ -218,9 +218,12 @@ def _input_paths(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _sentence(record: Mapping[str, Any]) -> str:
     spec, hardware = record["spec"], record["hardware"]
     resumed = len(record["resumptions"])
+    rate = spec["optimizer"]["learning_rate"]
+    trained = (
+        f"{spec['epochs']} epochs of {', '.join(spec['objective'])} with learning rate {rate:g}"
+    )
     return (
-        f"{spec['epochs']} epochs of {', '.join(spec['objective'])} with learning rate "
-        f"{spec['optimizer']['learning_rate']:g}, by {hardware['processes']} "
+        f"{trained if spec['epochs'] else 'No training'}, by {hardware['processes']} "
         f"process{'es' if hardware['processes'] > 1 else ''} on {hardware['device']}, in "
         f"{record['wall_seconds']:.0f} seconds"
         + (f", resumed {resumed} time{'s' if resumed > 1 else ''}" if resumed else "")

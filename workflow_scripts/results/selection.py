@@ -60,19 +60,28 @@ def honest_rules(models: pd.DataFrame) -> list[str]:
 
 
 def cleaned_models(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the cleaned models: the epochs from 1 on of cleaning runs (0 is the start)."""
-    return metrics[(metrics["kind"] == "cleaning") & (metrics["epoch"] >= 1)]
+    """Return the cleaned models: the epochs from 1 on of cleaning runs (0 is the start).
+
+    Of a run that trained for no epoch, it is the start model as its start_change left it.
+    """
+    return metrics[(metrics["kind"] == "cleaning") & ~_before_training(metrics)]
+
+
+def _before_training(metrics: pd.DataFrame) -> pd.Series:
+    """Return which rows are epoch 0 of a run that has more epochs."""
+    last = metrics.groupby("run", sort=False)["epoch"].transform("max")
+    return (metrics["epoch"] == 0) & (last > 0)
 
 
 def start_models(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each start model, in order of appearance.
 
     It is the last epoch of the start's own run where the table has it; otherwise epoch 0 of
-    the first run that cleans it. Start models which nobody cleans are included.
+    the first run that trains it. Start models which nobody cleans are included.
     """
     own = metrics[metrics["kind"] == "pretraining"]
     own = own.loc[own.groupby("run", sort=False)["epoch"].idxmax()] if len(own) else own
-    before = metrics[(metrics["kind"] == "cleaning") & (metrics["epoch"] == 0)]
+    before = metrics[(metrics["kind"] == "cleaning") & _before_training(metrics)]
     both = pd.concat([own, before]).drop_duplicates("start")
     appearance = {start: n for n, start in enumerate(metrics["start"].drop_duplicates())}
     return both.sort_values("start", key=lambda s: s.map(appearance), kind="stable")

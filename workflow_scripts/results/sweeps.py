@@ -35,7 +35,8 @@ def _sweeps(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each sweep: ``defence``, ``rates`` and its size as ``text``."""
     cleaned = cleaned_models(metrics)
     last = cleaned.sort_values("epoch", kind="stable").drop_duplicates("run", keep="last")
-    last = last.assign(pairs=(last["samples_seen"] / last["epoch"]).astype("float64"))
+    trained = last["epoch"].where(last["epoch"] > 0)
+    last = last.assign(pairs=(last["samples_seen"] / trained).astype("float64"))
     if last["pairs"].max() < (1 + _SAME) * last["pairs"].min():
         last["pairs"] = last["pairs"].max()
     groups = ["start", "defence", *(c for c in varied_columns(metrics) if c != "experiments")]
@@ -56,6 +57,8 @@ def _text(runs: pd.DataFrame) -> str:
     if len(rates) != len(runs):  # published points do not say their rates
         searched = f"{len(runs)} runs"
     least, most = epochs.min(), epochs.max()
+    if most == 0:
+        return f"{len(runs)} run{'s' if len(runs) != 1 else ''} without training"
     long = f"{most}" if least == most else f"{least} to {most}"
     on = "" if pd.isna(pairs) else f" on about {float(f'{pairs:.1e}'):,.0f} pairs"
     return f"{searched} x {long} epochs{on}"

@@ -19,6 +19,7 @@ _COLUMNS = {
     "objective.mmcl": "MMCL weight",
     "objective.ssl": "SSL weight",
     "start_change.shrink": "Shrink factor",
+    "start_change.u": "Pruning threshold (standard deviations)",
     "start_label": "Start model",
 }
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -107,7 +107,8 @@ class Trainer:
         # The last ones are held out.
         self.rows = len(self.pairs) - spec.held_out
         self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
-        if spec.schedule.shift_epochs and spec.warmup_steps >= self.total_steps:
+        # A run of no epochs has no schedule.
+        if spec.schedule.shift_epochs and 0 < self.total_steps <= spec.warmup_steps:
             raise StepError(
                 f"schedule.shift_epochs needs a warm-up shorter than the run, but warmup_steps is "
                 f"{spec.warmup_steps} and the run has {self.total_steps} steps; lower warmup_steps "

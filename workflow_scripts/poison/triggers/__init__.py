@@ -12,8 +12,8 @@ A file has one public class:
         def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
             ...  # float32 [3, S, S] in [0, 1] -> the triggered image, the same
 
-A class whose options are paths of files names them: ``reads_files: ClassVar = ("option",)``. Attacks
-are then identified by the content of the files instead of their paths.
+A class whose options are paths of files names these: ``reads_files: ClassVar = ("option",)``. Its
+attacks are identified by the content of the files, not by their paths.
 
 ``generator`` is the image's own. What is the same for all images is drawn from ``seed``.
 """
