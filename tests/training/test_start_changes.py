@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training import models
-from workflow_scripts.training.spec import ModelSpec
+from workflow_scripts.model import models
+from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.model.weights import load
 from workflow_scripts.training.start_changes.channel_lipschitz import change
 
 U = 1.5
@@ -107,7 +108,7 @@ def test_a_cleaning_run_of_no_epochs_is_the_changed_start_model(runs, resnet):
     )
     folder = runs.train("pruned", spec)
     expected = models.create(ModelSpec(**model))
-    models.load(expected, runs.weights(start), start)
+    load(expected, runs.weights(start), start)
     change(expected, None, u=U)
     weights = runs.weights(folder)
     assert all(torch.equal(weights[name], value) for name, value in expected.state_dict().items())
