@@ -202,6 +202,15 @@ def test_a_folder_of_images_needs_images_and_the_target_among_its_classes(ready,
     assert "did you mean 'apple'?" in failure
 
 
+def test_the_image_of_a_trigger_has_to_be_there(ready, tmp_path, capsys):
+    trigger = {"name": "image_blend", "file": str(tmp_path / "kitty.png")}
+    ready["pretraining"]["attack"]["trigger"] = trigger
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "attack.trigger.file of the config is" in failure
+    (tmp_path / "kitty.png").touch()
+    assert any("(attack.trigger.file)" in line for line in _passes(ready, tmp_path, capsys))
+
+
 def test_templates_and_the_archive_are_looked_into(ready, tmp_path, capsys):
     (tmp_path / "templates.json").write_text('["a photo"]')
     (tmp_path / "images.tar").write_text("not a tar")

@@ -50,10 +50,9 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
         yield partial(check_archive, place, evaluation["imagenet_archive"])
     if "templates" in evaluation and Path(evaluation["templates"]).is_file():
         yield partial(check_templates, place, evaluation["templates"])
-    attacks = {spec["attack_id"]: spec["attack"] for spec in specs}
-    for attack in attacks.values():
-        for option, path in files_of(attack["trigger"]).items():
-            yield from _provided(config, f"attack.trigger.{option}", path)
+    files = {file for spec in specs for file in files_of(spec["attack"]["trigger"]).items()}
+    for option, path in sorted(files):
+        yield from _provided(config, f"attack.trigger.{option}", path)
     labels = [plan.labels[s["labels_id"]] for s in specs if s["labels_id"]]
     models = [spec["model"] for spec in [*specs, *labels] if spec.get("kind") != "cleaning"]
     pretrained = {(m["name"], m["pretrained"]) for m in models if m and m["pretrained"]}
