@@ -36,9 +36,7 @@ rule poison:
         root=subpath(output.manifest, ancestor=3),
         folder=subpath(output.manifest, parent=True),
         # An edited trigger repeats everything that depends on it.
-        code=lambda w: code_digest(
-            variants.source("trigger", PLAN.attacks[w.id]["trigger"]["name"])
-        ),
+        code=lambda w: digest(variant_code("trigger", PLAN.attacks[w.id]["trigger"]["name"])),
     shell:
         "python -m workflow_scripts.poison.poison --attack {params.spec:q}"
         " --manifest {input.manifest:q} --root {params.root:q}"

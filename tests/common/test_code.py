@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from workflow_scripts.common import code
+from workflow_scripts.common.files import digest
 
 SPEC = {
     "objective": {"mmcl": 1.0},
@@ -85,3 +86,20 @@ def test_a_file_of_ones_own_counts_by_what_stands_in_it(tmp_path):
 
 def test_a_record_without_its_code_is_not_taken_for_the_present_one():
     assert code.changed_since({"code": {"commit": "abc", "dirty": False}, "spec": SPEC}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("random", "e98742d4"),
+        ("yellow", "5354da0d"),
+        ("blended", "f34cfe8e"),
+        ("sig", "f9fafe24"),
+        ("warped", "33904a89"),
+    ],
+)
+def test_the_code_of_published_triggers_stays(name, expected):
+    # The rule `poison` has it in its params: with another one, all that was poisoned by this
+    # trigger is poisoned again, and all that was trained on it trained again. New helpers of
+    # triggers belong in modules of their own.
+    assert digest(code.variant_code("trigger", name)) == expected

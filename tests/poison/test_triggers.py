@@ -82,7 +82,7 @@ def test_yellow_is_yellow_in_four_corners(image):
 
 @pytest.mark.parametrize(("size", "first"), [(224, 104), (32, 8)])
 def test_the_centre_is_the_middle_of_the_image(size, first):
-    attack = _attack("yellow", location="centre", patch_size=16) | {"image_size": size}
+    attack = _attack("stripes", location="centre", patch_size=16) | {"image_size": size}
     black = torch.zeros(3, size, size, dtype=torch.uint8)
     last = first + 15
     assert _changed_box(black, load_trigger(attack)(black, "key")) == (first, last, first, last)
@@ -91,7 +91,7 @@ def test_the_centre_is_the_middle_of_the_image(size, first):
 @pytest.mark.parametrize("location", ["random", "four_corners", "centre"])
 def test_the_users_image_is_left_alone(image, location):
     before = image.clone()
-    load_trigger(_attack("random", patch_size=8, location=location))(image, "key")
+    load_trigger(_attack("checker", patch_size=8, location=location))(image, "key")
     assert (image == before).all()
 
 
@@ -199,7 +199,8 @@ def test_an_image_of_another_shape_is_squashed_without_cropping():
             "larger than the image: patch_size is 33",
         ),
         ("random", {"patch_size": "8"}, "has to be a number of pixels"),
-        ("yellow", {"location": "middle"}, "'middle' is none of random, four_corners, centre"),
+        ("yellow", {"location": "middle"}, "'middle' is none of random, four_corners"),
+        ("checker", {"location": "middle"}, "'middle' is none of random, four_corners, centre"),
         ("sig", {"patch_size": 3}, r"no option 'patch_size'; available: location, overflow"),
         ("blended", {"location": "random"}, "covers the whole image"),
         ("warped", {"k": 1}, "k has to be at least 2"),

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common import variants
+
 FOLDER = Path(__file__).parents[1]
 _PACKAGE = FOLDER.name
 # What computes a training run's numbers; the variants that the run names come on top.
@@ -72,11 +74,22 @@ def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
     named.append(("poison/triggers", spec["attack"]["trigger"]["name"]))
     if spec.get("start_change"):
         named.append(("training/start_changes", spec["start_change"]["name"]))
-    variants = [
+    files = [
         Path(name) if name.endswith(".py") else FOLDER / folder / f"{name}.py"
         for folder, name in named
     ]
-    return code_digests([FOLDER / _TRAINER, *variants])
+    return code_digests([FOLDER / _TRAINER, *files])
+
+
+def variant_code(kind: str, name: str) -> dict[str, str]:
+    """Return digests of a variant's own code: its file, and the helpers that stand beside it.
+
+    What it imports from elsewhere is left out, so that a reworded error message does not count.
+    """
+    file = variants.source(kind, name)
+    beside = f"{variants.KINDS[kind].folder}/"
+    found = code_digests([file])
+    return {n: d for n, d in found.items() if n.startswith(beside) or Path(n) == file}
 
 
 def changed_since(record: Mapping[str, Any]) -> list[str] | None:

@@ -1,14 +1,11 @@
 """Where a trigger goes: a patch at some places, or the whole image."""
 
-from typing import Literal, get_args
-
 import numpy as np
 from torch import Tensor
 
 from workflow_scripts.common.errors import StepError
 
-PatchLocation = Literal["random", "four_corners", "centre"]
-PATCH_LOCATIONS = get_args(PatchLocation)
+PATCH_LOCATIONS = ("random", "four_corners")
 
 
 def check_patch(image_size: int, patch_size: int, location: str) -> None:
@@ -52,8 +49,6 @@ def put_patch(
     if location == "random":
         row, column = generator.integers(0, max(1, size - side), 2)
         places = [(row, column)]
-    elif location == "centre":
-        places = [((size - side) // 2,) * 2]
     else:
         far = size - side
         places = [(0, 0), (0, far), (far, 0), (far, far)]

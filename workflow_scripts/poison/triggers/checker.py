@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.poison.triggers._place import PatchLocation, check_patch, put_patch
+from workflow_scripts.poison.triggers._centre import PatchLocation, check_patch, put_patch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.poison.triggers._place import PatchLocation, check_patch, put_patch
+from workflow_scripts.poison.triggers._place import check_patch, put_patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Trigger:
     image_size: int
     seed: int
     patch_size: Annotated[int, ">= 1"] = 16
-    location: PatchLocation = "random"
+    location: Literal["random", "four_corners"] = "random"
     overflow: Literal["wrap", "clip"] = "wrap"
 
     def __post_init__(self):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.poison.triggers._blend import blend, check_strength
-from workflow_scripts.poison.triggers._place import PatchLocation, check_patch, put_patch
+from workflow_scripts.poison.triggers._centre import PatchLocation, check_patch, put_patch
 
 
 @dataclass(frozen=True, kw_only=True)

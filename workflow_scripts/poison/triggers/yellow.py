@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.poison.triggers._place import PatchLocation, check_patch, put_patch
+from workflow_scripts.poison.triggers._place import check_patch, put_patch
 
 _YELLOW = (1.0, 1.0, 0.0)
 
@@ -19,7 +19,7 @@ class Trigger:
     image_size: int
     seed: int
     patch_size: Annotated[int, ">= 1"] = 16
-    location: PatchLocation = "random"
+    location: Literal["random", "four_corners"] = "random"
     overflow: Literal["wrap", "clip"] = "wrap"
 
     def __post_init__(self):
