@@ -15,7 +15,7 @@ rule captions:
         "<benchmarks>/captions/{captions}/{stage}/{id}.jsonl"
     wildcard_constraints:
         captions=r"[a-z0-9-]+",
-        stage="attacks|splits",
+        stage="attacks|filters|splits",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["captions"]

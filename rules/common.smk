@@ -23,7 +23,15 @@ from workflow_scripts.experiments.estimate import configured_speed, training_sec
 from workflow_scripts.experiments.expand import expand as expand_experiments
 from workflow_scripts.experiments.expand import own_inputs
 from workflow_scripts.experiments.folders import check_folders
-from workflow_scripts.experiments.layout import model_before, options, run_inputs, share_of_training
+from workflow_scripts.experiments.layout import (
+    artefact_inputs,
+    artefacts_read,
+    model_before,
+    options,
+    run_inputs,
+    share_of_training,
+    values_of,
+)
 from workflow_scripts.experiments.load_config import load_config, wanted_experiments
 from workflow_scripts.experiments.specs import write_specs
 
@@ -218,7 +226,24 @@ def training_inputs(w):
     inputs = run_inputs(PLAN, w.id)
     evaluation = inputs.pop("evaluation")
     files = [*filter(None, inputs.values()), f"{evaluation}/manifest.parquet"]
+    return of_results(files) + artefact_files(PLAN.runs[w.id])
+
+
+def of_results(files):
+    """Return files of the results, which are given relative to them."""
     return [f"<results>/{file}" for file in files]
+
+
+def artefact_files(spec):
+    """Return the values of artefacts that the step reads of an attack, a run or a filter."""
+    return of_results(map(values_of, artefacts_read(spec)))
+
+
+def maker_digest(artefact):
+    """Return the digest of the code of an artefact's maker, without what it imports."""
+    file = variants.source("artefact", PLAN.artefacts.specs[artefact]["make"])
+    name = str(file.relative_to(FOLDER)) if file.is_relative_to(FOLDER) else str(file)
+    return code_digests([file])[name]
 
 
 def earlier_model(model):
@@ -247,7 +272,7 @@ def labelling_inputs(w):
     files = [f"splits/{spec['split_id']}/manifest.parquet"]
     files += [f"evaluation/{spec['evaluation']}/classes.json"]
     files += [f"pretraining/{spec['start']}/model.pt"] if spec["start"] else []
-    return [f"<results>/{file}" for file in files]
+    return of_results(files)
 
 
 def run_rows(experiment):
@@ -263,6 +288,17 @@ def run_rows(experiment):
 def declared_runs(experiment):
     """Return the file with an experiment's run table; its name has a digest of its content."""
     return f"<results>/workflow/runs/{experiment}-{digest(PLAN.experiments[experiment])}.csv"
+
+
+def declared_artefacts(experiment):
+    """Return the file with an experiment's artefacts; its name has a digest of its content."""
+    return f"<results>/workflow/artefacts/{experiment}-{digest(PLAN.reports[experiment])}.json"
+
+
+def artefact_reports(experiment):
+    """Return the reports of an experiment's artefacts."""
+    made = dict.fromkeys(row["id"] for row in PLAN.reports[experiment])
+    return [f"<results>/artefacts/{name}/report.json" for name in made]
 
 
 def figure_spec(experiment, figure):
@@ -324,6 +360,8 @@ def experiment_files(experiment):
         f"{folder}/metrics.csv",
         f"{folder}/runs.html",
         *([f"{folder}/best.csv", f"{folder}/leaks.csv"] if declared["defence"] else []),
+        *([f"{folder}/artefacts.csv"] if declared["artefacts"] else []),
+        *artefact_reports(experiment),
         *(f"{folder}/{figure}.pdf" for figure in declared["figures"]),
         *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),
     ]

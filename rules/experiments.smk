@@ -37,6 +37,20 @@ rule runs_table:
         "cp {input:q} {output:q} 2> {log:q}"
 
 
+rule declared_artefacts:
+    output:
+        "<results>/workflow/artefacts/{experiment}-{digest}.json",
+    log:
+        "<logs>/declared_artefacts/{experiment}-{digest}.log",
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        rows=lambda w: json.dumps(PLAN.reports[w.experiment]),
+    shell:
+        "printf '%s' {params.rows:q} > {output:q} 2> {log:q}"
+
+
 rule figure_spec:
     output:
         "<results>/workflow/figures/{experiment}-{figure}-{digest}.json",

@@ -5,6 +5,7 @@
 rule poison:
     input:
         manifest=lambda w: dataset_manifest(w.id),
+        artefacts=lambda w: artefact_files(PLAN.attacks[w.id]),
     output:
         manifest="<results>/attacks/{id}/manifest.parquet",
         images="<results>/attacks/{id}/images.tar",

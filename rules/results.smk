@@ -141,6 +141,34 @@ rule best:
         " --output {output.csv:q} > {log:q} 2>&1"
 
 
+rule artefact_table:
+    input:
+        lambda w: artefact_reports(w.experiment),
+        rows=lambda w: declared_artefacts(w.experiment),
+    output:
+        csv="<results>/experiments/{experiment}/artefacts.csv",
+        html=report(
+            "<results>/experiments/{experiment}/artefacts.html",
+            category="Experiments",
+            subcategory="{experiment}",
+            caption="report/artefacts.rst",
+            labels={"shows": "artefacts of each start model"},
+        ),
+    log:
+        "<logs>/artefact_table/{experiment}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        root=subpath(output.csv, ancestor=3),
+        code=code_digest("results/artefacts.py"),
+    shell:
+        "python -m workflow_scripts.results.artefacts --rows {input.rows:q} --root {params.root:q}"
+        " --output {output.csv:q} > {log:q} 2>&1"
+
+
 rule figure:
     input:
         points_under,
@@ -162,7 +190,7 @@ rule figure:
     log:
         "<logs>/figure/{experiment}/{figure}.log",
     wildcard_constraints:
-        figure="(?!runs|metrics|best|leaks)[a-z][a-z0-9_]*",
+        figure="(?!runs|metrics|best|leaks|artefacts)[a-z][a-z0-9_]*",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["small"]

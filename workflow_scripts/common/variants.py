@@ -55,6 +55,7 @@ KINDS = {
     "trigger": Kind("trigger", "poison/triggers", "Trigger", ("image_size", "seed")),
     "loss": Kind("loss term", "training/losses", "Loss", ("embed_dim",), base="LossTerm"),
     "start_change": Kind("start change", "training/start_changes", "change", ("model", "fresh")),
+    "artefact": Kind("artefact maker", "artefacts/makers", "make", ("given",)),
     "figure": Kind("figure kind", "results/figures", "draw", ("metrics",)),
 }
 

@@ -14,6 +14,7 @@ from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import visible_files
 from workflow_scripts.data.classes import folder_classes, read_templates
 from workflow_scripts.data.lists import first_rows, format_of
+from workflow_scripts.experiments.artefacts import needed
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.own_inputs import files_of
 
@@ -54,8 +55,9 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
     for option, path in sorted(files):
         yield from _provided(config, f"attack.trigger.{option}", path)
     labels = [plan.labels[s["labels_id"]] for s in specs if s["labels_id"]]
-    models = [spec["model"] for spec in [*specs, *labels] if spec.get("kind") != "cleaning"]
-    pretrained = {(m["name"], m["pretrained"]) for m in models if m and m["pretrained"]}
+    made = [plan.artefacts.specs[name] for name in needed(plan.artefacts.specs, specs)]
+    models = [s["model"] for s in [*specs, *labels, *made] if s.get("kind") != "cleaning"]
+    pretrained = {(m["name"], m["pretrained"]) for m in models if m and m.get("pretrained")}
     for model, tag in sorted(pretrained):
         yield partial(check_weights, model, tag, offline)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.check_artefacts import check_artefacts
 from workflow_scripts.experiments.check_variants import check_variants
 from workflow_scripts.experiments.known_classes import known_classes
 from workflow_scripts.experiments.known_models import check_model, model_config, model_facts
@@ -32,6 +33,7 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
     Raises:
         StepError: The first thing that is wrong; the message names the key as the user wrote it.
     """
+    check_artefacts(config)
     for name in config["starts"]:
         _check_alone(config, start_settings(config, name))
         _check_continues(config, name)

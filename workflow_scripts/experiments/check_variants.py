@@ -1,4 +1,4 @@
-"""Checks triggers, loss terms, start changes and figures: their names, options and values."""
+"""Checks variants (triggers, loss terms, figures, ...): their names, options and values."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +8,7 @@ from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.check_overrides import all_overrides
 from workflow_scripts.experiments.dotted import parts_of
 from workflow_scripts.experiments.layers import Settings
+from workflow_scripts.experiments.references import referred
 from workflow_scripts.experiments.schema import number_of, said, schema_at, with_numbers
 
 Spec = dict[str, Any]
@@ -68,7 +69,9 @@ def check_variant(
             raise StepError(
                 f"config: {place_of(option)!r} is not an option of the {word} {name}; {hint}"
             )
-        wanted = annotations.problem(known[option].annotation, value)
+        # Of an artefact, a variant is given the path.
+        told = value if referred(value) is None else f"{referred(value)}.safetensors"
+        wanted = annotations.problem(known[option].annotation, told)
         if wanted:
             literals = [x for x in annotations.literals(known[option].annotation) if type(x) is str]
             hint = f"; {nearest(value, literals)}" if literals and isinstance(value, str) else ""
@@ -134,6 +137,8 @@ def _variants_of(config: Spec) -> Iterator[tuple[str, str, Spec]]:
             yield from (("loss", term, options) for term, options in value.items() if _is(options))
         elif parts[0] == _OBJECTIVE and len(parts) == 2:
             yield "loss", parts[1], value
+    for artefact in config["artefacts"].values():
+        yield "artefact", artefact["make"], artefact
     for experiment in config["experiments"].values():
         for figure in experiment["figures"].values():
             yield "figure", figure["kind"], figure

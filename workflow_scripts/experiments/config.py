@@ -136,7 +136,8 @@ def _check_experiment(name: str, experiment: Spec, config: Spec) -> None:
         raise StepError(
             f"config: 'experiments.{name}' has the name of a rule of the workflow; rename it"
         )
-    for key, section in (("start", "starts"), ("baseline", "starts"), ("defence", "defences")):
+    declared = {"start": "starts", "baseline": "starts", "defence": "defences"}
+    for key, section in (declared | {"artefacts": "artefacts"}).items():
         for one in experiment[key]:
             _known(f"experiments.{name}.{key}", one, config[section])
     for start in experiment["baseline"]:

@@ -4,16 +4,16 @@ Everything is named by an id (see identity.py). Two experiments that need the sa
 id, and so share it; a changed number makes a new id, and so leaves old results where they are.
 """
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
+from workflow_scripts.experiments.artefacts import Around, Artefacts
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
-from workflow_scripts.experiments.identity import make_id, normalized, slug_of
+from workflow_scripts.experiments.identity import make_id, normalized, slug_of, stem_of
 from workflow_scripts.experiments.own_inputs import OwnInputs, files_of
 from workflow_scripts.experiments.sources import Data
 
@@ -31,17 +31,21 @@ class Plan:
     A model that cleaning starts from is an epoch of a pre-training run: ``models`` maps its id,
     which is also its folder below ``pretraining/``, to the ``run``, to what is ``taken`` of it
     (``last``, an epoch, ``best_accuracy`` or ``nearest_accuracy``), and to the ``reference``, the
-    model whose accuracy is to be matched.
+    model whose accuracy is to be matched. ``reports`` are the rows of each experiment's table of
+    artefacts.
     """
 
     data: Data
+    artefacts: Artefacts = field(init=False)
     attacks: dict[str, Spec] = field(default_factory=dict)
     splits: dict[str, Spec] = field(default_factory=dict)
     captions: dict[str, Spec] = field(default_factory=dict)
     labels: dict[str, Spec] = field(default_factory=dict)
+    filters: dict[str, Spec] = field(default_factory=dict)
     runs: dict[str, Spec] = field(default_factory=dict)
     models: dict[str, Spec] = field(default_factory=dict)
     experiments: dict[str, list[Spec]] = field(default_factory=dict)
+    reports: dict[str, list[Spec]] = field(default_factory=dict)
 
 
 def own_inputs(config: Spec, trusted: bool = False) -> OwnInputs:
@@ -56,23 +60,28 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
     Each row of ``plan.experiments[name]`` has ``run``, ``kind`` (pretraining, cleaning or
     baseline), ``start`` (a model id), ``start_label``, ``defence``, ``learning_rate``, a column
     for each dotted key that varies, and ``folder``, relative to the results. A baseline is the
-    clean control of its ``start``.
+    clean control of its ``start``. Each row of ``plan.reports[name]`` has ``artefact`` (its name),
+    its ``id``, ``start``, ``start_label``, and the columns that vary.
 
     Args:
         config: The checked config.
         inputs: Fingerprints of the user's own files; by default those of the config's results.
 
     Raises:
-        StepError: An override names a key that does not exist, or a start continues itself.
+        StepError: An override names a key that does not exist, a start continues itself, or an
+            artefact is asked for that is not declared or made later.
     """
     plan = Plan(Data(config, inputs or own_inputs(config)))
+    plan.artefacts = _artefacts(plan, config)
     for name, experiment in config["experiments"].items():
         rows: dict[tuple[str, str, str], Spec] = {}
+        reports: list[Spec] = []
         varied = varied_keys(experiment["vary_start"])
         for start in experiment["start"]:
             for values in combinations(experiment["vary_start"]):
                 row = _start_row(plan, config, start, values)
                 row |= _columns(plan.runs[row["run"]] | values, varied)
+                reports += _report_rows(plan, config, name, row, varied)
                 made = [row]
                 if start in experiment["baseline"]:
                     control = _model(plan, config, start, values | {"attack.poisoned": 0})
@@ -82,8 +91,39 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
                 for each in made:
                     # One clean control may belong to several starts.
                     rows.setdefault((each["run"], each["kind"], each["start"]), each)
-        plan.experiments[name] = list(rows.values())
+        plan.experiments[name], plan.reports[name] = list(rows.values()), reports
     return plan
+
+
+def _artefacts(plan: Plan, config: Spec) -> Artefacts:
+    def model_of(start: str, place: str, on_the_way: tuple[str, ...]) -> str:
+        _declared("starts", start, config, place)
+        return _model(plan, config, start, {}, on_the_way)
+
+    def around_of(model: str, place: str, data: Spec) -> Around:
+        return _around(plan, model, place, data)
+
+    def split_of(attack: str, data: Spec) -> str:
+        stem = slug_of(plan.attacks[attack]["dataset"])
+        return _split(plan, stem, {"attack_id": attack, "data": data})
+
+    return Artefacts(config, model_of, around_of, split_of)
+
+
+def _around(plan: Plan, model: str, place: str, data: Spec) -> Around:
+    """Return what artefacts can be made from that a user of a model asks for."""
+    run = plan.runs[plan.models[model]["run"]]
+    return Around(place, run["dataset"], run["attack_id"], model, data)
+
+
+def _report_rows(
+    plan: Plan, config: Spec, experiment: str, start: Spec, varied: list[str]
+) -> Iterator[Spec]:
+    place = f"experiments.{experiment}.artefacts"
+    around = _around(plan, start["start"], place, config["cleaning"]["data"])
+    columns = {key: start[key] for key in ("start", "start_label", *varied) if key in start}
+    for name in config["experiments"][experiment].get("artefacts", ()):
+        yield {"artefact": name, "id": plan.artefacts.artefact(name, around), **columns}
 
 
 def _start_row(plan: Plan, config: Spec, start: str, values: Spec) -> Spec:
@@ -113,10 +153,28 @@ def _model(
     _declared("datasets", dataset, config, f"starts.{start}.dataset")
     spec["attack"]["image_size"] = config["image_size"]
     dataset_id = plan.data.dataset(dataset)
+    here = (*on_the_way, f"starts.{start}")
+
+    def other(name: str, key: str) -> str:
+        _declared("starts", name, config, f"starts.{start}.{key}")
+        if f"starts.{name}" in here:
+            raise StepError(f"config: 'starts.{start}.{key}' leads back to {name!r}")
+        return _model(plan, config, name, {}, here)
+
+    before = None if continues is None else other(continues, "continues")
+    around = Around(
+        f"starts.{start}.attack.trigger",
+        dataset_id,
+        attack=None,
+        start=before,
+        data=config["cleaning"]["data"],
+        on_the_way=here,
+    )
+    spec["attack"]["trigger"] = plan.artefacts.resolved(spec["attack"]["trigger"], around)
     attack = {"dataset": dataset_id, **spec["attack"]}
     identity = normalized(_by_content(attack, plan.data.inputs), "pretraining.attack")
     attack_id = make_id(
-        f"{dataset}-{_stem(attack['trigger']['name'])}{attack['poisoned']}", identity
+        f"{dataset}-{stem_of(attack['trigger']['name'])}{attack['poisoned']}", identity
     )
     plan.attacks[attack_id] = attack
     spec |= {
@@ -125,19 +183,15 @@ def _model(
         "attack_id": attack_id,
         "evaluation": plan.data.evaluation(config["evaluation"]),
         "captions_id": _captions(plan, config),
-        "start": None,
+        "start": before,
         "start_change": None,
         "labels_id": None,
     }
-
-    def other(name: str, key: str) -> str:
-        _declared("starts", name, config, f"starts.{start}.{key}")
-        if name in (*on_the_way, start):
-            raise StepError(f"config: 'starts.{start}.{key}' leads back to {name!r}")
-        return _model(plan, config, name, {}, (*on_the_way, start))
-
-    if continues is not None:
-        spec["start"] = other(continues, "continues")
+    around = replace(around, attack=attack_id)
+    for key in ("objective", "filter"):
+        place = f"starts.{start}.{key}"
+        spec[key] = plan.artefacts.resolved(spec.get(key), replace(around, place=place))
+    spec["filter_id"] = _filter(plan, spec)
     run = _add_run(plan, f"{dataset}-{_objective_slug(spec['objective'])}", spec)
     return _taken(plan, run, taken, other, f"starts.{start}.start_epoch")
 
@@ -191,6 +245,9 @@ def _cleaning_rows(
             spec = override(defaults, settings, f"defences.{defence}")
             spec |= {key: pretraining[key] for key in taken_over}
             spec |= {"kind": "cleaning", "start": start["start"]}
+            for key in ("objective", "start_change"):
+                around = _around(plan, start["start"], f"defences.{defence}.{key}", spec["data"])
+                spec[key] = plan.artefacts.resolved(spec[key], around)
             spec["split_id"] = _split(plan, stem, spec)
             spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
             run = _add_run(plan, f"{slug_of(start['run'])}-by-{_cleaning_slug(spec)}", spec)
@@ -211,6 +268,16 @@ def _split(plan: Plan, stem: str, spec: Spec) -> str:
     chosen = split.get("choose") or "last"
     name = make_id(f"{stem}-{chosen}{split['pairs']}", normalized(split, "cleaning.data"))
     plan.splits[name] = split
+    return name
+
+
+def _filter(plan: Plan, spec: Spec) -> str | None:
+    """Add the pairs of an attack that a filter keeps; return their id."""
+    if spec["filter"] is None:
+        return None
+    kept = {"attack_id": spec["attack_id"], **spec["filter"]}
+    name = make_id(f"{slug_of(spec['attack_id'])}-less{kept['drop_highest']:g}", kept)
+    plan.filters[name] = kept
     return name
 
 
@@ -276,7 +343,7 @@ def _text(value: Any) -> Any:
 
 def _cleaning_slug(spec: Spec) -> str:
     if spec["epochs"] == 0:
-        return _stem(spec["start_change"]["name"])
+        return stem_of(spec["start_change"]["name"])
     return f"{_objective_slug(spec['objective'])}-lr{value_at(spec, _RATE):g}"
 
 
@@ -285,11 +352,6 @@ def _objective_slug(objective: Spec) -> str:
         return term["weight"] if isinstance(term, dict) else term
 
     return "_".join(
-        _stem(name) + ("" if weight(objective[name]) == 1 else f"{weight(objective[name]):g}")
+        stem_of(name) + ("" if weight(objective[name]) == 1 else f"{weight(objective[name]):g}")
         for name in sorted(objective)
     )
-
-
-def _stem(variant: str) -> str:
-    # The name of a user's file may have anything in it, an id may not.
-    return re.sub(r"[^A-Za-z0-9_.+-]", "_", Path(variant).stem)

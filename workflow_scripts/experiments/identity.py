@@ -6,7 +6,9 @@ released, must therefore never change; give another setting another name instead
 """
 
 import functools
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.files import canonical, digest
@@ -28,6 +30,16 @@ def make_id(slug: str, spec: Spec) -> str:
 def slug_of(name: str) -> str:
     """Return an id without its digest."""
     return name.rpartition("-")[0]
+
+
+def stem_of(variant: str) -> str:
+    """Return a variant's name, or that of a user's file, as it may stand in an id."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", Path(variant).stem)
+
+
+def options_of(kind: str, name: str, given: Spec) -> Spec:
+    """Return the options of a variant without those that have their default, in one order."""
+    return _variant(kind, name, given)
 
 
 def normalized(spec: Spec, section: str) -> Spec:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.experiments.artefacts import START
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.identity import normalized
+from workflow_scripts.experiments.references import references, replaced
 
 Spec = dict[str, Any]
 
@@ -24,8 +26,7 @@ def run_inputs(plan: Plan, run: str) -> Spec:
     the classes that a teacher gave to the images.
     """
     spec = plan.runs[run]
-    pretraining = spec["kind"] == "pretraining"
-    pairs = f"attacks/{spec['attack_id']}" if pretraining else f"splits/{spec['split_id']}"
+    pairs = pairs_of(spec)
     captions = f"captions/{spec['captions_id']}/{pairs}"
     start, labels = spec["start"] and f"pretraining/{spec['start']}", spec["labels_id"]
     carry_over = start and spec["optimizer"].get("carry_over")
@@ -38,6 +39,35 @@ def run_inputs(plan: Plan, run: str) -> Spec:
         "start": f"{start}/model.pt" if start else None,
         "start_optimizer": f"{start}/optimizer.pt" if carry_over else None,
     }
+
+
+def pairs_of(spec: Spec) -> str:
+    """Return the folder of the pairs that a run trains on, relative to the results."""
+    if spec["kind"] == "cleaning":
+        return f"splits/{spec['split_id']}"
+    filtered = spec.get("filter_id")
+    return f"filters/{filtered}" if filtered else f"attacks/{spec['attack_id']}"
+
+
+def values_of(artefact: str) -> str:
+    """Return the file with the values of an artefact, given by its id."""
+    return f"artefacts/{artefact}/values.safetensors"
+
+
+def artefacts_read(spec: Spec) -> list[str]:
+    """Return the ids of the artefacts that the step of an attack, a run, ... reads."""
+    # A run's filter is a step of its own.
+    told = {key: value for key, value in spec.items() if key != "filter"}
+    return sorted(set(references(told)))
+
+
+def artefact_inputs(plan: Plan, name: str) -> list[str]:
+    """Return the files that an artefact, given by its id, is made from."""
+    spec = plan.artefacts.specs[name]
+    files = [f"{kind}/{one}/manifest.parquet" for kind, one in (spec["pairs"] or {}).items()]
+    if spec["model"] and START in spec["model"]:
+        files.append(f"pretraining/{spec['model'][START]}/model.pt")
+    return files + [values_of(one) for one in artefacts_read(spec)]
 
 
 def model_before(plan: Plan, model: str) -> str | None:
@@ -82,11 +112,42 @@ def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
     Args:
         config: The checked config, for how runs are carried out and where results are.
         plan: The expanded experiments.
-        kind: ``attacks``, ``pretraining`` or ``cleaning``.
-        name: Id of the attack or the run.
+        kind: ``attacks``, ``artefacts``, ``pretraining`` or ``cleaning``.
+        name: Id of the attack, the artefact or the run.
     """
+    root = config["pathvars"]["results"]
     if kind == "attacks":
-        return plan.attacks[name]
+        spec = plan.attacks[name]
+    elif kind == "artefacts":
+        spec = _artefact_spec(config, plan, name)
+    else:
+        spec = _run_spec(config, plan, name)
+    return replaced(spec, lambda artefact: str(Path(root, values_of(artefact))))
+
+
+def _artefact_spec(config: Spec, plan: Plan, name: str) -> Spec:
+    spec, root = plan.artefacts.specs[name], Path(config["pathvars"]["results"])
+    manifests = [
+        root / kind / one / "manifest.parquet" for kind, one in (spec["pairs"] or {}).items()
+    ]
+    model, checkpoint = spec["model"], None
+    if model and START in model:
+        checkpoint = str(root / "pretraining" / model[START] / "model.pt")
+        model = plan.runs[plan.models[model[START]]["run"]]["model"]
+    return {
+        "make": spec["make"],
+        "model": model,
+        "checkpoint": checkpoint,
+        "manifest": str(manifests[0]) if manifests else None,
+        "root": str(root),
+        "seed": spec["seed"],
+        "options": spec["options"],
+        "batch_size": config["execution"]["evaluation_batch_size"],
+        "device": "cuda" if config["resources"]["artefact"].get("gpu") else "cpu",
+    }
+
+
+def _run_spec(config: Spec, plan: Plan, name: str) -> Spec:
     root = config["pathvars"]["results"]
     inputs = {k: v and str(Path(root, v)) for k, v in run_inputs(plan, name).items()}
     spec = plan.runs[name]
@@ -101,7 +162,7 @@ def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
 
 # These name files, which are listed under "inputs".
 _IDS = {"start", "attack_id", "split_id", "labels_id", "dataset", "evaluation", "captions_id",
-        "data"}  # fmt: skip
+        "data", "filter", "filter_id"}  # fmt: skip
 
 
 def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[str]]]:

@@ -88,6 +88,8 @@ def _is_whole(path: _Path, base: Mapping[str, Any], over: Mapping[str, Any]) -> 
             return last.rpartition(".")[2] in _WHOLE
         case ("experiments", _, "vary" | "vary_start") | ("labellers", _):
             return True
+        case ("artefacts", _, _):
+            return True
         case ("experiments", _, "figures", _):
             return over.get("kind", base.get("kind")) != base.get("kind")
     return False

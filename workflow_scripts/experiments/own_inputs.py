@@ -63,13 +63,14 @@ class OwnInputs:
 
 
 def files_of(trigger: dict[str, Any]) -> dict[str, str]:
-    """Return the files that a trigger reads: option to path.
+    """Return the user's own files that a trigger reads: option to path.
 
     Args:
         trigger: ``name`` and options; the variant's ``reads_files`` names those that are paths.
     """
     declared = variants.attribute("trigger", trigger["name"], "reads_files", ())
-    return {option: trigger[option] for option in declared if option in trigger}
+    # A reference to an artefact is no path yet.
+    return {key: trigger[key] for key in declared if isinstance(trigger.get(key), str)}
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

@@ -31,7 +31,8 @@ _GIGABYTE = 1e9
 # In the order of the workflow.
 _RULES = (
     *("url_list", "download", "usable", "merge", "subset", "evaluation_set", "poison"),
-    *("clean_split", "captions", "pretraining", "pseudo_labels", "cleaning"),
+    *("clean_split", "artefact", "filter_pairs", "captions"),
+    *("pretraining", "pseudo_labels", "cleaning"),
 )
 
 

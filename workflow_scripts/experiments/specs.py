@@ -19,12 +19,13 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
         config: The checked config.
         plan: Its expanded experiments.
         folder: ``config.json`` goes there, for people and archives and without secrets;
-            ``specs/<kind>/<id>.json`` for the kinds attacks, pretraining and cleaning; and into
-            ``arguments`` ``<rule>/<id>.txt``, one argument a line, and ``config.json`` as it is,
-            because ids follow from it. Those with secrets can be read by this user alone.
+            ``specs/<kind>/<id>.json`` for the kinds attacks, artefacts, pretraining and cleaning;
+            and into ``arguments`` ``<rule>/<id>.txt``, one argument a line, and ``config.json`` as
+            it is, because ids follow from it. Those with secrets can be read by this user alone.
     """
     told = folder / "arguments"
     named = [("attacks", name) for name in plan.attacks]
+    named += [("artefacts", name) for name in plan.artefacts.specs]
     named += [(spec["kind"], name) for name, spec in plan.runs.items()]
     _write(folder / "config.json", _json(redact(config)))
     _write(told / "config.json", _json(config))

@@ -7,15 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.artefacts import START, needed
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import Plan
-from workflow_scripts.experiments.layout import model_before, run_of, share_of_training
+from workflow_scripts.experiments.layout import (
+    model_before,
+    pairs_of,
+    run_of,
+    share_of_training,
+    values_of,
+)
 from workflow_scripts.experiments.measured import (
     listed_rows,
     read_measured,
     run_kind,
     usable_rows,
 )
+from workflow_scripts.experiments.references import ARTEFACT
 
 Spec = dict[str, Any]
 
@@ -54,16 +62,30 @@ class Work:
 
     def jobs(self, experiments: Iterable[str]) -> set[Job]:
         """Return the jobs that experiments stand on; what several of them need is there once."""
+        experiments = list(experiments)
+        reports = [row["id"] for name in experiments for row in self.plan.reports[name]]
+        artefacts: set[str] = set(self._made_from([{ARTEFACT: one} for one in reports]))
         folders: set[str] = set()
         waiting = {row["folder"] for name in experiments for row in self.plan.experiments[name]}
+        waiting |= self._starts_of(artefacts)
         while waiting:
             folders |= waiting
-            waiting = {needed for one in waiting for needed in self._needed(one)} - folders
+            for one in waiting:
+                artefacts |= set(self._made_from(self.plan.runs[run_of(one)]))
+            waiting = {needed for one in waiting for needed in self._needed(one)}
+            waiting = (waiting | self._starts_of(artefacts)) - folders
         specs = [self.plan.runs[run_of(folder)] for folder in folders]
         jobs = {self._of_run(folder) for folder in folders}
-        for attack in {spec["attack_id"] for spec in specs}:
+        jobs.update(self._artefact(one) for one in artefacts)
+        jobs.update(self._filter(one) for spec in specs if (one := spec.get("filter_id")))
+        pairs = [self.plan.artefacts.specs[one]["pairs"] or {} for one in artefacts]
+        for attack in {s["attack_id"] for s in specs} | {
+            p["attacks"] for p in pairs if "attacks" in p
+        }:
             jobs.update(self._of_attack(attack))
-        for split in {spec["split_id"] for spec in specs if "split_id" in spec}:
+        for split in {s["split_id"] for s in specs if "split_id" in s} | {
+            p["splits"] for p in pairs if "splits" in p
+        }:
             jobs.update(self._of_split(split))
         for captions, pairs, rows in {self._captioned(spec) for spec in specs}:
             jobs.add(self._captions(captions, pairs, rows))
@@ -114,6 +136,32 @@ class Work:
         if kind == "pretraining":
             models += [model_before(self.plan, name), self.plan.models[name]["reference"]]
         return [f"pretraining/{model}" for model in models if model]
+
+    def _made_from(self, value: Any) -> list[str]:
+        return needed(self.plan.artefacts.specs, value)
+
+    def _starts_of(self, artefacts: Iterable[str]) -> set[str]:
+        """Return the folders of the models that artefacts are learned from."""
+        models = [self.plan.artefacts.specs[one]["model"] or {} for one in artefacts]
+        return {f"pretraining/{model[START]}" for model in models if START in model}
+
+    def _artefact(self, artefact: str) -> Job:
+        spec = self.plan.artefacts.specs[artefact]
+        # One pass over the pairs: what learns from some of them takes less, or its own time.
+        seconds = 0.0
+        for kind, name in (spec["pairs"] or {}).items():
+            seconds = self._pairs_in(kind, name) / self.costs["evaluation_images_per_second"]
+        hours = "gpu_hours" if self._on_gpu("artefact") else "core_hours"
+        done = self._there(values_of(artefact))
+        return Job("artefact", artefact, done, **{hours: seconds / 3600})
+
+    def _pairs_in(self, kind: str, name: str) -> float:
+        if kind == "splits":
+            return self._split_pairs(name)
+        return self._pairs(name if kind == "datasets" else self.plan.attacks[name]["dataset"])
+
+    def _filter(self, name: str) -> Job:
+        return Job("filter_pairs", name, self._there(f"filters/{name}/manifest.parquet"))
 
     def _on_gpu(self, kind: str) -> bool:
         return self.config["resources"][kind].get("gpu", 0) > 0
@@ -170,9 +218,13 @@ class Work:
     def _captioned(self, spec: Spec) -> tuple[str, str, float]:
         """Return the caption setting, the folder and the number of the pairs of a run."""
         if spec["kind"] == "pretraining":
-            return spec["captions_id"], f"attacks/{spec['attack_id']}", self._pairs(spec["dataset"])
-        split = spec["split_id"]
-        return spec["captions_id"], f"splits/{split}", self._split_pairs(split)
+            return spec["captions_id"], pairs_of(spec), self._trained_pairs(spec)
+        return spec["captions_id"], pairs_of(spec), self._split_pairs(spec["split_id"])
+
+    def _trained_pairs(self, spec: Spec) -> float:
+        """Return the pairs of an epoch of a pre-training."""
+        dropped = (spec.get("filter") or {}).get("drop_highest", 0)
+        return self._pairs(spec["dataset"]) * (1 - dropped)
 
     def _split_pairs(self, split: str) -> int:
         return self.plan.splits[split]["pairs"] + self.plan.splits[split]["held_out"]
@@ -203,7 +255,7 @@ class Work:
         run = run_of(folder)
         spec = self.plan.runs[run]
         pretraining = spec["kind"] == "pretraining"
-        pairs = self._pairs(spec["dataset"]) if pretraining else spec["data"]["pairs"]
+        pairs = self._trained_pairs(spec) if pretraining else spec["data"]["pairs"]
         seconds = training_seconds(self.costs, spec, pairs, self.speed(run)[0])
         if pretraining:
             seconds *= share_of_training(self.plan, folder.removeprefix("pretraining/"))

@@ -1,6 +1,7 @@
 """The embeddings of many images at once, for what looks at a whole set."""
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import fit
 from workflow_scripts.data.loading import Batches, share
 from workflow_scripts.data.stored_images import Images
+from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 
 
@@ -58,4 +60,41 @@ def embed_images(
     with encoder.evaluating(), contextlib.closing(batches):
         for numbers, batch in batches:
             everything[numbers] = encoder.images(batch.to(world.device), normalize)
+    return world.sum(everything)
+
+
+class _Captions(Dataset):
+    def __init__(self, texts: Sequence[str], encoder: Encoder):
+        self.texts, self.tokenizer = texts, encoder.tokenizer()
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitems__(self, rows: list[int]) -> tuple[list[int], Tensor]:
+        return rows, self.tokenizer([self.texts[row] for row in rows]).long()
+
+
+def embed_texts(
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    batch_size: int,
+    workers: int,
+    world: World,
+    normalize: bool = True,
+) -> Tensor:
+    """Return float32 [texts, d] on every process, as :func:`embed_images` does.
+
+    They are tokenized for the model itself, whatever its tokenizer and context length.
+    """
+    mine = share(len(texts), world.rank, world.size, batch_size)
+    everything = torch.zeros(len(texts), encoder.embed_dim, device=world.device)
+    batches = Batches(_Captions(texts, encoder), mine, workers, world.device)
+    cut, length = models.reads_causally(encoder.model), encoder.context_length
+    with encoder.evaluating(), contextlib.closing(batches):
+        for numbers, tokens in batches:
+            if cut:
+                # The end-of-text token is the vocabulary's highest.
+                length = int(tokens.argmax(1).max()) + 1
+            everything[numbers] = encoder.texts(tokens[:, :length].to(world.device), normalize)
     return world.sum(everything)

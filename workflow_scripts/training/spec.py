@@ -123,12 +123,23 @@ class RunSpec:
         content = _without_defaults(self)
         for how in _CARRIED_OUT:
             content.pop(how, None)
-        return digest(content, 16)
+        return digest(_below(self.inputs.root, content), 16)
 
 
 _CARRIED_OUT = (
     "checkpoint", "wandb", "compile", "staging", "device", "evaluation_batch_size", "inputs",
 )  # fmt: skip
+
+
+def _below(root: str, value: Any) -> Any:
+    """Return a value with the paths of artefacts relative to the results, wherever these are."""
+    if isinstance(value, dict):
+        return {key: _below(root, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_below(root, item) for item in value]
+    artefacts = f"{root}/artefacts/"
+    is_one = isinstance(value, str) and value.startswith(artefacts)
+    return value.removeprefix(f"{root}/") if is_one else value
 
 
 def _without_defaults(value: Any) -> Any:

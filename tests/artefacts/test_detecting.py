@@ -1,0 +1,59 @@
+"""What a detector's report says, and what a filter leaves out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workflow_scripts.artefacts.detecting import detection_report, highest
+from workflow_scripts.artefacts.filter_pairs import filter_pairs
+from workflow_scripts.common.errors import StepError
+
+
+def test_a_report_counts_pairs_of_rows_and_those_above_thresholds():
+    rng = np.random.default_rng(0)
+    scores, poisoned = rng.normal(size=400), rng.random(400) < 0.1
+    scores[poisoned] += 1.5
+    report = detection_report(scores, poisoned)
+    bad, good = scores[poisoned], scores[~poisoned]
+    assert report["auroc"] == pytest.approx((bad[:, None] > good).mean())
+    allowed = np.sort(good)[::-1][int(0.01 * len(good))]
+    assert report["tpr_at_1_percent_fpr"] == pytest.approx((bad > allowed).mean())
+    ranked = poisoned[np.argsort(-scores)]
+    precision = np.cumsum(ranked) / np.arange(1, 401)
+    assert report["auprc"] == pytest.approx(precision[ranked].mean())
+    assert report["recall_at_top_10_percent"] == pytest.approx(ranked[:40].sum() / poisoned.sum())
+    assert report["prevalence"] == poisoned.mean()
+
+
+def test_without_poison_there_is_nothing_to_find():
+    report = detection_report(np.arange(5.0), np.zeros(5, bool))
+    assert report["auroc"] is None
+    assert report["prevalence"] == 0
+
+
+def test_of_equal_scores_the_first_rows_are_the_highest():
+    assert highest(np.zeros(10), 0.25).tolist() == [0, 1]
+    assert highest(np.array([1.0, 3.0, 3.0, 2.0]), 0.5).tolist() == [1, 2]
+
+
+def test_a_filter_leaves_out_the_highest_scores_and_keeps_the_order():
+    pairs = pd.DataFrame({"key": list("abcdefgh"), "poisoned": [False, True] * 4})
+    scores = np.array([0, 9, 1, 8, 7, 2, 3, 4.0])
+    kept, report = filter_pairs(pairs, scores, 0.375)
+    assert kept["key"].tolist() == ["a", "c", "f", "g", "h"]
+    assert report == {
+        "pairs": 8,
+        "dropped": 3,
+        "poisoned": 4,
+        "poisoned_dropped": 2,
+        "recall": 0.5,
+        "clean_dropped": 0.25,
+    }
+
+
+def test_a_filter_refuses_scores_of_other_pairs_and_to_leave_nothing():
+    pairs = pd.DataFrame({"key": ["a", "b"], "poisoned": [False, True]})
+    with pytest.raises(StepError, match="the same pairs"):
+        filter_pairs(pairs, np.zeros(3), 0.5)
+    with pytest.raises(StepError, match="leaves none"):
+        filter_pairs(pairs, np.zeros(2), 0.9)

@@ -1,0 +1,156 @@
+"""Artefacts by name in the config, by id in the plan, by path in what steps are told."""
+
+import copy
+
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.artefacts import needed
+from workflow_scripts.experiments.config import check_config
+from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.layout import artefact_inputs, run_inputs, written_spec
+
+MAKER = """
+def make(given, *, of: str | None = None, size: int = 3): ...
+"""
+TRIGGER = """
+class Trigger:
+    def __init__(self, image_size, seed, patch: str | None = None): ...
+"""
+
+
+@pytest.fixture
+def mine(raw_config, tmp_path, monkeypatch):
+    """Return a function that lays declarations over the paper's config, and expands it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "maker.py").write_text(MAKER)
+    (tmp_path / "trigger.py").write_text(TRIGGER)
+
+    def laid_over(artefacts, start=None, experiment=None):
+        config = copy.deepcopy(raw_config)
+        config["artefacts"] |= artefacts
+        config["starts"]["mine"] = {"label": "Mine", "dataset": "cc3m", **(start or {})}
+        config["experiments"]["mine"] = {"start": ["mine"], **(experiment or {})}
+        check_config(config)
+        return config, expand(config)
+
+    return laid_over
+
+
+def _run_of(plan, name="mine"):
+    return plan.runs[plan.experiments[name][0]["run"]]
+
+
+def test_without_a_reference_an_artefact_changes_no_id(mine):
+    _, before = mine({})
+    _, after = mine({"unused": {"make": "maker.py", "pairs": "dataset"}})
+    assert before.runs.keys() == after.runs.keys()
+    assert before.attacks.keys() == after.attacks.keys()
+
+
+def test_an_option_holds_the_id_in_the_plan_and_the_path_in_the_spec(mine):
+    patch = {"make": "maker.py", "pairs": "dataset", "size": 5}
+    trigger = {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}}
+    config, plan = mine({"patch": patch}, trigger)
+    run = _run_of(plan)
+    (name,) = needed(plan.artefacts.specs, run)
+    assert run["attack"]["trigger"]["patch"] == {"artefact": name}
+    path = f"results/artefacts/{name}/values.safetensors"
+    run_id = plan.experiments["mine"][0]["run"]
+    for kind, one in (("attacks", run["attack_id"]), ("pretraining", run_id)):
+        spec = written_spec(config, plan, kind, one)
+        assert spec.get("attack", spec)["trigger"]["patch"] == path
+    told = written_spec(config, plan, "artefacts", name)
+    assert told["manifest"] == f"results/datasets/{run['dataset']}/manifest.parquet"
+    assert told["options"] == {"size": 5}
+
+
+def test_what_decides_an_artefact_decides_whatever_is_made_with_it(mine):
+    trigger = {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}}
+
+    def ids(**declared):
+        _, plan = mine({"patch": {"make": "maker.py", "pairs": "dataset", **declared}}, trigger)
+        run = _run_of(plan)
+        return (
+            run["attack_id"],
+            plan.experiments["mine"][0]["run"],
+            *needed(plan.artefacts.specs, run),
+        )
+
+    usual = ids()
+    assert ids(size=3, seed=0, model=None) == usual, "defaults written out"
+    for other in (ids(size=4), ids(seed=1), ids(model={"start": "cc3m_mmcl"})):
+        assert all(a != b for a, b in zip(usual, other, strict=True))
+
+
+def test_start_and_pairs_are_those_of_the_user(mine):
+    both = {"start": ["cc3m_mmcl", "cc3m_mmcl_ssl"], "artefacts": ["dao", "clean_embeddings"]}
+    _, plan = mine({}, experiment=both)
+    rows = plan.reports["mine"]
+    assert [row["artefact"] for row in rows] == ["dao", "clean_embeddings"] * 2
+    for row in rows:
+        spec = plan.artefacts.specs[row["id"]]
+        attack = plan.runs[plan.models[row["start"]]["run"]]["attack_id"]
+        assert spec["model"] == {"start": row["start"]}
+        if row["artefact"] == "dao":
+            assert spec["pairs"] == {"attacks": attack}
+        else:
+            assert plan.splits[spec["pairs"]["splits"]]["attack_id"] == attack
+
+
+def test_detectors_of_one_model_share_its_embeddings(mine):
+    _, plan = mine({}, experiment={"start": ["cc3m_mmcl"], "artefacts": ["dao", "slof"]})
+    dao, slof = (plan.artefacts.specs[row["id"]] for row in plan.reports["mine"])
+    assert dao["options"] == slof["options"]
+    name = dao["options"]["embeddings"]["artefact"]
+    start, attack = dao["model"]["start"], dao["pairs"]["attacks"]
+    files = [f"attacks/{attack}/manifest.parquet", f"pretraining/{start}/model.pt"]
+    assert artefact_inputs(plan, name) == files
+    read = artefact_inputs(plan, plan.reports["mine"][0]["id"])
+    assert read == [*files, f"artefacts/{name}/values.safetensors"]
+
+
+def test_a_filter_is_a_stage_of_its_own_before_captions(mine):
+    filtered = {"filter": {"scores": {"artefact": "dao_on_cc3m_mmcl"}, "drop_highest": 0.01}}
+    _, plain = mine({})
+    config, plan = mine({}, filtered)
+    run = _run_of(plan)
+    assert run["attack_id"] == _run_of(plain)["attack_id"]
+    name = run["filter_id"]
+    inputs = run_inputs(plan, plan.experiments["mine"][0]["run"])
+    assert inputs["manifest"] == f"filters/{name}/manifest.parquet"
+    assert inputs["tokens"] == f"captions/{run['captions_id']}/filters/{name}/tokens.npy"
+    assert (
+        not {"filter", "filter_id"}
+        & written_spec(config, plan, "pretraining", plan.experiments["mine"][0]["run"]).keys()
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "start", "sentence"),
+    [
+        (
+            {"model": "start", "pairs": "dataset"},
+            {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}},
+            "starts.mine.attack.trigger' needs 'artefacts.patch', whose 'model' is the start",
+        ),
+        (
+            {"pairs": "attack"},
+            {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}},
+            "whose 'pairs' are those of its user's attack, which is made later",
+        ),
+        (
+            {"model": {"start": "mine"}, "pairs": "attack"},
+            {"filter": {"scores": {"artefact": "patch"}, "drop_highest": 0.1}},
+            "made with the model of 'starts.mine', and that is trained later",
+        ),
+        (
+            {"of": {"artefact": "patch"}},
+            {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}},
+            "'artefacts.patch' is made from itself",
+        ),
+    ],
+)
+def test_asking_for_what_is_made_later_is_one_sentence(mine, declared, start, sentence):
+    with pytest.raises(StepError, match=sentence):
+        mine({"patch": {"make": "maker.py", **declared}}, start)

@@ -1,0 +1,33 @@
+"""The embeddings of all pairs, for everything that looks at them afterwards."""
+
+import numpy as np
+import pandas as pd
+
+from workflow_scripts.artefacts.makers import Given, Made
+from workflow_scripts.model.embedding import embed_images, embed_texts
+
+NEEDS = ("model", "pairs")
+
+
+def make(given: Given) -> Made:
+    """Embed each image and each caption, without dividing by norms.
+
+    Returns:
+        ``images`` and ``texts``, float32 [rows, d]; ``keys``, uint64 [rows], hashes of the pairs'
+        keys.
+    """
+    rows = len(given.pairs)
+    how = {"batch_size": given.batch_size, "workers": given.workers, "world": given.world}
+    images = embed_images(given.encoder, given.images, rows, **how, normalize=False)
+    texts = embed_texts(given.encoder, given.pairs["caption"].tolist(), **how, normalize=False)
+    values = {
+        "images": images.cpu().numpy(),
+        "texts": texts.cpu().numpy(),
+        "keys": hashes(given.pairs["key"]),
+    }
+    return Made(values, {"rows": rows, "dimensions": given.encoder.embed_dim})
+
+
+def hashes(keys: pd.Series) -> np.ndarray:
+    """Return uint64 [rows], the same for the same key in every process."""
+    return pd.util.hash_array(keys.to_numpy(object), categorize=False)

@@ -1,0 +1,84 @@
+"""Checks the artefacts of a config, and that whatever refers to one names one that is declared."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from workflow_scripts.common import variants
+from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.artefacts import DECLARED, START
+from workflow_scripts.experiments.check_overrides import all_overrides
+from workflow_scripts.experiments.check_variants import check_variant
+from workflow_scripts.experiments.known_models import check_model
+from workflow_scripts.experiments.references import references
+
+Spec = dict[str, Any]
+
+
+def check_artefacts(config: Spec) -> None:
+    """Check each declaration by itself, and all references.
+
+    Raises:
+        StepError: The first thing that is wrong; the message names the key as the user wrote it.
+    """
+    for place, value in _with_options(config):
+        for name in references(value):
+            if name not in config["artefacts"]:
+                raise StepError(
+                    f"config: {place!r} names the artefact {name!r}, which is not declared; "
+                    f"{nearest(name, config['artefacts'])}"
+                )
+    for name, declared in config["artefacts"].items():
+        _check_maker(f"artefacts.{name}", declared)
+        _check_model(config, f"artefacts.{name}.model", declared["model"])
+
+
+def _with_options(config: Spec) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of whatever may refer to artefacts."""
+    for section, key in (("pretraining", "attack"), ("pretraining", "filter"),
+                         ("pretraining", "objective"), ("cleaning", "objective"),
+                         ("cleaning", "start_change")):  # fmt: skip
+        yield f"{section}.{key}", config[section][key]
+    for overrides in all_overrides(config):
+        for _, place, container, index in overrides.each():
+            yield place, container[index]
+    for name, declared in config["artefacts"].items():
+        for key, value in declared.items():
+            yield f"artefacts.{name}.{key}", value
+
+
+def _check_maker(place: str, declared: Spec) -> None:
+    made = declared["make"]
+    options = {key: value for key, value in declared.items() if key not in DECLARED}
+
+    def place_of(option: str | None) -> str:
+        return f"{place}.{option or 'make'}"
+
+    try:
+        uses = variants.attribute("artefact", made, "USES", ())
+        needs = variants.attribute("artefact", made, "NEEDS", ())
+    except StepError as error:
+        raise StepError(f"config: {place_of(None)!r}: {error}") from error
+    # What a maker uses is made of the same model and pairs, unless it is given.
+    check_variant("artefact", made, dict.fromkeys(uses, "made") | options, place_of)
+    for key in needs:
+        if declared[key] is None:
+            raise StepError(f"config: {place!r}: the artefact maker {made} needs {key!r}; add it")
+
+
+def _check_model(config: Spec, place: str, declared: Any) -> None:
+    if declared is None or declared == START:
+        return
+    if START in declared:
+        if declared[START] not in config["starts"]:
+            raise StepError(
+                f"config: '{place}.start' is {declared[START]!r}, which is not declared; "
+                f"{nearest(declared[START], config['starts'])}"
+            )
+        return
+    # The schema fills defaults in where there is one alternative only.
+    check_model({"config": None, "pretrained": None} | declared, place)
+    if declared.get("pretrained") is None:
+        raise StepError(
+            f"config: '{place}.pretrained' is null, so that the artefact would be learned from "
+            "random weights; name its weights, or give {start: ...} instead"
+        )
