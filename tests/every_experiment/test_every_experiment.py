@@ -22,9 +22,12 @@ def results(tmp_path_factory):
 def test_an_experiment_ends_in_its_figures_and_tables(results, name):
     folder = results / "experiments" / name
     metrics = pd.read_parquet(folder / "metrics.parquet")
-    for figure in DECLARED[name]["figures"]:
+    for figure in DECLARED[name].get("figures", {}):
         for end in ("png", "pdf", "csv"):
             assert (folder / f"{figure}.{end}").stat().st_size > 0
+    if DECLARED[name].get("artefacts"):
+        reports = pd.read_csv(folder / "artefacts.csv")
+        assert set(reports["artefact"]) == set(DECLARED[name]["artefacts"])
     if DECLARED[name].get("defence"):
         best = pd.read_csv(folder / "best.csv")
         assert best["runs"].gt(0).all()

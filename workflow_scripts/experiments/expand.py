@@ -15,11 +15,11 @@ from workflow_scripts.experiments.artefacts import Around, Artefacts
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 from workflow_scripts.experiments.identity import make_id, normalized, slug_of, stem_of
 from workflow_scripts.experiments.own_inputs import OwnInputs, files_of
+from workflow_scripts.experiments.slugs import RATE, cleaning_slug, columns, objective_slug
 from workflow_scripts.experiments.sources import Data
 
 Spec = dict[str, Any]
 
-_RATE = "optimizer.learning_rate"
 # In a grid, no key of the spec but the name that a combination of values goes by.
 _VARIANT = "variant"
 
@@ -80,7 +80,7 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
         for start in experiment["start"]:
             for values in combinations(experiment["vary_start"]):
                 row = _start_row(plan, config, start, values)
-                row |= _columns(plan.runs[row["run"]] | values, varied)
+                row |= columns(plan.runs[row["run"]] | values, varied)
                 reports += _report_rows(plan, config, name, row, varied)
                 made = [row]
                 if start in experiment["baseline"]:
@@ -121,9 +121,9 @@ def _report_rows(
 ) -> Iterator[Spec]:
     place = f"experiments.{experiment}.artefacts"
     around = _around(plan, start["start"], place, config["cleaning"]["data"])
-    columns = {key: start[key] for key in ("start", "start_label", *varied) if key in start}
+    there = {key: start[key] for key in ("start", "start_label", *varied) if key in start}
     for name in config["experiments"][experiment].get("artefacts", ()):
-        yield {"artefact": name, "id": plan.artefacts.artefact(name, around), **columns}
+        yield {"artefact": name, "id": plan.artefacts.artefact(name, around), **there}
 
 
 def _start_row(plan: Plan, config: Spec, start: str, values: Spec) -> Spec:
@@ -134,7 +134,7 @@ def _start_row(plan: Plan, config: Spec, start: str, values: Spec) -> Spec:
         "start": model,
         "start_label": config["starts"][start]["label"],
         "defence": "",
-        "learning_rate": value_at(plan.runs[plan.models[model]["run"]], _RATE),
+        "learning_rate": value_at(plan.runs[plan.models[model]["run"]], RATE),
     }
 
 
@@ -192,7 +192,7 @@ def _model(
         place = f"starts.{start}.{key}"
         spec[key] = plan.artefacts.resolved(spec.get(key), replace(around, place=place))
     spec["filter_id"] = _filter(plan, spec)
-    run = _add_run(plan, f"{dataset}-{_objective_slug(spec['objective'])}", spec)
+    run = _add_run(plan, f"{dataset}-{objective_slug(spec['objective'])}", spec)
     return _taken(plan, run, taken, other, f"starts.{start}.start_epoch")
 
 
@@ -250,7 +250,7 @@ def _cleaning_rows(
                 spec[key] = plan.artefacts.resolved(spec[key], around)
             spec["split_id"] = _split(plan, stem, spec)
             spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
-            run = _add_run(plan, f"{slug_of(start['run'])}-by-{_cleaning_slug(spec)}", spec)
+            run = _add_run(plan, f"{slug_of(start['run'])}-by-{cleaning_slug(spec)}", spec)
             yield {
                 **start,
                 "run": run,
@@ -258,8 +258,8 @@ def _cleaning_rows(
                 "kind": "cleaning",
                 "defence": label,
                 # A run of no epochs has none.
-                "learning_rate": value_at(spec, _RATE) if spec["epochs"] else None,
-                **_columns(spec | values, list(varied)),
+                "learning_rate": value_at(spec, RATE) if spec["epochs"] else None,
+                **columns(spec | values, list(varied)),
             }
 
 
@@ -327,31 +327,3 @@ def _by_content(attack: Spec, inputs: OwnInputs) -> Spec:
 def _declared(section: str, name: str, config: Spec, place: str) -> None:
     if name not in config[section]:
         raise StepError(f"config: {place!r} is {name!r}; {nearest(name, list(config[section]))}")
-
-
-def _columns(spec: Spec, keys: list[str]) -> Spec:
-    """Return what of the varied values goes into a table: a mapping is known by its name."""
-    values = {key: value_at(spec, key) for key in keys if key != _RATE}
-    return {key: _text(value) for key, value in values.items()}
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.get("name", digest(value))
-    return "none" if value is None else value
-
-
-def _cleaning_slug(spec: Spec) -> str:
-    if spec["epochs"] == 0:
-        return stem_of(spec["start_change"]["name"])
-    return f"{_objective_slug(spec['objective'])}-lr{value_at(spec, _RATE):g}"
-
-
-def _objective_slug(objective: Spec) -> str:
-    def weight(term: Any) -> float:
-        return term["weight"] if isinstance(term, dict) else term
-
-    return "_".join(
-        stem_of(name) + ("" if weight(objective[name]) == 1 else f"{weight(objective[name]):g}")
-        for name in sorted(objective)
-    )

@@ -1,0 +1,84 @@
+"""What fine-tuning on poisoned pairs adds to a model's weights. An oracle: it knows these pairs.
+
+Source: TBAR (Abdelraheem et al., arXiv 2510.14845), of which no code is published. There triggers
+are put on the defender's own images; here the attack's poisoned pairs are taken as they are.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workflow_scripts.artefacts.makers import Given, Made
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.data.images import fit
+from workflow_scripts.model.encoder import Encoder
+
+NEEDS = ("model", "pairs")
+
+
+def make(
+    given: Given,
+    *,
+    steps: Annotated[int, ">= 1"] = 200,
+    batch_size: Annotated[int, ">= 4"] = 64,
+    learning_rate: Annotated[float, "> 0"] = 1e-5,
+) -> Made:
+    """Fine-tune with MMCL on batches of which one half is poisoned, and return the difference.
+
+    A batch of poisoned pairs alone has one class in all its captions, so that each is the negative
+    of all others. The model is in evaluation mode: batch norm uses the start's statistics and
+    leaves them as they are. ``logit_scale`` is not trained.
+
+    Args:
+        given: The model, and the pairs of its attack.
+        steps: Of AdamW without weight decay.
+        batch_size: Pairs of a step, drawn anew each time.
+        learning_rate: Constant.
+
+    Returns:
+        For each parameter its change, float32, by its name.
+
+    Raises:
+        StepError: The pairs are not poisoned, or all of them are.
+    """
+    poisoned = given.pairs["poisoned"].to_numpy(bool)
+    kinds = np.flatnonzero(poisoned), np.flatnonzero(~poisoned)
+    if not min(map(len, kinds)):
+        raise StepError(
+            "a task vector is learned from poisoned and clean pairs; give it an attack's"
+        )
+    model, random = given.encoder.model, given.generator("task vector")
+    trained = {n: p for n, p in model.named_parameters() if n not in ("logit_scale", "logit_bias")}
+    before = {name: value.detach().clone() for name, value in trained.items()}
+    optimizer = torch.optim.AdamW(trained.values(), learning_rate, weight_decay=0)
+    losses = []
+    for step in range(steps):
+        rows = np.concatenate([random.choice(kind, batch_size // 2) for kind in kinds])
+        loss = _contrastive(given.encoder, *_pairs(given, rows))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if not step % max(1, steps // 10):
+            given.log(f"step {step + 1} of {steps}: loss {losses[-1]:.4f}")
+    vector = {name: value.detach() - before[name] for name, value in trained.items()}
+    norm = sum(float(change.square().sum()) for change in vector.values()) ** 0.5
+    report = {"oracle": True, "steps": steps, "poisoned_pairs": len(kinds[0]), "norm": norm}
+    report |= {"first_loss": losses[0], "last_loss": losses[-1]}
+    return Made({name: change.cpu().numpy() for name, change in vector.items()}, report)
+
+
+def _pairs(given: Given, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    size = given.encoder.image_size
+    images = torch.stack([fit(given.images[row], size) for row in rows])
+    tokens = given.encoder.tokenizer()(given.pairs["caption"].iloc[rows].tolist()).long()
+    return images.to(given.device), tokens.to(given.device)
+
+
+def _contrastive(encoder: Encoder, images: Tensor, tokens: Tensor) -> Tensor:
+    logits = encoder.scale.detach() * encoder.images(images) @ encoder.texts(tokens).T
+    rows = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
