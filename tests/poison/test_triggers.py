@@ -34,8 +34,8 @@ def _changed_box(before, after):
 
 def test_the_table_of_triggers_is_complete():
     assert variants.names("trigger") == [
-        "blended", "checker", "image_blend", "nashville", "random", "sig", "stripes", "text",
-        "triangles", "warped", "yellow",
+        "blended", "checker", "image_blend", "nashville", "patch", "random", "sig", "stripes",
+        "text", "triangles", "warped", "yellow",
     ]  # fmt: skip
 
 
@@ -165,7 +165,12 @@ def options(tmp_path):
     """Options of the triggers that need some, at this size."""
     pixels = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "other.png")
-    return {"text": {"word": "Hey"}, "image_blend": {"file": str(tmp_path / "other.png")}}
+    Image.fromarray(pixels[:8, :8]).save(tmp_path / "patch.png")
+    return {
+        "text": {"word": "Hey"},
+        "image_blend": {"file": str(tmp_path / "other.png")},
+        "patch": {"patch": str(tmp_path / "patch.png")},
+    }
 
 
 @pytest.mark.parametrize("name", variants.names("trigger"))
