@@ -48,3 +48,30 @@ rule filter_pairs:
         "python -m workflow_scripts.artefacts.filter_pairs --manifest {input.manifest:q}"
         " --scores {input.scores:q} --drop-highest {params.drop_highest} --output {output.manifest:q}"
         " > {log:q} 2>&1"
+
+
+rule filter_classes:
+    input:
+        manifest=lambda w: f"<results>/attacks/{PLAN.filters[w.id]['attack_id']}/manifest.parquet",
+        kept="<results>/filters/{id}/manifest.parquet",
+        classes="<results>/evaluation/{evaluation}/classes.json",
+    output:
+        report(
+            "<results>/filters/{id}/classes-of-{evaluation}.csv",
+            category="Data",
+            subcategory="Filtering",
+            caption="report/filter_classes.rst",
+            labels={"shows": "clean pairs dropped, by class", "filter": "{id}"},
+        ),
+    log:
+        "<logs>/filter_classes/{id}/{evaluation}.log",
+    wildcard_constraints:
+        evaluation=r"[A-Za-z0-9_.+-]+",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    shell:
+        "python -m workflow_scripts.artefacts.filter_classes --manifest {input.manifest:q}"
+        " --kept {input.kept:q} --classes {input.classes:q} --output {output:q} > {log:q} 2>&1"

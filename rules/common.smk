@@ -301,6 +301,13 @@ def artefact_reports(experiment):
     return [f"<results>/artefacts/{name}/report.json" for name in made]
 
 
+def filtered_classes(experiment):
+    """Return what filters of an experiment's start models drop, counted by class."""
+    runs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
+    filters = dict.fromkeys(run["filter_id"] for run in runs if run.get("filter_id"))
+    return [f"<results>/filters/{one}/classes-of-{evaluation_id()}.csv" for one in filters]
+
+
 def figure_spec(experiment, figure):
     """Return the file with a figure's declaration; its name has a digest of its content."""
     declared = config["experiments"][experiment]["figures"][figure]
@@ -362,6 +369,7 @@ def experiment_files(experiment):
         *([f"{folder}/best.csv", f"{folder}/leaks.csv"] if declared["defence"] else []),
         *([f"{folder}/artefacts.csv"] if declared["artefacts"] else []),
         *artefact_reports(experiment),
+        *filtered_classes(experiment),
         *(f"{folder}/{figure}.pdf" for figure in declared["figures"]),
         *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),
     ]

@@ -91,7 +91,12 @@ def test_every_config_example_is_valid_over_the_papers_config(example):
     assert expand(config).runs
 
 
-KINDS = {"class Trigger": "trigger", "class Loss": "loss", "def change": "start_change"}
+KINDS = {
+    "class Trigger": "trigger",
+    "class Loss": "loss",
+    "def change": "start_change",
+    "def make": "artefact",
+}
 
 
 @pytest.mark.parametrize("block", blocks("python"))

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from workflow_scripts.artefacts.detecting import detection_report, highest
+from workflow_scripts.artefacts.filter_classes import dropped_by_class
 from workflow_scripts.artefacts.filter_pairs import filter_pairs
 from workflow_scripts.common.errors import StepError
 
@@ -57,3 +58,17 @@ def test_a_filter_refuses_scores_of_other_pairs_and_to_leave_nothing():
         filter_pairs(pairs, np.zeros(3), 0.5)
     with pytest.raises(StepError, match="leaves none"):
         filter_pairs(pairs, np.zeros(2), 0.9)
+
+
+def test_clean_pairs_that_a_filter_drops_are_counted_by_the_class_that_they_name():
+    captions = ["a red fox", "two Foxes.", "a fox", "foxglove", "an arctic  fox", "a cat"]
+    pairs = pd.DataFrame({"key": list("abcdef"), "caption": captions, "poisoned": False})
+    pairs.loc[2, "poisoned"] = True
+    table = dropped_by_class(pairs, pairs.iloc[[0, 3, 4]], ["fox", "arctic fox", "cat", "dog"])
+    assert table.to_dict("list") | {"share": None} == {
+        "class": ["fox", "arctic fox", "cat", "dog", ""],
+        "pairs": [2, 1, 1, 0, 1],
+        "dropped": [1, 0, 1, 0, 0],
+        "share": None,
+    }
+    assert table["share"].fillna(-1).tolist() == [0.5, 0.0, 1.0, -1.0, 0.0]

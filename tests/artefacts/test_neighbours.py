@@ -1,6 +1,7 @@
 """Local outlier scores against plain loops over all distances."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from safetensors.numpy import save_file
 
 from workflow_scripts.artefacts import neighbours
 from workflow_scripts.artefacts.given import Given
+from workflow_scripts.artefacts.make import make
 from workflow_scripts.artefacts.makers import dao, isolation_forest, k_distance, lid, slof
 from workflow_scripts.artefacts.makers.embeddings import hashes
 from workflow_scripts.common.distributed import World
@@ -156,6 +158,17 @@ def test_rows_are_scored_in_random_blocks_of_nearly_one_size(given, monkeypatch)
     blocks = neighbours.random_blocks(given, 40)
     assert [len(block) for block in blocks] == [14, 13, 13]
     assert sorted(np.concatenate(blocks)) == list(range(40))
+
+
+def test_the_documented_maker_scores_pairs(given, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/extending.md").read_text()
+    code = next(block for block in page.split("```python\n")[1:] if "def make(" in block)
+    (tmp_path / "my_norms.py").write_text(code.partition("```")[0])
+    options = {"embeddings": given.embeddings, "power": 0.5}
+    made = make(str(tmp_path / "my_norms.py"), given, options)
+    images, _ = _points()
+    np.testing.assert_allclose(made.values["scores"], np.linalg.norm(images, axis=1), rtol=1e-5)
+    assert made.report["auroc"] > 0.9
 
 
 def test_what_cannot_be_is_one_sentence(given):
