@@ -9,6 +9,8 @@ from workflow_scripts.experiments.artefacts import needed
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.layout import artefact_inputs, run_inputs, written_spec
+from workflow_scripts.experiments.references import references
+from workflow_scripts.experiments.work import Work
 
 MAKER = """
 def make(given, *, of: str | None = None, size: int = 3): ...
@@ -60,6 +62,7 @@ def test_an_option_holds_the_id_in_the_plan_and_the_path_in_the_spec(mine):
     for kind, one in (("attacks", run["attack_id"]), ("pretraining", run_id)):
         spec = written_spec(config, plan, kind, one)
         assert spec.get("attack", spec)["trigger"]["patch"] == path
+    assert spec["inputs"]["artefacts"] == [path]
     told = written_spec(config, plan, "artefacts", name)
     assert told["manifest"] == f"results/datasets/{run['dataset']}/manifest.parquet"
     assert told["options"] == {"size": 5}
@@ -124,6 +127,32 @@ def test_a_filter_is_a_stage_of_its_own_before_captions(mine):
         not {"filter", "filter_id"}
         & written_spec(config, plan, "pretraining", plan.experiments["mine"][0]["run"]).keys()
     )
+
+
+def test_the_plan_counts_what_a_filter_stands_on(mine, tmp_path):
+    filtered = {"filter": {"scores": {"artefact": "dao_on_cc3m_mmcl"}, "drop_highest": 0.25}}
+    config, plan = mine({}, filtered)
+    work = Work(config, plan, tmp_path)
+    jobs = work.jobs(["mine"])
+    models = {job.name for job in jobs if job.rule == "pretraining"}
+    (scores,) = references(_run_of(plan)["filter"])
+    assert models == {
+        f"pretraining/{plan.artefacts.specs[scores]['model']['start']}",
+        plan.experiments["mine"][0]["folder"],
+    }
+    made = sorted(job.name.partition("-")[0] for job in jobs if job.rule == "artefact")
+    assert made == ["dao", "embeddings"]
+    captioned = {job.name.split("/")[1]: job.bytes for job in jobs if job.rule == "captions"}
+    assert captioned["filters"] == pytest.approx(0.75 * captioned["attacks"])
+
+
+def test_what_a_start_behind_an_artefact_lacks_is_said(mine):
+    filtered = {"filter": {"scores": {"artefact": "scores"}, "drop_highest": 0.1}}
+    declared = {"make": "dao", "model": {"start": "cc6m_mmcl"}, "pairs": "attack"}
+    config, _ = mine({"scores": declared}, filtered)
+    config["starts"]["cc6m_mmcl"]["attack.target"] = "bananna"
+    with pytest.raises(StepError, match=r"starts\.cc6m_mmcl\.attack\.target"):
+        check_config(config, ["mine"])
 
 
 @pytest.mark.parametrize(

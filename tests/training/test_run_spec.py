@@ -75,3 +75,14 @@ def test_defaults_order_and_the_kind_of_number_are_no_part_of_its_identity(ident
 def test_whole_numbers_are_read_as_integers(runs, tmp_path):
     spec = read_spec(written(tmp_path, runs.spec(epochs=3.0, attack__seed=2.0)))
     assert (repr(spec.epochs), repr(spec.attack["seed"])) == ("3", "2")
+
+
+def test_a_run_is_the_same_wherever_its_results_and_their_artefacts_lie(runs, tmp_path):
+    def identity(root, artefact):
+        patch = f"{root}/artefacts/{artefact}/values.safetensors"
+        trigger = {"name": "patch", "patch": patch}
+        spec = runs.spec(attack__trigger=trigger, inputs__root=root, inputs__artefacts=[patch])
+        return read_spec(written(tmp_path, spec)).identity()
+
+    assert identity("results", "patch-1") == identity("/elsewhere", "patch-1")
+    assert identity("results", "patch-1") != identity("results", "patch-2")

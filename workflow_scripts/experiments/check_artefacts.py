@@ -46,6 +46,19 @@ def _with_options(config: Spec) -> Iterator[tuple[str, Any]]:
             yield f"artefacts.{name}.{key}", value
 
 
+def starts_behind(config: Spec, value: Any) -> set[str]:
+    """Return the starts from whose models the artefacts are made that a value refers to."""
+    found: dict[str, Any] = {}
+    waiting = list(references(value))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = config["artefacts"][name]
+            waiting += references(found[name])
+    models = [declared["model"] for declared in found.values()]
+    return {model[START] for model in models if isinstance(model, dict) and START in model}
+
+
 def _check_maker(place: str, declared: Spec) -> None:
     made = declared["make"]
     options = {key: value for key, value in declared.items() if key not in DECLARED}

@@ -5,7 +5,7 @@ from typing import Any
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError, nearest
-from workflow_scripts.experiments.check_artefacts import check_artefacts
+from workflow_scripts.experiments.check_artefacts import check_artefacts, starts_behind
 from workflow_scripts.experiments.check_variants import check_variants
 from workflow_scripts.experiments.known_classes import known_classes
 from workflow_scripts.experiments.known_models import check_model, model_config, model_facts
@@ -16,6 +16,7 @@ from workflow_scripts.experiments.layers import (
     pretraining_settings,
     start_settings,
 )
+from workflow_scripts.experiments.references import ARTEFACT
 
 Spec = dict[str, Any]
 
@@ -62,7 +63,8 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
         for settings in (*starts, *cleaned):
             _check_alone(config, settings)
         if name in experiments:
-            for other in _needed(config, starts, cleaned):
+            made = [{ARTEFACT: artefact} for artefact in experiment["artefacts"]]
+            for other in _needed(config, starts, cleaned, made):
                 _check_pretraining(config, other, classes)
             for start in starts:
                 _check_pretraining(config, start, classes)
@@ -103,10 +105,13 @@ def _known(settings: Settings, key: str, names: Spec) -> None:
         )
 
 
-def _needed(config: Spec, starts: list[Settings], cleaned: list[Settings]) -> list[Settings]:
-    """Return the pre-training runs that runs of an experiment need, beside its own."""
+def _needed(
+    config: Spec, starts: list[Settings], cleaned: list[Settings], artefacts: list[Spec]
+) -> list[Settings]:
+    """Return the pre-training runs that an experiment needs, beside its own."""
     labellers = [config["labellers"][run["labeller"]] for run in cleaned if run["labeller"]]
     wanted = [one["start"] for one in labellers if "start" in one]
+    wanted += starts_behind(config, [*artefacts, *(run.spec for run in cleaned)])
     found: dict[str, Settings] = {}
     for run in starts:
         wanted += _others(config, run)
@@ -128,7 +133,8 @@ def _others(config: Spec, run: Settings) -> list[str]:
                 f"config: {run.place('continues')!r} is {before!r}, which has another model "
                 f"({earlier['model.name']}) than {run['model.name']}; give both the same"
             )
-    return [name for name in (before, matched) if name is not None]
+    named = [name for name in (before, matched) if name is not None]
+    return [*named, *starts_behind(config, run.spec)]
 
 
 def _check_continues(config: Spec, name: str) -> None:

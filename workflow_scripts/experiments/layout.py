@@ -157,6 +157,8 @@ def _run_spec(config: Spec, plan: Plan, name: str) -> Spec:
     logical |= normalized({k: spec[k] for k in ("objective", "start_change")}, spec["kind"])
     logical |= {"attack": attack}
     logical["held_out"] = spec.get("data", {}).get("held_out", 0)
+    read = [str(Path(root, values_of(one))) for one in artefacts_read(spec)]
+    inputs |= {"artefacts": read} if read else {}
     return {"run": name, **logical, **config["execution"], "inputs": {"root": root, **inputs}}
 
 

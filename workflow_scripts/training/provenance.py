@@ -38,6 +38,7 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
         "start_optimizer": inputs.start_optimizer,
     }
     there = {role: Path(file) for role, file in files.items() if file is not None}
+    there |= {f"artefact {Path(f).parent.name}": Path(f) for f in inputs.artefacts or ()}
     for role, file in there.items():
         if not file.is_file():
             raise StepError(f"the run's {role.replace('_', ' ')} {file} is missing; make it first")

@@ -63,7 +63,8 @@ class WandbSpec:
 class InputsSpec:
     """The files of a run; ``start`` and ``start_optimizer`` are those of the start model.
 
-    ``labels`` is an int64 [rows] array of classes, for loss terms that want them.
+    ``labels`` is an int64 [rows] array of classes, for loss terms that want them; ``artefacts`` are
+    the values of those that options refer to.
     """
 
     root: str
@@ -72,6 +73,7 @@ class InputsSpec:
     evaluation: str
     augmented: str | None = None
     labels: str | None = None
+    artefacts: list | None = None
     start: str | None = None
     start_optimizer: str | None = None
 
