@@ -21,10 +21,12 @@ from workflow_scripts.common.distributed import World, join
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.training.losses import Run
 from workflow_scripts.training.objective import LossOfBatch, Objective
 from workflow_scripts.training.optimizer import make_optimizer
 from workflow_scripts.training.pairs import Batch
 from workflow_scripts.training.spec import OptimizerSpec
+from workflow_scripts.training.views import Views
 
 DEMO = {
     "embed_dim": 64,
@@ -33,6 +35,7 @@ DEMO = {
 }
 # A caption of CC12M has about 20 words; of 2,048 of them the longest has some 60 tokens.
 TEXT_SHARE = 0.75
+RUN = Run(embed_dim=0, rows=0, steps=0, epochs=0, seed=0)
 
 
 class AsPublished(Encoder):
@@ -45,13 +48,13 @@ class AsPublished(Encoder):
             return nn.functional.normalize(self.model.encode_image(x).float(), dim=-1)
 
 
-def make_batch(model: nn.Module, size: int, length: int, views: bool, world: World) -> Batch:
+def make_batch(model: nn.Module, size: int, length: int, views: Views, world: World) -> Batch:
     side = models.image_size(model)
     images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8)
     texts = torch.randint(1, 49_000, (size, length))
     texts[:, -1] = 49_407
-    second = (images, texts) if views else (None, None)
-    return Batch(images, texts, *second).to(world.device)
+    sources = views.images
+    return Batch(dict.fromkeys(sources, images), dict.fromkeys(views.texts, texts)).to(world.device)
 
 
 def measure(module: LossOfBatch, batch: Batch, steps: int) -> float:
@@ -109,12 +112,12 @@ def main() -> None:
         model = models.create(spec).to(world.device)
         layout = torch.channels_last if how["fast"] else torch.contiguous_format
         model.visual.to(memory_format=layout)
-        objective = Objective({"mmcl": 1.0} | ({"ssl": 1.0} if how["views"] else {}), 0)
+        objective = Objective({"mmcl": 1.0} | ({"ssl": 1.0} if how["views"] else {}), RUN)
         kind = Encoder if how["fast"] else AsPublished
         module = LossOfBatch(kind(model, spec, how["bf16"]), objective, world).to(world.device)
         context = model.context_length
         length = round(context * TEXT_SHARE) if how["cut"] else context
-        batch = make_batch(model, options.batch_size, length, how["views"], world)
+        batch = make_batch(model, options.batch_size, length, objective.views, world)
         speed = measure(module, batch, options.steps)
         first = first or speed
         print(f"{name:45} {speed:9.1f} samples/s   x {speed / first:.2f}", flush=True)

@@ -26,7 +26,9 @@ def test_each_kind_has_the_variants_of_its_folder():
     assert variants.names("loss") == [
         "deep_clustering",
         "mmcl",
+        "par",
         "pseudo_labels",
+        "roclip",
         "siglip",
         "siglip_bias",
         "ssl",
@@ -96,9 +98,12 @@ def test_defaults_are_literals_constants_or_unknown(own):
 
 
 def test_class_attributes_are_read_and_inherited():
-    assert variants.attribute("loss", "ssl", "uses_augmented", None) is True
-    assert variants.attribute("loss", "mmcl", "uses_augmented", None) is False
-    assert variants.attribute("trigger", "yellow", "uses_augmented", "none") == "none"
+    assert variants.attribute("loss", "ssl", "views", None) == {
+        "plain": {"image": "plain", "text": "plain"},
+        "augmented": {"image": "autoaugment", "text": "eda"},
+    }
+    assert list(variants.attribute("loss", "mmcl", "views", None)) == ["plain"]
+    assert variants.attribute("trigger", "yellow", "views", "none") == "none"
     assert variants.attribute("figure", "scatter", "SHOWS_CLEANED", False) is True
 
 

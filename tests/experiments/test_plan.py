@@ -93,14 +93,23 @@ def test_ssl_halves_the_speed(here):
     assert work.speed(plain)[0] == 2 * work.speed(both)[0]
 
 
-@pytest.mark.parametrize(("body", "expected"), [("uses_augmented = True", 2), ("pass", 1)])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('views = {"other": View(image="autoaugment", text="eda")}', 2),
+        ('views = {"other": View(image="autoaugment"), "plain": PLAIN}', 2),
+        ('views = {"plain": PLAIN, "start": View(image="plain", by_start=True)}', 4 / 3),
+        ('views = {"texts": View(text="eda")}', 1),
+        ("pass", 1),
+    ],
+)
 def test_the_views_of_a_term_are_read_from_its_source(tmp_path, body, expected):
     term = tmp_path / "term.py"
     term.write_text(
-        "from workflow_scripts.training.losses._term import LossTerm\n"
+        "from workflow_scripts.training.losses import PLAIN, LossTerm, View\n"
         f"class Loss(LossTerm):\n    {body}\n    def forward(self, features): ...\n"
     )
-    assert views({"objective": {"mmcl": 1.0, str(term): 0.5}}) == expected
+    assert views({"objective": {"mmcl": 1.0, str(term): 0.5}}) == pytest.approx(expected)
 
 
 def test_pseudo_labels_cost_what_their_own_resources_are(here):

@@ -3,10 +3,12 @@ import torch
 from torch.nn import functional as F
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.losses._term import Epoch, Features
+from workflow_scripts.training.losses._term import Epoch, Features, Run
 from workflow_scripts.training.losses.deep_clustering import Loss
+from workflow_scripts.training.views import Embedded
 
 DIM, GROUPS, EACH = 8, 3, 50
+RUN = Run(embed_dim=DIM, rows=GROUPS * EACH, steps=1, epochs=1, seed=0)
 
 
 @pytest.fixture
@@ -19,12 +21,13 @@ def images():
 
 def _features(images):
     scale = torch.tensor(1.0)
-    return Features(images, images, None, None, scale, torch.arange(len(images)))
+    views = {"plain": Embedded(images, None)}
+    return Features(views, scale, torch.arange(len(images)))
 
 
 def _prepared(images, forgotten=None):
     torch.manual_seed(1)
-    term = Loss(embed_dim=DIM, clusters=GROUPS, iterations=20)
+    term = Loss(run=RUN, clusters=GROUPS, iterations=20)
     forget = forgotten.extend if forgotten is not None else (lambda parameters: None)
     term.before_epoch(Epoch(0, 2**62 + 3, lambda: images, forget))
     return term

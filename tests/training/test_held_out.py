@@ -11,10 +11,13 @@ from torch.nn import functional as F
 
 from workflow_scripts.artefacts import label
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.model import models
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import load
+from workflow_scripts.training.held_out import VIEWS
 from workflow_scripts.training.pairs import Pairs
+from workflow_scripts.training.views import PLAIN, Views
 
 
 def rows(folder):
@@ -30,9 +33,10 @@ def _model(runs, folder, config):
 def test_held_out_losses_are_the_plain_ones_of_the_last_pairs(runs, world, transformer):
     folder = runs.train("run", runs.spec(held_out=12, epochs=1))
     model = _model(runs, folder, transformer).requires_grad_(False)
+    manifest = read_manifest(world / "manifest.parquet")
     pairs = Pairs(
-        manifest=world / "manifest.parquet", tokens=world / "tokens.npy", root=world, size=32,
-        augmented=world / "augmented.npy", context_length=16, seed=0, cut=False,
+        manifest=manifest, tokens=world / "tokens.npy", root=world, size=32,
+        augmented=world / "augmented.npy", context_length=16, seed=0, cut=False, views=VIEWS,
     )  # fmt: skip
     batch = pairs.__getitems__([(0, row) for row in range(36, 48)])
     mean, std = models.normalization(model)
@@ -44,8 +48,8 @@ def test_held_out_losses_are_the_plain_ones_of_the_last_pairs(runs, world, trans
         return model.encode_text(tokens, normalize=True)
 
     scale, targets = model.logit_scale.exp(), torch.arange(12)
-    first = images(batch.images), texts(batch.texts)
-    second = images(batch.augmented_images), texts(batch.augmented_texts)
+    (pixels, changed), (plain, eda) = batch.images.values(), batch.texts.values()
+    first, second = (images(pixels), texts(plain)), (images(changed), texts(eda))
     last = rows(folder)[-1]
     expected = open_clip.ClipLoss()(*first, scale).item()
     assert float(last["heldout_mmcl"]) == pytest.approx(expected, rel=1e-4)
@@ -98,11 +102,13 @@ def test_labels_are_open_clips_zero_shot_classes(runs, world, transformer, label
     weights = open_clip.build_zero_shot_classifier(
         model, tokenize, classes["classes"], templates
     )  # fmt: skip
+    manifest = read_manifest(world / "manifest.parquet")
     pairs = Pairs(
-        manifest=world / "manifest.parquet", tokens=world / "tokens.npy", augmented=None,
-        root=world, size=32, context_length=16, seed=0, cut=True,
+        manifest=manifest, tokens=world / "tokens.npy", augmented=None,
+        root=world, size=32, context_length=16, seed=0, cut=True, views=Views([{"plain": PLAIN}]),
     )  # fmt: skip
     images = pairs.__getitems__([(0, row) for row in range(48)]).images
+    (images,) = images.values()
     mean, std = models.normalization(model)
     found = (model.encode_image((images / 255 - mean) / std, normalize=True) @ weights).argmax(1)
     assert np.load(path).tolist() == found.tolist()

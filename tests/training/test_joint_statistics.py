@@ -11,8 +11,10 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch.nn import functional as F
 
+from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.sampler import BatchSampler
+from workflow_scripts.training.views import AUGMENTED, PLAIN, Views
 
 # One step on all 48 pairs, whose order does not matter to the loss. With so large an eps, Adam's
 # step is nearly the gradient: else a gradient that is only rounding would become a whole step.
@@ -36,7 +38,7 @@ def batch_norm(runs, resnet):
 def batch_of(spec):
     inputs = spec["inputs"]
     pairs = Pairs(
-        manifest=inputs["manifest"],
+        manifest=read_manifest(inputs["manifest"]),
         tokens=inputs["tokens"],
         augmented=inputs["augmented"],
         root=Path(inputs["root"]),
@@ -44,6 +46,7 @@ def batch_of(spec):
         context_length=16,
         seed=spec["seed"],
         cut=False,
+        views=Views([{"plain": PLAIN, "augmented": AUGMENTED}]),
     )
     return pairs.__getitems__([(0, row) for row in range(48)])
 
@@ -52,7 +55,7 @@ def pixels(batch):
     """Return the originals and the augmented images as the model takes them."""
     mean = torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1)
     std = torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1)
-    return tuple((x / 255 - mean) / std for x in (batch.images, batch.augmented_images))
+    return tuple((x / 255 - mean) / std for x in batch.images.values())
 
 
 def plain_step(spec, start, joint):
@@ -67,7 +70,7 @@ def plain_step(spec, start, joint):
         first, second = views[: len(views) // 2], views[len(views) // 2 :]
     else:
         first, second = model.encode_image(originals), model.encode_image(augmented)
-    texts, other = model.encode_text(batch.texts), model.encode_text(batch.augmented_texts)
+    texts, other = (model.encode_text(tokens) for tokens in batch.texts.values())
     first, second, texts, other = (F.normalize(x, dim=1) for x in (first, second, texts, other))
     scale, target = model.logit_scale.exp(), torch.arange(48)
 

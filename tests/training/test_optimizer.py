@@ -10,7 +10,7 @@ from torch import nn
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.training import optimizer as optimizers
-from workflow_scripts.training.optimizer import make_optimizer
+from workflow_scripts.training.optimizer import Schedule, make_optimizer
 from workflow_scripts.training.spec import OptimizerSpec
 
 SPEC = OptimizerSpec(learning_rate=0.1, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.2)
@@ -59,7 +59,7 @@ def test_published_decay_goes_by_the_parameters_names(resnet, vision):
 
 
 def test_rate_warms_up_linearly_then_falls_to_zero_as_a_cosine():
-    rates = [optimizers.learning_rate(step, 2.0, 4, 14) for step in range(14)]
+    rates = [Schedule(2.0, 4, 14)(step) for step in range(14)]
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
     assert rates[4] == 2.0
     assert rates[9] == pytest.approx(1.0)
@@ -67,7 +67,7 @@ def test_rate_warms_up_linearly_then_falls_to_zero_as_a_cosine():
 
 
 def test_a_run_shorter_than_its_warm_up_only_warms_up():
-    assert [optimizers.learning_rate(s, 1.0, 10, 3) for s in range(3)] == [0.1, 0.2, 0.3]
+    assert [Schedule(1.0, 10, 3)(step) for step in range(3)] == [0.1, 0.2, 0.3]
 
 
 def published_rates(base, warmup, epochs, steps):
@@ -94,7 +94,7 @@ def published_rates(base, warmup, epochs, steps):
 )
 def test_a_schedule_shifted_by_an_epoch_is_the_published_one(base, warmup, epochs, steps, first):
     total = epochs * steps
-    rates = [optimizers.learning_rate(s + steps, base, warmup, total) for s in range(total)]
+    rates = [Schedule(base, warmup, total, shift=steps)(step) for step in range(total)]
     assert rates == pytest.approx(published_rates(base, warmup, epochs, steps), abs=1e-18)
     assert rates[0] / base == pytest.approx(first, abs=1e-3)
     # Zero one epoch before the end, then a little more again.

@@ -12,14 +12,17 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import fit
 from workflow_scripts.data.loading import Batches
-from workflow_scripts.data.manifest import read_manifest, write_manifest
-from workflow_scripts.training.augment import AutoAugment
+from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.training.augmentations.autoaugment import AutoAugment
 from workflow_scripts.training.pairs import Pairs
+from workflow_scripts.training.views import AUGMENTED, PLAIN, Source, View, Views
+
+ORIGINAL, SECOND = Source('{"name": "plain"}'), Source('{"name": "autoaugment"}')
 
 
 def make_pairs(world, **changes):
     options = {
-        "manifest": world / "manifest.parquet",
+        "manifest": read_manifest(world / "manifest.parquet"),
         "tokens": world / "tokens.npy",
         "augmented": world / "augmented.npy",
         "root": world,
@@ -27,6 +30,7 @@ def make_pairs(world, **changes):
         "context_length": 16,
         "seed": 0,
         "cut": True,
+        "views": Views([{"plain": PLAIN, "augmented": AUGMENTED}]),
     }
     return Pairs(**options | changes)
 
@@ -38,30 +42,40 @@ def test_a_batch_is_what_the_files_say(world):
     path = world / "seven.jpg"
     path.write_bytes(data)
     expected = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
-    assert torch.equal(batch.images[0], expected)
+    assert torch.equal(batch.images[ORIGINAL][0], expected)
     tokens = np.load(world / "tokens.npy")[[7, 3]]
     length = (tokens > 0).sum(1).max()
-    assert batch.texts.tolist() == tokens[:, :length].tolist()
-    assert batch.texts.dtype == torch.int64
+    assert batch.texts["plain"].tolist() == tokens[:, :length].tolist()
+    assert batch.texts["plain"].dtype == torch.int64
 
 
 def test_texts_keep_their_full_length_unless_cut(world):
-    assert make_pairs(world, cut=False).__getitems__([(0, 1)]).texts.shape == (1, 16)
+    assert make_pairs(world, cut=False).__getitems__([(0, 1)]).texts["plain"].shape == (1, 16)
 
 
 def test_an_augmentation_depends_on_epoch_and_row_alone(world):
     pairs = make_pairs(world)
-    together = pairs.__getitems__([(1, row) for row in range(12)]).augmented_images
-    alone = [pairs.__getitems__([(1, row)]).augmented_images[0] for row in reversed(range(12))]
+    together = pairs.__getitems__([(1, row) for row in range(12)]).images[SECOND]
+    alone = [pairs.__getitems__([(1, row)]).images[SECOND][0] for row in reversed(range(12))]
     assert torch.equal(together, torch.stack(alone[::-1]))
-    other = pairs.__getitems__([(2, row) for row in range(12)]).augmented_images
+    other = pairs.__getitems__([(2, row) for row in range(12)]).images[SECOND]
     assert not torch.equal(together, other)
 
 
-def test_no_augmented_view_without_augmented_captions(world):
-    batch = make_pairs(world, augmented=None).__getitems__([(0, 1)])
-    assert batch.augmented_images is None
-    assert batch.augmented_texts is None
+def test_what_no_view_looks_at_is_not_loaded(world):
+    views = Views([{"plain": PLAIN}])
+    batch = make_pairs(world, augmented=None, views=views).__getitems__([(0, 1)])
+    assert (list(batch.images), list(batch.texts)) == ([ORIGINAL], ["plain"])
+    with pytest.raises(StepError, match=r"give inputs\.augmented"):
+        make_pairs(world, augmented=None)
+
+
+def test_two_draws_of_an_augmentation_are_independent(world):
+    first, second = View(image="autoaugment"), View(image="autoaugment", draw=1)
+    pairs = make_pairs(world, views=Views([{"first": first, "second": second}]))
+    both = pairs.__getitems__([(1, row) for row in range(12)]).images
+    assert len(both) == 2
+    assert not torch.equal(*both.values())
 
 
 def test_autoaugment_is_torchvisions_given_the_same_draws(monkeypatch):
@@ -103,10 +117,9 @@ def test_an_image_of_the_right_size_is_not_touched():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_shard_is_one_clear_sentence(world, tmp_path, workers):
+def test_a_missing_shard_is_one_clear_sentence(world, workers):
     frame = read_manifest(world / "manifest.parquet").assign(tar="data/gone.tar")
-    write_manifest(tmp_path / "manifest.parquet", frame)
-    pairs = make_pairs(world, manifest=tmp_path / "manifest.parquet")
+    pairs = make_pairs(world, manifest=frame)
     batches = Batches(pairs, [[(0, 1)]], workers, torch.device("cpu"))
     with pytest.raises(StepError, match=r"^\S*gone\.tar is missing[^\n]*$"):
         list(batches)
@@ -117,8 +130,7 @@ def test_a_missing_shard_is_one_clear_sentence(world, tmp_path, workers):
 
 def test_bytes_that_are_no_image_are_an_error(world, tmp_path):
     frame = read_manifest(world / "manifest.parquet").assign(offset=0)
-    write_manifest(tmp_path / "manifest.parquet", frame)
-    pairs = make_pairs(world, manifest=tmp_path / "manifest.parquet")
+    pairs = make_pairs(world, manifest=frame)
     assert "image 1 of the manifest cannot be read from data/pairs.tar" in str(
         pairs.__getitems__([(0, 1)])
     )

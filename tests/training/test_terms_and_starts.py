@@ -22,15 +22,15 @@ from torch.nn import functional as F
 from workflow_scripts.training.losses._term import LossTerm
 
 class Loss(LossTerm):
-    def __init__(self, embed_dim, clusters=2):
-        super().__init__(embed_dim)
-        self.head = nn.Linear(embed_dim, clusters)
-        self.register_buffer("centres", torch.zeros(clusters, embed_dim))
+    def __init__(self, run, clusters=2):
+        super().__init__(run)
+        self.head = nn.Linear(run.embed_dim, clusters)
+        self.register_buffer("centres", torch.zeros(clusters, run.embed_dim))
         self.calls = 0
 
     def before_epoch(self, epoch):
         embedded = epoch.embed_images()
-        assert embedded.shape == (48, self.embed_dim)
+        assert embedded.shape == (48, self.run.embed_dim)
         chosen = torch.randperm(len(embedded))[: len(self.centres)]
         self.centres.copy_(embedded[chosen])
         self.head.reset_parameters()
@@ -42,9 +42,10 @@ class Loss(LossTerm):
         if order.exists() and self.calls == 6:
             order.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        assert features.rows.dtype == torch.int64 and len(features.rows) == len(features.images)
-        nearest = (features.images @ self.centres.T).argmax(1)
-        return F.cross_entropy(self.head(features.images), nearest)
+        images = features.views["plain"].images
+        assert features.rows.dtype == torch.int64 and len(features.rows) == len(images)
+        nearest = (images @ self.centres.T).argmax(1)
+        return F.cross_entropy(self.head(images), nearest)
 """
 
 

@@ -259,7 +259,8 @@ from workflow_scripts.training.losses._term import LossTerm
 
 class Loss(LossTerm):
     def forward(self, features):
-        return (1 - (features.images * features.texts).sum(1)).mean()
+        plain = features.views["plain"]
+        return (1 - (plain.images * plain.texts).sum(1)).mean()
 """,
         "my_change.py": """
 def change(model, fresh, *, factor):

@@ -5,7 +5,8 @@ import os
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from workflow_scripts.common.errors import StepError
 
@@ -57,11 +58,28 @@ class World:
         distributed.broadcast(numbers, src=0)
         return int(numbers.item())
 
-    def share_buffers(self, module: torch.nn.Module) -> None:
+    def share_buffers(self, module: nn.Module) -> None:
         """Give every process rank 0's buffers (batch norm's statistics)."""
         if self.size > 1:
             for buffer in module.buffers():
                 distributed.broadcast(buffer, src=0)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return the module, or one around it whose backward pass averages the gradients."""
+        if self.size == 1:
+            return module
+        gpu = self.device.type == "cuda"
+        # Batch norm's statistics are shared when they are needed, not before every step.
+        return DistributedDataParallel(
+            module,
+            device_ids=[self.device.index] if gpu else None,
+            forward_sync_buffers=False,
+            gradient_as_bucket_view=True,
+            # Else DDP sorts its buckets anew after a first step, which a resumed run has twice,
+            # and there a sum over three processes or more would be rounded otherwise. GPUs add in
+            # no fixed order anyway.
+            find_unused_parameters=not gpu,
+        )
 
     def leave(self) -> None:
         """End the process group."""

@@ -111,12 +111,34 @@ def resolve(module: Module, node: ast.expr) -> tuple[Module, str] | None:
     return None
 
 
+def found_at(module: Module, node: ast.expr) -> tuple[Module, str] | None:
+    """Return where an expression's name is defined, through modules that only import it."""
+    found = resolve(module, node)
+    while found is not None and found[0] is not module and found[1] in found[0].imported:
+        module, name = found
+        found = resolve(module, ast.Name(name))
+    return found
+
+
 def value_of(module: Module, node: ast.expr) -> Any:
-    """Return the value of a literal or of a constant of this project, else ``UNKNOWN``."""
+    """Return the value of a literal or of a constant of this project, else ``UNKNOWN``.
+
+    A mapping may have such constants as values. An object of a class of this project, made with
+    keywords alone, is the mapping of its keywords.
+    """
+    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {key.value: value_of(module, value) for key, value in pairs}
+    if isinstance(node, ast.Call):
+        made = found_at(module, node.func)
+        ours = made is not None and isinstance(made[0].definitions.get(made[1]), ast.ClassDef)
+        if not ours or node.args or not all(k.arg for k in node.keywords):
+            return UNKNOWN
+        return {k.arg: value_of(module, k.value) for k in node.keywords}
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
-        found = resolve(module, node)
+        found = found_at(module, node)
     if found is None or found[1] not in found[0].values:
         return UNKNOWN
     there, name = found

@@ -53,7 +53,10 @@ class Kind:
 
 KINDS = {
     "trigger": Kind("trigger", "poison/triggers", "Trigger", ("image_size", "seed")),
-    "loss": Kind("loss term", "training/losses", "Loss", ("embed_dim",), base="LossTerm"),
+    "loss": Kind("loss term", "training/losses", "Loss", ("run",), base="LossTerm"),
+    "augmentation": Kind(
+        "image augmentation", "training/augmentations", "Augmentation", ("image_size",)
+    ),
     "start_change": Kind("start change", "training/start_changes", "change", ("model", "fresh")),
     "artefact": Kind("artefact maker", "artefacts/makers", "make", ("given",)),
     "figure": Kind("figure kind", "results/figures", "draw", ("metrics",)),

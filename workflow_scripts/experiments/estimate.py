@@ -8,15 +8,27 @@ from workflow_scripts.common import variants
 Spec = dict[str, Any]
 
 
-def views(spec: Spec) -> int:
-    """Return how many views of each pair a training embeds, as its loss terms ask for them."""
-    return 2 if any(_uses_augmented(term) for term in spec["objective"]) else 1
+# Of a forward and a backward pass, the part that the forward pass takes.
+_FORWARD = 1 / 3
+
+
+def views(spec: Spec) -> float:
+    """Return how many views of each pair a training embeds, as its loss terms ask for them.
+
+    One is a forward and a backward pass; what the start model embeds has no backward pass.
+    """
+    seen = {view for term in spec["objective"] for view in _views(term)}
+    return sum(_FORWARD if by_start else 1 for _, by_start in seen) or 1
 
 
 # The same few terms are asked for by thousands of runs.
 @functools.cache
-def _uses_augmented(term: str) -> bool:
-    return variants.attribute("loss", term, "uses_augmented", default=False)
+def _views(term: str) -> frozenset[tuple[str, bool]]:
+    """Return the image views of a loss term: each by its text, and whether the start embeds it."""
+    declared = variants.attribute("loss", term, "views", default={})
+    found = declared.values() if isinstance(declared, dict) else ()
+    views = [view for view in found if isinstance(view, dict) and view.get("image") is not None]
+    return frozenset((f"{v['image']} {v.get('draw', 0)}", v.get("by_start", False)) for v in views)
 
 
 def configured_speed(costs: Spec, spec: Spec) -> float:

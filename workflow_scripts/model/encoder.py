@@ -1,6 +1,7 @@
 """A model's two towers with their preprocessing, and no loss."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -93,6 +94,12 @@ class Encoder:
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.amp)
+
+
+def frozen_copy(encoder: Encoder) -> Encoder:
+    """Return a copy of an encoder whose model is in evaluation mode and never changes."""
+    model = copy.deepcopy(encoder.model).eval().requires_grad_(False)
+    return Encoder(model, encoder.spec, encoder.amp)
 
 
 def _normalized(embeddings: Tensor, normalize: bool) -> Tensor:

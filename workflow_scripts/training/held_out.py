@@ -6,23 +6,26 @@ import torch
 from torch import Tensor
 
 from workflow_scripts.data.loading import Batches, share
-from workflow_scripts.training.losses._term import Features, LossTerm
+from workflow_scripts.training.losses._term import Features, LossTerm, Run
 from workflow_scripts.training.losses.mmcl import Loss as MMCL
 from workflow_scripts.training.losses.ssl import Loss as SSL
 from workflow_scripts.training.objective import LossOfBatch
 from workflow_scripts.training.pairs import Pairs
+from workflow_scripts.training.views import Views
 
 # A contrastive loss depends on the batch it is taken over: one size for all runs, whatever they
 # train with, makes the columns comparable.
 BATCH_SIZE = 128
-TERMS: dict[str, LossTerm] = {"heldout_mmcl": MMCL(0), "heldout_ssl": SSL(0)}
+_RUN = Run(embed_dim=0, rows=0, steps=0, epochs=0, seed=0)
+TERMS: dict[str, LossTerm] = {"heldout_mmcl": MMCL(_RUN), "heldout_ssl": SSL(_RUN)}
+VIEWS = Views(term.views for term in TERMS.values())
 
 
 class HeldOut:
     """Measures MMCL and SSL on the last rows of a set of pairs.
 
     Args:
-        pairs: With augmented views; they are the same at every epoch.
+        pairs: In the views ``VIEWS``; the augmented ones are the same at every epoch.
         rows: How many, from the last.
         workers: Loader processes.
     """
@@ -40,20 +43,21 @@ class HeldOut:
             embedded, scale = self._embed(module), encoder.scale
         sums = dict.fromkeys(TERMS, 0.0)
         for part in embedded.split(BATCH_SIZE):
-            features = Features(*part.chunk(4, dim=1), scale, torch.arange(len(part)))
-            for name, term in TERMS.items():
-                sums[name] += term(features).item() * len(part)
+            rows = torch.arange(len(part))
+            for (name, term), views in zip(TERMS.items(), VIEWS.of_terms(part), strict=True):
+                sums[name] += term(Features(views, scale, rows)).item() * len(part)
         return {name: total / self.rows for name, total in sums.items()}
 
     def _embed(self, module: LossOfBatch) -> Tensor:
-        """Return float32 [rows, 4 d]: images, texts, and the augmented views of both."""
+        """Return float32 [rows, d * len(VIEWS.columns)]."""
         world, first = module.world, len(self.pairs) - self.rows
         shares = share(self.rows, world.rank, world.size, BATCH_SIZE)
         mine = [[(0, first + row) for row in rows] for rows in shares]
-        everything = torch.zeros(self.rows, 4 * module.encoder.embed_dim, device=world.device)
+        width = module.encoder.embed_dim * len(VIEWS.columns)
+        everything = torch.zeros(self.rows, width, device=world.device)
         batches = Batches(self.pairs, mine, self.workers, world.device)
         with contextlib.closing(batches):
             for items, batch in zip(mine, batches, strict=True):
                 numbers = [row - first for _, row in items]
-                everything[numbers] = module.embed(batch.to(world.device))
+                everything[numbers] = module.embed(batch.to(world.device), VIEWS)
         return world.sum(everything)

@@ -2,14 +2,16 @@
 
 import math
 import sys
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.spec import OptimizerSpec
+from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.training.spec import OptimizerSpec, RunSpec
 
 MAX_LOGIT_SCALE = math.log(100)
+FROZEN = ("scale", "image", "text")
 _NOT_DECAYED = ("bn", "ln", "bias", "logit_scale")
 
 
@@ -47,18 +49,83 @@ def decays(name: str, parameter: nn.Parameter, rule: str) -> bool:
     return name.startswith("model.") and not any(part in name for part in _NOT_DECAYED)
 
 
-def learning_rate(step: int, base: float, warmup_steps: int, total_steps: int) -> float:
-    """Return the rate of a step: linear warm-up, then cosine to zero, as published.
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of each step: linear warm-up, then half a cosine, as published.
 
-    ``base * (step + 1) / warmup`` while step < warmup, then half a cosine over what remains. A
-    run shorter than its warm-up ends before it reaches the base rate. At ``total_steps`` the rate
-    is zero; beyond it, where a shifted schedule gets in its last epoch, the cosine rises again, as
-    in the published code (src/scheduler.py).
+    Without ``start``, the rate is ``peak * (step + 1) / warmup`` while step < warmup; a run shorter
+    than its warm-up ends before it reaches the peak. With it, the rate goes from ``start * peak``
+    to ``peak``. Then it falls to ``end * peak`` at step ``total``; beyond it, where a shifted
+    schedule gets in its last epoch, the cosine rises again, as in the published code
+    (src/scheduler.py).
     """
-    if step < warmup_steps:
-        return base * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / (total_steps - warmup_steps)
-    return base * (1 + math.cos(math.pi * progress)) / 2
+
+    peak: float
+    warmup: int
+    total: int
+    shift: int = 0
+    start: float | None = None
+    end: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        """Return the rate of a step, counted from 0."""
+        step += self.shift
+        if step < self.warmup:
+            if self.start is None:
+                return self.peak * (step + 1) / self.warmup
+            return self.peak * (self.start + (1 - self.start) * step / self.warmup)
+        progress = (step - self.warmup) / (self.total - self.warmup)
+        fallen = (1 + math.cos(math.pi * progress)) / 2
+        if not self.end:
+            return self.peak * fallen
+        return self.peak * (self.end + (1 - self.end) * fallen)
+
+
+def make_schedule(spec: RunSpec, steps: int) -> Schedule:
+    """Return the schedule of a run with so many steps in an epoch.
+
+    Raises:
+        StepError: The shift leaves nothing of the run behind the warm-up.
+    """
+    total, given = spec.epochs * steps, spec.schedule
+    share = given.warmup_share
+    warmup = spec.warmup_steps if share is None else round(share * total)
+    if given.shift_epochs and warmup >= total > 0:
+        raise StepError(
+            f"schedule.shift_epochs needs a warm-up shorter than the run, but warmup_steps is "
+            f"{warmup} and the run has {total} steps; lower warmup_steps or set the shift to 0"
+        )
+    shift = given.shift_epochs * steps
+    peak = spec.optimizer.learning_rate
+    return Schedule(peak, warmup, total, shift, given.start, given.end or 0.0)
+
+
+def freeze(model: nn.Module, names: list[str]) -> list[nn.Module]:
+    """Take parts of a model out of training; return the modules to keep in evaluation mode.
+
+    Args:
+        model: An open_clip model.
+        names: Among ``scale``, ``image`` and ``text``; the last two are the towers.
+
+    Raises:
+        StepError: There is no such part.
+    """
+    modules = []
+    for name in names:
+        if name == "scale":
+            model.logit_scale.requires_grad_(False)
+        elif name == "image":
+            modules.append(model.visual)
+        elif name == "text":
+            for part, parameter in model.named_parameters():
+                if part.split(".")[0] not in ("visual", "logit_scale", "logit_bias"):
+                    parameter.requires_grad_(False)
+            modules += [module for part, module in model.named_children() if part != "visual"]
+        else:
+            raise StepError(f"optimizer.freeze has {name!r}; {nearest(name, FROZEN)}")
+    for module in modules:
+        module.requires_grad_(False).eval()
+    return modules
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -1,77 +1,84 @@
 """The training data: images read by place out of tars, tokens out of memory-mapped arrays."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.data.images import fit
-from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.data.stored_images import Images
-from workflow_scripts.training.augment import AutoAugment
+from workflow_scripts.training.views import Source, Views
 
 
 @dataclass
 class Batch:
-    """Pairs of one process: uint8 images [n, 3, S, S] and int64 tokens [n, length].
+    """Pairs of one process, in the views that are asked for.
 
-    The augmented views are None where the objective has no use for them. Lengths of ``texts``
-    and ``augmented_texts`` may differ.
+    ``images`` are uint8 [n, 3, S, S] by source, ``texts`` int64 tokens [n, length] by kind; the
+    lengths of two kinds may differ.
     """
 
-    images: Tensor
-    texts: Tensor
-    augmented_images: Tensor | None = None
-    augmented_texts: Tensor | None = None
+    images: dict[Source, Tensor]
+    texts: dict[str, Tensor]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(next(iter([*self.images.values(), *self.texts.values()])))
 
     def parts(self, count: int) -> list["Batch"]:
         """Return the batch as ``count`` nearly equal micro-batches."""
-        chunks = [[None] * count if v is None else v.tensor_split(count) for v in self._views()]
-        return [Batch(*views) for views in zip(*chunks, strict=True)]
+
+        def split(views: dict) -> list[dict]:
+            pieces = {key: value.tensor_split(count) for key, value in views.items()}
+            return [{key: pieces[key][part] for key in pieces} for part in range(count)]
+
+        return [Batch(*both) for both in zip(split(self.images), split(self.texts), strict=True)]
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        moved = (None if v is None else v.to(device, non_blocking=True) for v in self._views())
-        return Batch(*moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory (called by the data loader)."""
-        return Batch(*(None if v is None else v.pin_memory() for v in self._views()))
+        return self._map(Tensor.pin_memory)
 
-    def _views(self) -> tuple[Tensor | None, ...]:
-        return self.images, self.texts, self.augmented_images, self.augmented_texts
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        images = {key: change(value) for key, value in self.images.items()}
+        return Batch(images, {key: change(value) for key, value in self.texts.items()})
 
 
 class Pairs(Dataset):
     """Image-text pairs, fetched a batch at a time.
 
     An item is ``(epoch, row)``: the augmentation of a row differs from epoch to epoch, and
-    depends on nothing else. An image is decoded once for both its views.
+    depends on nothing else. An image is decoded once for all its views.
 
     Args:
-        manifest: The manifest's file.
+        manifest: The manifest, as ``read_manifest`` returns it.
         tokens: ``.npy`` of uint16 [rows, context].
-        augmented: Likewise for the augmented captions; None leaves out the augmented views.
+        augmented: Likewise for the augmented captions; may be None if no view looks at them.
         root: Results root that the manifest's tars are relative to.
         size: Side of the model's input in pixels.
         context_length: Length of the model's text input.
         seed: The run's seed.
         cut: Drop the token columns after the longest text of a batch.
+        views: What is loaded of each pair.
+
+    Raises:
+        StepError: A view looks at the augmented captions, and they are not given; or a file is
+            broken.
     """
 
     def __init__(
         self,
         *,
-        manifest: str | Path,
+        manifest: pd.DataFrame,
         tokens: str | Path,
         augmented: str | Path | None,
         root: str | Path,
@@ -79,15 +86,20 @@ class Pairs(Dataset):
         context_length: int,
         seed: int,
         cut: bool,
+        views: Views,
     ):
-        frame = read_manifest(manifest)
-        self.images = Images(frame, root)
-        self.tokens = _map_tokens(tokens, len(frame), context_length)
-        self.augmented = augmented
-        if augmented is not None:
-            self.augmented = _map_tokens(augmented, len(frame), context_length)
-        self.size, self.seed, self.cut = size, seed, cut
-        self._augment = AutoAugment()
+        self.images = Images(manifest, root)
+        files = {"plain": tokens, "eda": augmented}
+        for kind in views.texts:
+            if files[kind] is None:
+                raise StepError(
+                    "the objective, or held_out, uses augmented captions: give inputs.augmented"
+                )
+        self.texts = {
+            kind: _map_tokens(files[kind], len(manifest), context_length) for kind in views.texts
+        }
+        self.seed, self.cut = seed, cut
+        self._augmentations = {source: _augmentation(source, size) for source in views.images}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -100,21 +112,19 @@ class Pairs(Dataset):
 
     def _batch(self, items: list[tuple[int, int]]) -> Batch:
         rows = [row for _, row in items]
-        pictures = [self.images[row] for row in rows]
-        batch = Batch(
-            images=torch.stack([fit(picture, self.size) for picture in pictures]),
-            texts=self._texts(self.tokens, rows),
-        )
-        if self.augmented is not None:
-            views = zip(pictures, items, strict=True)
-            batch.augmented_images = torch.stack([self._view(p, *item) for p, item in views])
-            batch.augmented_texts = self._texts(self.augmented, rows)
-        return batch
-
-    def _view(self, picture: Tensor, epoch: int, row: int) -> Tensor:
-        image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-        image = self._augment.apply(image, generator(self.seed, "augment", epoch, row))
-        return fit(torch.from_numpy(np.array(image)).permute(2, 0, 1), self.size)
+        pictures = [self.images[row] for row in rows] if self._augmentations else []
+        images = {}
+        for source, augment in self._augmentations.items():
+            # Views that were drawn before there were several keep their seeds.
+            names = ("augment", source.draw) if source.draw else ("augment",)
+            images[source] = torch.stack(
+                [
+                    augment(picture, generator(self.seed, *names, *item))
+                    for picture, item in zip(pictures, items, strict=True)
+                ]
+            )
+        texts = {kind: self._texts(tokens, rows) for kind, tokens in self.texts.items()}
+        return Batch(images, texts)
 
     def _texts(self, tokens: np.ndarray, rows: list[int]) -> Tensor:
         texts = tokens[rows].astype(np.int64)
@@ -122,6 +132,13 @@ class Pairs(Dataset):
             # The end-of-text token is the vocabulary's highest.
             texts = texts[:, : texts.argmax(1).max() + 1]
         return torch.from_numpy(texts)
+
+
+def _augmentation(source: Source, size: int) -> Callable[[Tensor, np.random.Generator], Tensor]:
+    options = source.declaration()
+    name = options.pop("name")
+    variants.check_options("augmentation", name, options)
+    return variants.load("augmentation", name)(image_size=size, **options)
 
 
 def _map_tokens(path: str | Path, rows: int, context: int) -> np.ndarray:

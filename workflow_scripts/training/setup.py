@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -13,6 +14,7 @@ from workflow_scripts.model import models
 from workflow_scripts.model.weights import load, read_weights
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.spec import RunSpec
+from workflow_scripts.training.views import Views
 
 
 def start_model(spec: RunSpec, world: World) -> nn.Module:
@@ -49,8 +51,10 @@ def _change(model: nn.Module, spec: RunSpec) -> None:
     change(model, models.create(spec.model), **options)
 
 
-def training_pairs(spec: RunSpec, model: nn.Module, root: Path, augmented: bool) -> Pairs:
-    """Return the run's pairs, those held out included, with augmented views if asked for.
+def training_pairs(
+    spec: RunSpec, manifest: pd.DataFrame, model: nn.Module, root: Path, views: Views
+) -> Pairs:
+    """Return the run's pairs, those held out included, in the views that are asked for.
 
     Their tars are read below ``root``: the results root, or a copy of it.
 
@@ -58,17 +62,14 @@ def training_pairs(spec: RunSpec, model: nn.Module, root: Path, augmented: bool)
         StepError: The augmented captions are not given, or a file is broken.
     """
     inputs = spec.inputs
-    if augmented and inputs.augmented is None:
-        raise StepError(
-            "the objective, or held_out, uses augmented captions: give inputs.augmented"
-        )
     return Pairs(
-        manifest=inputs.manifest,
+        manifest=manifest,
         tokens=inputs.tokens,
-        augmented=inputs.augmented if augmented else None,
+        augmented=inputs.augmented,
         root=root,
         size=models.image_size(model),
         context_length=model.context_length,
         seed=spec.seed,
         cut=models.reads_causally(model),
+        views=views,
     )

@@ -18,7 +18,8 @@ class OptimizerSpec:
     """AdamW's numbers; ``carry_over`` takes the start model's optimiser state along.
 
     ``decay_on`` says which parameters the weight decay is applied to, see
-    :func:`workflow_scripts.training.optimizer.decays`.
+    :func:`workflow_scripts.training.optimizer.decays`. ``freeze`` names what is not trained:
+    ``scale``, ``image`` or ``text``, the last two being towers.
     """
 
     learning_rate: float
@@ -27,16 +28,24 @@ class OptimizerSpec:
     weight_decay: float
     carry_over: bool = False
     decay_on: Literal["published", "matrices"] = "matrices"
+    freeze: list | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSpec:
-    """The learning rate's schedule: a step has the rate of the step ``shift_epochs`` epochs later.
+    """The learning rate's schedule: linear warm-up, then half a cosine.
 
-    The published loop counts epochs from 1 when it computes the step, a shift of one epoch.
+    A step has the rate of the step ``shift_epochs`` epochs later: the published loop counts epochs
+    from 1 when it computes the step, a shift of one epoch. ``start`` and ``end`` are the rates of
+    the first and after the last step, as multiples of the learning rate: by default the first is
+    one part in ``warmup_steps``, and the last is zero. ``warmup_share`` is the length of the
+    warm-up as a share of all steps, in place of ``warmup_steps``.
     """
 
     shift_epochs: int = 0
+    start: float | None = None
+    end: float | None = None
+    warmup_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

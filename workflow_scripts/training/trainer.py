@@ -8,24 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.common.stopping import Stop, Stopped
 from workflow_scripts.data.loading import Batches
+from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.model.embedding import embed_images
-from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.encoder import Encoder, frozen_copy
 from workflow_scripts.model.precision import uses_bf16
 from workflow_scripts.model.tensors import load_tensors
 from workflow_scripts.model.weights import load, portable_weights
-from workflow_scripts.training import optimizer
+from workflow_scripts.training import held_out, optimizer
 from workflow_scripts.training.checkpoints import Checkpoints
-from workflow_scripts.training.held_out import HeldOut
-from workflow_scripts.training.losses._term import Epoch
+from workflow_scripts.training.losses._term import Epoch, Run
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
 from workflow_scripts.training.pairs import Batch, read_labels
 from workflow_scripts.training.progress import Progress, Report
@@ -76,10 +74,11 @@ class Trainer:
         self.inputs, self.report = inputs, report
         self.takes = Takes(takes, output / "snapshots", spec.epochs)
         self.checkpoints = Checkpoints(output / "checkpoints", spec.checkpoint.keep)
+        self._make_order()
         self._make_model()
         self._make_data()
         self._restore()
-        self.wrapped = self._wrap()
+        self.wrapped = world.wrap(self.module)
         self._saved_at = self._started = time.monotonic()
 
     def _make_model(self) -> None:
@@ -87,38 +86,39 @@ class Trainer:
         model = start_model(spec, world)
         torch.manual_seed(seed_for(spec.seed, "objective"))
         self.encoder = Encoder(model, spec.model, uses_bf16(spec.precision, world))
-        objective = Objective(spec.objective, self.encoder.embed_dim)
-        self.module = LossOfBatch(self.encoder, objective, world, spec.joint_statistics)
+        run = Run(self.encoder.embed_dim, self.rows, self.sampler.steps, spec.epochs, spec.seed)
+        objective = Objective(spec.objective, run)
+        start = frozen_copy(self.encoder) if objective.views.by_start else None
+        self.module = LossOfBatch(self.encoder, objective, world, spec.joint_statistics, start)
         self.module.to(world.device)
+        self.frozen = optimizer.freeze(model, spec.optimizer.freeze or [])
         self.optimizer = optimizer.make_optimizer(self.module, spec.optimizer)
         if spec.optimizer.carry_over:
-            start = load_tensors(spec.inputs.start_optimizer, "optimiser state")
-            optimizer.carry_over(self.optimizer, start, spec.inputs.start_optimizer)
+            state = load_tensors(spec.inputs.start_optimizer, "optimiser state")
+            optimizer.carry_over(self.optimizer, state, spec.inputs.start_optimizer)
         if spec.compile:
             model.visual.compile()
             # Texts are cut to another length in every batch.
             (model.text if hasattr(model, "text") else model.transformer).compile(dynamic=True)
 
+    def _make_order(self) -> None:
+        """Read the manifest and lay down which rows are trained on in which order."""
+        spec, world = self.spec, self.world
+        self.manifest = read_manifest(spec.inputs.manifest)
+        # The last ones are held out.
+        self.rows = len(self.manifest) - spec.held_out
+        self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
+        self.schedule = optimizer.make_schedule(spec, self.sampler.steps)
+
     def _make_data(self) -> None:
         spec, world, inputs = self.spec, self.world, self.spec.inputs
-        model = self.module.model
-        augmented = self.module.objective.uses_augmented
-        self.pairs = training_pairs(spec, model, self.root, augmented=augmented)
-        # The last ones are held out.
-        self.rows = len(self.pairs) - spec.held_out
-        self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
-        # A run of no epochs has no schedule.
-        if spec.schedule.shift_epochs and 0 < self.total_steps <= spec.warmup_steps:
-            raise StepError(
-                f"schedule.shift_epochs needs a warm-up shorter than the run, but warmup_steps is "
-                f"{spec.warmup_steps} and the run has {self.total_steps} steps; lower warmup_steps "
-                "or set the shift to 0"
-            )
+        model, views = self.module.model, self.module.objective.views
+        self.pairs = training_pairs(spec, self.manifest, model, self.root, views)
         self.loader = Batches(self.pairs, self.sampler, self.workers, world.device)
         self.held_out = None
         if spec.held_out:
-            pairs = training_pairs(spec, model, self.root, augmented=True)
-            self.held_out = HeldOut(pairs, spec.held_out, self.workers)
+            pairs = training_pairs(spec, self.manifest, model, self.root, held_out.VIEWS)
+            self.held_out = held_out.HeldOut(pairs, spec.held_out, self.workers)
         if inputs.labels is not None:
             self.module.labels = read_labels(inputs.labels, len(self.pairs)).to(world.device)
         self.evaluator = Evaluator(
@@ -130,22 +130,6 @@ class Trainer:
             workers=self.workers,
             world=world,
             stop=self.stop,
-        )
-
-    def _wrap(self) -> nn.Module:
-        if self.world.size == 1:
-            return self.module
-        gpu = self.world.device.type == "cuda"
-        # Batch norm's statistics are shared when they are needed, not before every step.
-        return DistributedDataParallel(
-            self.module,
-            device_ids=[self.world.device.index] if gpu else None,
-            forward_sync_buffers=False,
-            gradient_as_bucket_view=True,
-            # Else DDP sorts its buckets anew after a first step, which a resumed run has twice,
-            # and there a sum over three processes or more would be rounded otherwise. GPUs add in
-            # no fixed order anyway.
-            find_unused_parameters=not gpu,
         )
 
     @property
@@ -190,6 +174,8 @@ class Trainer:
         self._epoch_began = time.monotonic() - state.seconds
         self.sampler.start(epoch, within)
         self.module.train()
+        for module in self.frozen:
+            module.eval()
         for batch in self.loader:
             loss = self._step(batch)
             self.report.step(state.step, loss, self.optimizer.param_groups[0]["lr"])
@@ -207,11 +193,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> torch.Tensor:
         state, spec = self.progress, self.spec
-        scheduled = state.step + spec.schedule.shift_epochs * self.sampler.steps
-        rate = optimizer.learning_rate(
-            scheduled, spec.optimizer.learning_rate, spec.warmup_steps, self.total_steps
-        )
-        optimizer.set_learning_rate(self.optimizer, rate)
+        optimizer.set_learning_rate(self.optimizer, self.schedule(state.step))
         numbers = self.sampler.global_rows(state.step % self.sampler.steps)
         rows = torch.from_numpy(numbers).to(self.world.device, non_blocking=True)
         self.module.step_seed = seed_for(spec.seed, "step", state.step)
@@ -229,23 +211,26 @@ class Trainer:
         return loss.detach()
 
     def _before_epoch(self, epoch: int) -> None:
-        def embed() -> torch.Tensor:
-            return embed_images(
-                self.encoder,
-                self.pairs.images,
-                self.rows,
-                batch_size=self.spec.evaluation_batch_size,
-                workers=self.workers,
-                world=self.world,
-            )
-
-        def forget(parameters: list[nn.Parameter]) -> None:
-            optimizer.forget(self.optimizer, parameters)
-
         seed = seed_for(self.spec.seed, "epoch", epoch)
+        given = Epoch(
+            epoch,
+            seed,
+            embed_images=self._embed_images,
+            forget=lambda parameters: optimizer.forget(self.optimizer, parameters),
+        )
         for term in self.module.objective.terms:
             torch.manual_seed(seed)
-            term.before_epoch(Epoch(epoch, seed, embed, forget))
+            term.before_epoch(given)
+
+    def _embed_images(self) -> torch.Tensor:
+        return embed_images(
+            self.encoder,
+            self.pairs.images,
+            self.rows,
+            batch_size=self.spec.evaluation_batch_size,
+            workers=self.workers,
+            world=self.world,
+        )
 
     _saved_step = -1
 
@@ -319,6 +304,8 @@ class Trainer:
         optimizer.restore(self.optimizer, content["optimizer"])
         self.progress = Progress(**content["progress"])
         self.progress.note_resumption(content, self.world.size)
+        for term in self.module.objective.terms:
+            term.resume(self.progress.step // self.sampler.steps)
         if self.world.leads:
             self._check_takes()
             print(f"going on from the checkpoint of step {step}", file=sys.stderr)

@@ -1,5 +1,14 @@
-"""Loss terms: one module each, found by name; a file of your own is used in the same way."""
+"""Loss terms: one file for each, found by its name; what a term of one's own is made of."""
 
-from workflow_scripts.training.losses._term import Epoch, Features, LossTerm
+from workflow_scripts.training.losses._term import (
+    AUGMENTED,
+    PLAIN,
+    Epoch,
+    Features,
+    LossTerm,
+    Run,
+    View,
+    contrast,
+)
 
-__all__ = ["Epoch", "Features", "LossTerm"]
+__all__ = ["AUGMENTED", "PLAIN", "Epoch", "Features", "LossTerm", "Run", "View", "contrast"]

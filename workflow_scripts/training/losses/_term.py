@@ -1,28 +1,44 @@
 """What a loss term is given and what it may have of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from workflow_scripts.training.views import AUGMENTED, PLAIN, Embedded, View
+
+__all__ = ["AUGMENTED", "PLAIN", "Epoch", "Features", "LossTerm", "Run", "View", "contrast"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run that a loss term belongs to.
+
+    ``embed_dim`` is the length d of an embedding, ``rows`` the number of training pairs, and
+    ``steps`` the number of steps of an epoch.
+    """
+
+    embed_dim: int
+    rows: int
+    steps: int
+    epochs: int
+    seed: int
+
 
 @dataclass(frozen=True)
 class Features:
-    """The embeddings of one global batch, the same on every process.
+    """One global batch as a loss term sees it, the same on every process.
 
-    ``images``, ``texts`` and their augmented views are float32 [n, d] of unit norm; the views
-    are None unless a term of the objective asks for them. ``scale`` is exp(logit_scale), a
+    ``views`` has the embeddings of the term's views by name. ``scale`` is exp(logit_scale), a
     scalar, and ``bias`` the model's logit_bias if it has one. ``rows`` are the int64 [n] rows of
     the manifest, ``labels`` the int64 [n] classes that a stronger model gave to the images, if
     the run has a labeller.
     """
 
-    images: Tensor
-    texts: Tensor
-    augmented_images: Tensor | None
-    augmented_texts: Tensor | None
+    views: Mapping[str, Embedded]
     scale: Tensor
     rows: Tensor
     bias: Tensor | None = None
@@ -33,9 +49,10 @@ class Features:
 class Epoch:
     """What :meth:`LossTerm.before_epoch` may use.
 
-    ``embed_images()`` returns the float32 [rows, d] unit-norm embeddings of all training images,
-    in the manifest's order and without augmentation, on every process; it takes a pass over the
-    data. ``forget(parameters)`` drops the optimiser's state of parameters that were drawn anew.
+    ``number`` counts from 0. ``embed_images()`` returns the float32 [rows, d] unit-norm embeddings
+    of all training images, in the manifest's order and without augmentation, on every process; it
+    takes a pass over the data.
+    ``forget(parameters)`` drops the optimiser's state of parameters that were drawn anew.
     """
 
     number: int
@@ -47,26 +64,33 @@ class Epoch:
 class LossTerm(nn.Module):
     """A term of the objective; a variant is a file with a subclass named ``Loss``.
 
-    A subclass may take options by keyword (from the config), have parameters (they are trained
-    with the model's, and saved in checkpoints) and buffers, and set ``uses_augmented``,
-    ``uses_bias`` or ``uses_labels``. Random numbers are to be drawn from torch's global generator,
-    which is seeded before each step and each epoch alike on every process.
+    A subclass names the ``views`` of a pair that it looks at; by default the image and the caption
+    as they are. It may take options by keyword (from the config), have parameters (they are trained
+    with the model's, and saved in checkpoints) and buffers (saved too), and set ``uses_bias`` or
+    ``uses_labels``. Random numbers are to be drawn from torch's global generator, which is seeded
+    before each step and each epoch alike on every process.
     """
 
-    uses_augmented = False
+    views: ClassVar[Mapping[str, View]] = {"plain": PLAIN}
     uses_bias = False
     uses_labels = False
 
-    def __init__(self, embed_dim: int):
+    def __init__(self, run: Run):
         super().__init__()
-        self.embed_dim = embed_dim
+        self.run = run
 
     def forward(self, features: Features) -> Tensor:
-        """Return the scalar loss of a global batch."""
+        """Return the scalar loss of a global batch.
+
+        With accumulation it is called once for a step too, on the whole batch.
+        """
         raise NotImplementedError
 
     def before_epoch(self, epoch: Epoch) -> None:
         """Prepare an epoch, e.g. cluster the images; called once, not again on resumption."""
+
+    def resume(self, epoch: int) -> None:
+        """Prepare to go on within epoch ``epoch``; buffers and parameters are restored already."""
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.losses._term import Epoch, Features, LossTerm, begin_head
+from workflow_scripts.training.losses._term import Epoch, Features, LossTerm, Run, View, begin_head
 
 _FAISS_SEEDS = 2**31  # its seeds are 32-bit integers
 
@@ -26,19 +26,21 @@ class Loss(LossTerm):
     """CE(head(I), nearest centroid of I).
 
     Args:
-        embed_dim: Length of an embedding.
+        run: The run.
         clusters: k, the number of centroids.
         iterations: Of k-means.
     """
 
+    views = {"plain": View(image="plain")}
+
     def __init__(
-        self, embed_dim: int, clusters: Annotated[int, ">= 1"], iterations: Annotated[int, ">= 1"]
+        self, run: Run, clusters: Annotated[int, ">= 1"], iterations: Annotated[int, ">= 1"]
     ):
-        super().__init__(embed_dim)
+        super().__init__(run)
         self.clusters, self.iterations = clusters, iterations
-        self.head = nn.Linear(embed_dim, clusters)
+        self.head = nn.Linear(run.embed_dim, clusters)
         begin_head(self.head)
-        self.register_buffer("centroids", torch.zeros(clusters, embed_dim))
+        self.register_buffer("centroids", torch.zeros(clusters, run.embed_dim))
 
     def before_epoch(self, epoch: Epoch) -> None:
         """Cluster all training images and begin with a new head; alike on every process.
@@ -53,7 +55,7 @@ class Loss(LossTerm):
                 "option clusters of deep_clustering, or give it more pairs"
             )
         kmeans = faiss.Kmeans(
-            self.embed_dim,
+            self.run.embed_dim,
             self.clusters,
             niter=self.iterations,
             spherical=True,
@@ -66,5 +68,6 @@ class Loss(LossTerm):
 
     def forward(self, features: Features) -> Tensor:
         """Return the loss of a global batch."""
-        labels = (features.images.detach() @ self.centroids.T).argmax(1)
-        return F.cross_entropy(self.head(features.images), labels)
+        images = features.views["plain"].images
+        labels = (images.detach() @ self.centroids.T).argmax(1)
+        return F.cross_entropy(self.head(images), labels)

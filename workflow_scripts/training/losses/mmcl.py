@@ -10,4 +10,5 @@ class Loss(LossTerm):
 
     def forward(self, features: Features) -> Tensor:
         """Return the loss of a global batch."""
-        return contrast(features.images, features.texts, features.scale)
+        plain = features.views["plain"]
+        return contrast(plain.images, plain.texts, features.scale)

@@ -10,22 +10,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.losses._term import Features, LossTerm, begin_head
+from workflow_scripts.training.losses._term import Features, LossTerm, Run, View, begin_head
 
 
 class Loss(LossTerm):
     """CE(head(I), label of I).
 
     Args:
-        embed_dim: Length of an embedding.
+        run: The run.
         classes: Number of classes of the evaluation set, which the labels are among.
     """
 
+    views = {"plain": View(image="plain")}
     uses_labels = True
 
-    def __init__(self, embed_dim: int, classes: Annotated[int, ">= 1"]):
-        super().__init__(embed_dim)
-        self.head = nn.Linear(embed_dim, classes)
+    def __init__(self, run: Run, classes: Annotated[int, ">= 1"]):
+        super().__init__(run)
+        self.head = nn.Linear(run.embed_dim, classes)
         begin_head(self.head)
 
     def forward(self, features: Features) -> Tensor:
@@ -41,4 +42,4 @@ class Loss(LossTerm):
                 f"an image is labelled {int(features.labels.max())}, but the option classes of "
                 f"pseudo_labels is {self.head.out_features}; make it the evaluation set's number"
             )
-        return F.cross_entropy(self.head(features.images), features.labels)
+        return F.cross_entropy(self.head(features.views["plain"].images), features.labels)

@@ -15,6 +15,7 @@ class Loss(LossTerm):
 
     def forward(self, features: Features) -> Tensor:
         """Return the loss of a global batch."""
-        logits = features.scale * features.images @ features.texts.T
+        plain = features.views["plain"]
+        logits = features.scale * plain.images @ plain.texts.T
         signs = 2 * torch.eye(len(logits), device=logits.device) - 1
         return -F.logsigmoid(signs * logits).mean()

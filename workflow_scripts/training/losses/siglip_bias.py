@@ -4,7 +4,7 @@ from open_clip.loss import SigLipLoss
 from torch import Tensor
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.losses._term import Features, LossTerm
+from workflow_scripts.training.losses._term import Features, LossTerm, Run
 
 
 class Loss(LossTerm):
@@ -16,8 +16,8 @@ class Loss(LossTerm):
 
     uses_bias = True
 
-    def __init__(self, embed_dim: int):
-        super().__init__(embed_dim)
+    def __init__(self, run: Run):
+        super().__init__(run)
         self.loss = SigLipLoss()
 
     def forward(self, features: Features) -> Tensor:
@@ -31,4 +31,5 @@ class Loss(LossTerm):
                 "the term siglip_bias needs a model with a bias: set init_logit_bias: -10 and "
                 "init_logit_scale: 2.302585 in model.config"
             )
-        return self.loss(features.images, features.texts, features.scale, features.bias)
+        plain = features.views["plain"]
+        return self.loss(plain.images, plain.texts, features.scale, features.bias)

@@ -7,17 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workflow_scripts.training.losses._term import Features, LossTerm
+from workflow_scripts.training.losses._term import AUGMENTED, PLAIN, Features, LossTerm
 
 
 class Loss(LossTerm):
     """( CE(s I I'ᵀ) + CE(s T T'ᵀ) ) / 2."""
 
-    uses_augmented = True
+    views = {"plain": PLAIN, "augmented": AUGMENTED}
 
     def forward(self, features: Features) -> Tensor:
         """Return the loss of a global batch."""
-        targets = torch.arange(len(features.images), device=features.images.device)
-        images = features.scale * features.images @ features.augmented_images.T
-        texts = features.scale * features.texts @ features.augmented_texts.T
+        plain, augmented = features.views["plain"], features.views["augmented"]
+        targets = torch.arange(len(plain.images), device=plain.images.device)
+        images = features.scale * plain.images @ augmented.images.T
+        texts = features.scale * plain.texts @ augmented.texts.T
         return (F.cross_entropy(images, targets) + F.cross_entropy(texts, targets)) / 2

@@ -1,15 +1,32 @@
-"""The image augmentation of SSL: AutoAugment's ImageNet policy, from a generator for each image."""
+"""AutoAugment's ImageNet policy: the image augmentation of SSL, as published with CleanCLIP."""
 
 import functools
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
+from workflow_scripts.data.images import fit
+
+
+class Augmentation:
+    """AutoAugment (Cubuk et al., 2019) on the image as stored, then CLIP's preprocessing."""
+
+    def __init__(self, image_size: int):
+        self.image_size = image_size
+        self._policy = AutoAugment()
+
+    def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
+        """Return uint8 [3, S, S] of uint8 [3, H, W]."""
+        pillow = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+        augmented = np.array(self._policy.apply(pillow, generator))
+        return fit(torch.from_numpy(augmented).permute(2, 0, 1), self.image_size)
+
 
 class AutoAugment(transforms.AutoAugment):
-    """torchvision's AutoAugment (Cubuk et al., 2019; ImageNet policy) with explicit randomness.
+    """torchvision's AutoAugment with explicit randomness.
 
     torchvision draws from the global generator, whose state depends on the images before; here
     an image's draws depend on its own generator alone. Works on Pillow images, as published:
