@@ -41,7 +41,7 @@ nltk_data/.ready: .venv/.ready
 
 # Snakemake looks a bare `--profile demo` up in the working directory, not in profiles/.
 links:
-	@for profile in profiles/*/; do ln -sfn "$${profile%/}" "$$(basename $$profile)"; done
+	@for profile in demo local slurm; do ln -sfn "profiles/$$profile" "$$profile"; done
 
 demo: setup
 	snakemake --profile demo all

@@ -108,7 +108,7 @@ def test_every_variant_of_the_documentation_loads_from_a_file_of_ones_own(block,
 
 
 def test_every_rule_stage_has_its_folder_of_steps():
-    # Pre-training and cleaning are one trainer.
+    # Pre-training and cleaning are one trainer, whose models have a package of their own.
     stages = {path.stem for path in (ROOT / "rules").glob("*.smk")}
     folders = {
         p.name for p in (ROOT / "workflow_scripts").iterdir() if (p / "__init__.py").is_file()

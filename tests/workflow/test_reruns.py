@@ -77,6 +77,13 @@ def test_words_and_layout_of_code_flag_and_re_run_nothing(finished, edited):
     assert finished.dry_run() == {}
 
 
+def test_a_renamed_step_or_another_environment_re_runs_nothing(finished, edited):
+    edited("rules/pretraining.smk", "workflow_scripts.training.train --spec", "elsewhere --spec")
+    edited("rules/poison.smk", "--workers {threads}", "--processes {threads}")
+    edited("envs/pipeline.yaml", "dependencies:", "dependencies:\n  - cowsay")
+    assert finished.dry_run() == {}
+
+
 def test_moved_results_re_run_and_flag_nothing(just_finished, tmp_path):
     moved = Workflow(tmp_path / "elsewhere")
     shutil.copytree(just_finished.folder, moved.folder, symlinks=True)
