@@ -89,6 +89,14 @@ def test_a_makers_own_file_uses_another_artefact_by_its_path(world, tmp_path):
     assert (tmp_path / "d/picture.png").is_file()
 
 
+def test_weights_are_written_in_their_shapes(world, model, tmp_path):
+    made, named = model
+    values = _make(tmp_path / "a", _spec(world, make="weights", **named))
+    assert {k: v.shape for k, v in values.items()} == {
+        k: v.shape for k, v in made.state_dict().items()
+    }
+
+
 def test_what_a_maker_lacks_is_one_sentence(world, tmp_path):
     with pytest.raises(StepError, match="needs pairs; declare its 'pairs'"):
         _make(tmp_path / "a", _spec(world))

@@ -79,7 +79,8 @@ def write(folder: Path, made: Made) -> None:
     if made.picture is not None:
         with atomic(folder / "picture.png") as temporary:
             Image.fromarray(np.ascontiguousarray(made.picture.transpose(1, 2, 0))).save(temporary)
-    arrays = {name: np.ascontiguousarray(array) for name, array in made.values.items()}
+    # np.ascontiguousarray would make [1] of a scalar.
+    arrays = {name: np.array(array, order="C") for name, array in made.values.items()}
     with atomic(folder / "values.safetensors") as temporary:
         save_file(arrays, temporary)
 
