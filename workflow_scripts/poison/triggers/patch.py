@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import decode_image
-from workflow_scripts.poison.triggers._place import PatchLocation, check_patch, put_patch
+from workflow_scripts.poison.triggers._centre import PatchLocation, check_patch, put_patch
 
 
 @dataclass(frozen=True, kw_only=True)
