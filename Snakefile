@@ -30,6 +30,7 @@ include: "rules/artefacts.smk"
 include: "rules/captions.smk"
 include: "rules/pretraining.smk"
 include: "rules/cleaning.smk"
+include: "rules/evaluation.smk"
 include: "rules/results.smk"
 include: "rules/demo.smk"
 

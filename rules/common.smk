@@ -33,6 +33,11 @@ from workflow_scripts.experiments.layout import (
     values_of,
 )
 from workflow_scripts.experiments.load_config import load_config, wanted_experiments
+from workflow_scripts.experiments.measures import (
+    declared_measures_name,
+    measure_files,
+    measure_inputs,
+)
 from workflow_scripts.experiments.specs import write_specs
 
 try:
@@ -321,6 +326,22 @@ def run_files(experiment):
     return [f"<results>/{folder}/{name}" for folder in folders for name in names]
 
 
+def below_results(files):
+    """Return files that are named relative to the results, as Snakemake is told of them."""
+    return [f"<results>/{file}" for file in files]
+
+
+def run_spec(folder):
+    """Return the spec of the run of a model, given by its folder."""
+    kind, run, *_ = Path(folder).parts
+    return f"{WRITTEN}/specs/{kind}/{run}.json"
+
+
+def declared_measures(experiment):
+    """Return the file with what an experiment measures; its name has a digest of its content."""
+    return f"<results>/workflow/measures/{declared_measures_name(PLAN, experiment)}.csv"
+
+
 def cleaned_on(experiment):
     """Return each start model of an experiment with each clean split used on it, and its dataset."""
     runs = [PLAN.runs[row["run"]] for row in PLAN.experiments[experiment]]
@@ -370,8 +391,20 @@ def experiment_files(experiment):
         *([f"{folder}/artefacts.csv"] if declared["artefacts"] else []),
         *artefact_reports(experiment),
         *filtered_classes(experiment),
+        *measures_of(experiment),
         *(f"{folder}/{figure}.pdf" for figure in declared["figures"]),
         *(f"<results>/sources/{source}/losses.csv" for source in sorted(sources)),
+    ]
+
+
+def measures_of(experiment):
+    """Return the measures of an experiment's models, and their table."""
+    if experiment not in PLAN.measured:
+        return []
+    return [
+        *below_results(measure_files(PLAN, experiment)),
+        declared_measures(experiment),
+        f"<results>/experiments/{experiment}/measures.csv",
     ]
 
 

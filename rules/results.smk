@@ -169,6 +169,38 @@ rule artefact_table:
         " --output {output.csv:q} > {log:q} 2>&1"
 
 
+rule measures_table:
+    input:
+        lambda w: below_results(measure_files(PLAN, w.experiment)),
+        declared=lambda w: declared_measures(w.experiment),
+        runs="<results>/experiments/{experiment}/runs.csv",
+        # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
+        code="<results>/experiments/{experiment}/runs.rst",
+    output:
+        csv="<results>/experiments/{experiment}/measures.csv",
+        html=report(
+            "<results>/experiments/{experiment}/measures.html",
+            category="Experiments",
+            subcategory="{experiment}",
+            caption="report/measures.rst",
+            labels={"shows": "measures of the models"},
+        ),
+    log:
+        "<logs>/measures_table/{experiment}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        root=subpath(output.csv, ancestor=3),
+        code=code_digest("results/measures_table.py"),
+    shell:
+        "python -m workflow_scripts.results.measures_table --runs {input.runs:q}"
+        " --declared {input.declared:q} --root {params.root:q} --output {output.csv:q}"
+        " > {log:q} 2>&1"
+
+
 rule figure:
     input:
         points_under,
@@ -190,7 +222,7 @@ rule figure:
     log:
         "<logs>/figure/{experiment}/{figure}.log",
     wildcard_constraints:
-        figure="(?!runs|metrics|best|leaks|artefacts)[a-z][a-z0-9_]*",
+        figure=r"(?!runs|metrics|best|leaks|artefacts|measures\.)[a-z][a-z0-9_]*",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["small"]

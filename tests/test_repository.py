@@ -96,6 +96,7 @@ KINDS = {
     "class Loss": "loss",
     "def change": "start_change",
     "def make": "artefact",
+    "def measure": "measure",
 }
 
 

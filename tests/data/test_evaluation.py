@@ -15,7 +15,7 @@ from torchvision.datasets.imagenet import ARCHIVE_META
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data import evaluation
-from workflow_scripts.data.classes import read_templates
+from workflow_scripts.data.classes import folder_classes, read_templates
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 
@@ -307,3 +307,27 @@ def test_json_of_too_many_bytes_is_refused_unread(tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(StepError, match="more than 16777216 bytes"):
         read_templates(tmp_path / "t.json")
+
+
+def test_some_of_imagenets_classes_by_wordnet_id_or_label_get_its_names(tmp_path):
+    for name in ("n01440764", "n07753592", "n02037110", "954", "0"):
+        (tmp_path / name).mkdir()
+    folders, classes = folder_classes(tmp_path, of_imagenet=True)
+    named = dict(zip([f.name for f in folders], classes, strict=True))
+    assert named["n07753592"] == named["954"] == open_clip.IMAGENET_CLASSNAMES[954] == "banana"
+    assert named["n01440764"] == named["0"] == open_clip.IMAGENET_CLASSNAMES[0]
+    (tmp_path / "n00000001").mkdir()
+    with pytest.raises(StepError, match="'n00000001' is neither the WordNet id nor the label"):
+        folder_classes(tmp_path, of_imagenet=True)
+
+
+def test_a_set_with_imagenets_names_may_lack_classes(tmp_path):
+    for name in ("n07753592", "n01440764"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.jpg").write_bytes(jpeg(1))
+    evaluation.main(
+        ["--folder", str(tmp_path / "images"), "--names", "imagenet", "--root", str(tmp_path),
+         "--output", str(tmp_path / "set")]
+    )  # fmt: skip
+    assert json.loads((tmp_path / "set/classes.json").read_text())["classes"] == ["tench", "banana"]
+    assert read_manifest(tmp_path / "set/manifest.parquet")["label"].tolist() == [0, 1]

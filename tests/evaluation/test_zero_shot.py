@@ -120,7 +120,7 @@ def test_a_tie_is_never_won_and_is_told(world, base_spec, encoder, capsys):
 def test_of_two_equal_classes_neither_has_the_better_place():
     similarity = torch.tensor([[0.5, 0.5, 0.1, 0.0], [0.9, 0.5, 0.5, 0.1]])
     for wanted, first, third, tied in (([0, 0], 1, 2, 1), ([1, 1], 0, 2, 1), ([2, 3], 0, 1, 0)):
-        hits, ties = zero_shot._hits(similarity, torch.tensor(wanted))
+        hits, ties = zero_shot.hits(similarity, torch.tensor(wanted))
         assert hits.tolist()[:2] == [first, third]
         assert ties == tied
 
@@ -128,11 +128,11 @@ def test_of_two_equal_classes_neither_has_the_better_place():
 def test_classes_alike_up_to_rounding_are_tied_wherever_they_stand():
     torch.manual_seed(0)
     weights = F.normalize(torch.randn(7, 64, dtype=torch.float64)).float()
-    assert zero_shot._alike(weights) is None
+    assert zero_shot.alike_classes(weights) is None
     again = F.normalize(weights[[1, 4]] + 1e-6 * torch.randn(2, 64))
-    assert zero_shot._alike(torch.cat([weights, again])).tolist() == [*range(7), 1, 4]
+    assert zero_shot.alike_classes(torch.cat([weights, again])).tolist() == [*range(7), 1, 4]
     # Vectors of nought are like no other one.
-    assert zero_shot._alike(torch.zeros(2, 3)) is None
+    assert zero_shot.alike_classes(torch.zeros(2, 3)) is None
 
 
 def test_classes_of_one_name_are_one_class(world, base_spec, encoder, tmp_path):

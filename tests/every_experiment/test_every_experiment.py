@@ -43,3 +43,13 @@ def test_runs_that_experiments_share_were_done_once(results):
     assert set(listed) <= done
     # Beside those, only what a start goes on from and a labeller.
     assert len(done - set(listed)) <= 2
+
+
+def test_all_models_of_the_experiment_on_measures_are_measured(results):
+    folder = results / "experiments/measures_of_models"
+    table, runs = pd.read_csv(folder / "measures.csv"), pd.read_csv(folder / "runs.csv")
+    assert set(runs["kind"]) == {"pretraining", "baseline", "cleaning"}
+    counts = table.groupby("measure")["run"].nunique()
+    assert set(counts.index) == {"yellow", "retrieval", "probe", "geometry", "decree"}
+    assert (counts == len(runs)).all()
+    assert (folder / "measures.html").read_text().count("<table>") == len(counts)

@@ -221,7 +221,7 @@ def test_the_written_plan_is_what_is_printed_and_its_columns_stand_under_one_ano
         lines = [line for line in table.splitlines() if line.startswith("|")]
         assert len({len(line) for line in lines}) <= 1
     csv = (tmp_path / "out/plan.csv").read_text()
-    assert csv.count("\n") == 1 + len(here["experiments"]) + 2 + 14
+    assert csv.count("\n") == 1 + len(here["experiments"]) + 2 + 15
     assert read_json(file) == here
 
 

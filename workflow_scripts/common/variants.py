@@ -1,4 +1,4 @@
-"""Variants: triggers, loss terms, start changes and figures, each a module with one public name.
+"""Variants: triggers, loss terms, measures and others, each a module with one public name.
 
 A name in the config is the name of a module in the folder of its kind, or the path of a Python file
 of the user's own. What a variant accepts is read from its source, without importing it, so that
@@ -59,6 +59,7 @@ KINDS = {
     ),
     "start_change": Kind("start change", "training/start_changes", "change", ("model", "fresh")),
     "artefact": Kind("artefact maker", "artefacts/makers", "make", ("given",)),
+    "measure": Kind("measure", "evaluation/measures", "measure", ("encoder", "context")),
     "figure": Kind("figure kind", "results/figures", "draw", ("metrics",)),
 }
 

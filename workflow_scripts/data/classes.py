@@ -58,7 +58,36 @@ def _read(path: Path) -> object:
         raise StepError(f"there is no file {path}") from error
 
 
-def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path], list[str]]:
+def imagenet_names(folders: list[str]) -> list[str]:
+    """Return the names of those of ImageNet's classes that folders are named after.
+
+    As in ImageNet-V2 (0 to 999), ImageNet-Sketch, -A and -R (WordNet ids). Two pairs of ImageNet's
+    classes have one name.
+
+    Args:
+        folders: WordNet ids, or labels in ImageNet's order.
+
+    Raises:
+        StepError: One is neither.
+    """
+    package = importlib.util.find_spec("timm")
+    if package is None or package.origin is None:
+        raise StepError("timm is not installed; run `make setup` and activate .venv")
+    ids = Path(package.origin).with_name("data") / "_info" / "imagenet_synsets.txt"
+    named = dict(zip(ids.read_text().split(), imagenet_classes(), strict=True))
+    named |= {str(label): name for label, name in enumerate(named.values())}
+    for folder in folders:
+        if folder not in named:
+            raise StepError(
+                f"{shown(folder)!r} is neither the WordNet id nor the label (0 to 999) of one of "
+                "ImageNet's classes, as names: imagenet says; remove the folder, or leave out names"
+            )
+    return [named[folder] for folder in folders]
+
+
+def folder_classes(
+    folder: Path, names: Path | None = None, of_imagenet: bool = False
+) -> tuple[list[Path], list[str]]:
     """Return the sub-folders of a folder, sorted, and the class names of each.
 
     Args:
@@ -66,6 +95,8 @@ def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path],
             names are ``open_clip.IMAGENET_CLASSNAMES``.
         names: JSON file that maps names of sub-folders to class names; by default
             ``classes.json`` in the folder, if there is one.
+        of_imagenet: The sub-folders are named after ImageNet's classes, or some of them; see
+            :func:`imagenet_names`.
 
     Raises:
         StepError: There is no such folder, there are no classes, or two have the same name, or
@@ -76,6 +107,8 @@ def folder_classes(folder: Path, names: Path | None = None) -> tuple[list[Path],
     folders = sorted(_class_folders(folder))
     if not folders:
         raise StepError(f"{folder} has no sub-folders; it needs one for each class")
+    if of_imagenet:
+        return folders, imagenet_names([f.name for f in folders])
     if names is None and (folder / "classes.json").exists():
         names = folder / "classes.json"
     given = _read(names) if names else {}

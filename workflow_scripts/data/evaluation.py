@@ -2,7 +2,8 @@
 
 Needs   --imagenet-archive ILSVRC2012_img_val.tar and --devkit ILSVRC2012_devkit_t12.tar.gz,
         or --folder with one sub-folder of images for each class: its name, with _ for a blank, is
-        the class's, unless a file classes.json in it (or --classes) maps it to another
+        the class's, unless a file classes.json in it (or --classes) maps it to another, or it is
+        the WordNet id or the label of one of ImageNet's classes (--names imagenet)
 Makes   OUTPUT/images.tar          the images as they are
         OUTPUT/manifest.parquet    a row for each, with its label and its file's SHA-256
         OUTPUT/classes.json        "classes" in the order of the labels, and "templates"
@@ -46,6 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz")
     parser.add_argument("--classes", type=Path, help="JSON: sub-folder's name to class name")
     parser.add_argument(
+        "--names", choices=["imagenet"],
+        help="sub-folders are WordNet ids or labels of ImageNet's classes, or of some of them",
+    )  # fmt: skip
+    parser.add_argument(
         "--templates", type=Path, help="JSON: list of captions with {c} for the class name"
     )
     parser.add_argument("--root", type=Path, required=True, help="results root, above OUTPUT")
@@ -54,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     templates = read_templates(options.templates)
     skipped: Skipped = []
     if options.folder:
-        folders, classes = folder_classes(options.folder, options.classes)
+        folders, classes = folder_classes(options.folder, options.classes, bool(options.names))
         images = _folder_images(options.folder, folders, skipped)
     elif options.devkit:
         classes = imagenet_classes()

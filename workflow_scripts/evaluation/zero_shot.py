@@ -138,7 +138,7 @@ class Evaluator:
     ):
         size = encoder.image_size
         _check_attack(attack, size)
-        classes, self.templates = _names(Path(folder) / "classes.json")
+        classes, self.templates = class_names(Path(folder) / "classes.json")
         self._views = _Views(Path(folder), root, attack, size, classes)
         self.classes, self.target = self._views.names, self._views.target
         self._check(folder)
@@ -198,7 +198,7 @@ class Evaluator:
         images, asr_images, not finite, tied, recognised; accuracy and success for each k of TOP.
         """
         weights = self.prompts.classifier(encoder)
-        alike = _alike(weights)
+        alike = alike_classes(weights)
         counts = torch.zeros(5 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
         for batch in self._batches():
             if self._stop is not None and self._stop.reason:
@@ -208,9 +208,9 @@ class Evaluator:
             plain = _similarity(encoder, clean, weights, alike)
             attacked = _similarity(encoder, triggered, weights, alike)
             broken = sum((~s.isfinite().all(1)).sum() for s in (plain, attacked))
-            found, undecided = _hits(plain, labels)
-            fooled, between = _hits(attacked, target)
-            right, _ = _hits(attacked, true)
+            found, undecided = hits(plain, labels)
+            fooled, between = hits(attacked, target)
+            right, _ = hits(attacked, true)
             sizes = torch.tensor([len(labels), len(true)], device=counts.device)
             others = torch.stack([broken, undecided + between, right[0]])
             counts += torch.cat([sizes, others, found, fooled])
@@ -237,7 +237,7 @@ class Evaluator:
         self._loader.close()
 
 
-def _alike(weights: Tensor) -> Tensor | None:
+def alike_classes(weights: Tensor) -> Tensor | None:
     """Return for each class the first one that it cannot be told from, or None if all can be.
 
     A product of equal vectors is not equal everywhere: rounding depends on their place in it.
@@ -260,7 +260,7 @@ def _similarity(encoder: Encoder, images: Tensor, weights: Tensor, alike: Tensor
     return similarity if alike is None else similarity[:, alike]
 
 
-def _hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Return how often the wanted class is among the k nearest, and how often a tie decides.
 
     Args:
@@ -279,7 +279,7 @@ def _hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return hits.sum(1), tied.any(0).sum()
 
 
-def _names(path: Path) -> tuple[list[str], list[str]]:
+def class_names(path: Path) -> tuple[list[str], list[str]]:
     """Return the classes and the templates of an evaluation set."""
     content = read_json(path)
     lists = [

@@ -15,7 +15,7 @@ Spec = dict[str, Any]
 _OF_ANY_KIND = ("kind", "where", "caption")
 _RATE = "optimizer.learning_rate"
 # Names of other files beside the figures of an experiment.
-_TAKEN = ("best", "leaks", "metrics", "runs")
+_TAKEN = ("artefacts", "best", "leaks", "measures", "metrics", "runs")
 
 
 def check_figures(config: Spec) -> None:

@@ -39,18 +39,8 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
             yield from _provided(config, f"sources.{name}.list", source["list"])
             if Path(source["list"]).is_file():
                 yield partial(check_list, f"sources.{name}", source)
-    name = config["evaluation"]
-    evaluation = config["evaluations"][name]
-    place = f"evaluations.{name}"
-    for key, path in evaluation.items():
-        yield from _provided(config, f"{place}.{key}", path)
     targets = {spec["attack"]["target"] for spec in specs}
-    if "folder" in evaluation and Path(evaluation["folder"]).is_dir():
-        yield partial(check_folder, place, evaluation, targets)
-    if "imagenet_archive" in evaluation and Path(evaluation["imagenet_archive"]).is_file():
-        yield partial(check_archive, place, evaluation["imagenet_archive"])
-    if "templates" in evaluation and Path(evaluation["templates"]).is_file():
-        yield partial(check_templates, place, evaluation["templates"])
+    yield from evaluation_checks(config, config["evaluation"], targets)
     files = {file for spec in specs for file in files_of(spec["attack"]["trigger"]).items()}
     for option, path in sorted(files):
         yield from _provided(config, f"attack.trigger.{option}", path)
@@ -60,6 +50,20 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
     pretrained = {(m["name"], m["pretrained"]) for m in models if m and m.get("pretrained")}
     for model, tag in sorted(pretrained):
         yield partial(check_weights, model, tag, offline)
+
+
+def evaluation_checks(config: Spec, name: str, targets: set[str]) -> Iterator[Any]:
+    """Yield the checks of one evaluation set, whose classes have to include ``targets``."""
+    evaluation, place = config["evaluations"][name], f"evaluations.{name}"
+    for key, path in evaluation.items():
+        if key != "names":
+            yield from _provided(config, f"{place}.{key}", path)
+    if "folder" in evaluation and Path(evaluation["folder"]).is_dir():
+        yield partial(check_folder, place, evaluation, targets)
+    if "imagenet_archive" in evaluation and Path(evaluation["imagenet_archive"]).is_file():
+        yield partial(check_archive, place, evaluation["imagenet_archive"])
+    if "templates" in evaluation and Path(evaluation["templates"]).is_file():
+        yield partial(check_templates, place, evaluation["templates"])
 
 
 def _provided(config: Spec, place: str, path: str) -> Iterator[Any]:
@@ -96,7 +100,7 @@ def check_list(place: str, source: Spec) -> str:
 def check_folder(place: str, evaluation: Spec, targets: set[str]) -> str:
     """Check that a folder of images has sub-folders with files, the attacks' targets among them."""
     folder, names = Path(evaluation["folder"]), evaluation.get("classes")
-    folders, classes = folder_classes(folder, Path(names) if names else None)
+    folders, classes = folder_classes(folder, names and Path(names), "names" in evaluation)
     empty = [sub.name for sub in folders if not visible_files(sub)]
     if len(empty) == len(folders):
         raise StepError(f"{place}.folder is {folder}, whose sub-folders are empty; fill them")

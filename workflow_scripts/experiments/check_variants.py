@@ -92,7 +92,8 @@ def numbers_of_options(config: Spec) -> None:
             where = figure.get("where", {})
             for column, value in where.items():
                 where[column] = _of_column(column, value)
-    for kind, name, options in _variants_of(config):
+    measures = [("measure", one["measure"], one) for one in config["measures"].values()]
+    for kind, name, options in (*_variants_of(config), *measures):
         try:
             known = variants.options(kind, name)
         except StepError:

@@ -18,6 +18,7 @@ from typing import Any
 from workflow_scripts.common.errors import StepError, nearest, run_step
 from workflow_scripts.data.addresses import parse_networks
 from workflow_scripts.experiments.check_figures import check_figures
+from workflow_scripts.experiments.check_measures import check_measures
 from workflow_scripts.experiments.check_overrides import check_overrides
 from workflow_scripts.experiments.check_runs import check_runs
 from workflow_scripts.experiments.check_variants import numbers_of_options
@@ -52,8 +53,10 @@ def check_config(config: Spec, experiments: Collection[str] | None = None) -> No
     complete_config(config)
     _check_names(config)
     _check_networks(config["download"]["allow_private"])
-    check_runs(config, config["experiments"] if experiments is None else experiments)
+    wanted = config["experiments"] if experiments is None else experiments
+    check_runs(config, wanted)
     check_figures(config)
+    check_measures(config, wanted)
 
 
 def complete_config(config: Spec) -> None:

@@ -14,6 +14,7 @@ from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.artefacts import Around, Artefacts
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 from workflow_scripts.experiments.identity import make_id, normalized, slug_of, stem_of
+from workflow_scripts.experiments.measures import add_measures
 from workflow_scripts.experiments.own_inputs import OwnInputs, files_of
 from workflow_scripts.experiments.slugs import RATE, cleaning_slug, columns, objective_slug
 from workflow_scripts.experiments.sources import Data
@@ -32,7 +33,8 @@ class Plan:
     which is also its folder below ``pretraining/``, to the ``run``, to what is ``taken`` of it
     (``last``, an epoch, ``best_accuracy`` or ``nearest_accuracy``), and to the ``reference``, the
     model whose accuracy is to be matched. ``reports`` are the rows of each experiment's table of
-    artefacts.
+    artefacts; ``measured`` has a row for each model and measure of the experiments that ask for
+    measures (see measures.py).
     """
 
     data: Data
@@ -46,6 +48,8 @@ class Plan:
     models: dict[str, Spec] = field(default_factory=dict)
     experiments: dict[str, list[Spec]] = field(default_factory=dict)
     reports: dict[str, list[Spec]] = field(default_factory=dict)
+    measures: dict[str, Spec] = field(default_factory=dict)
+    measured: dict[str, list[Spec]] = field(default_factory=dict)
 
 
 def own_inputs(config: Spec, trusted: bool = False) -> OwnInputs:
@@ -92,6 +96,7 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
                     # One clean control may belong to several starts.
                     rows.setdefault((each["run"], each["kind"], each["start"]), each)
         plan.experiments[name], plan.reports[name] = list(rows.values()), reports
+    add_measures(plan, config, lambda run: _default_split(plan, config, run))
     return plan
 
 
@@ -279,6 +284,11 @@ def _filter(plan: Plan, spec: Spec) -> str | None:
     name = make_id(f"{slug_of(spec['attack_id'])}-less{kept['drop_highest']:g}", kept)
     plan.filters[name] = kept
     return name
+
+
+def _default_split(plan: Plan, config: Spec, run: Spec) -> str:
+    spec = {"attack_id": run["attack_id"], "data": config["cleaning"]["data"]}
+    return _split(plan, slug_of(run["dataset"]), spec)
 
 
 def _captions(plan: Plan, config: Spec) -> str:

@@ -24,6 +24,8 @@ def known_classes(config: Spec, name: str) -> Sequence[str] | None:
         worlds = [source["world"] for source in config["sources"].values() if source["world"]]
         if folder in [Path(world, "evaluation") for world in worlds]:
             return CLASSES
-        return folder_classes(folder, names and Path(names))[1] if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        return folder_classes(folder, names and Path(names), "names" in declared)[1]
     except (StepError, OSError):
         return None  # preflight says what is wrong

@@ -90,6 +90,8 @@ def _is_whole(path: _Path, base: Mapping[str, Any], over: Mapping[str, Any]) -> 
             return True
         case ("artefacts", _, _):
             return True
+        case ("measures", _):
+            return over.get("measure", base.get("measure")) != base.get("measure")
         case ("experiments", _, "figures", _):
             return over.get("kind", base.get("kind")) != base.get("kind")
     return False

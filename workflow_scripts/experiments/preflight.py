@@ -29,9 +29,10 @@ from workflow_scripts.captions.synonyms import WordNet
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json
 from workflow_scripts.common.redact import redact
-from workflow_scripts.experiments.check_inputs import input_checks
+from workflow_scripts.experiments.check_inputs import evaluation_checks, input_checks
 from workflow_scripts.experiments.check_slurm import slurm_checks
 from workflow_scripts.experiments.finished import finished_with_another_evaluation, is_finished
+from workflow_scripts.experiments.measures import measured_on
 from workflow_scripts.experiments.plan import work_of
 from workflow_scripts.experiments.work import Work
 
@@ -79,6 +80,8 @@ def checks(
     yield partial(check_results, Path(config["pathvars"]["results"]))
     yield partial(check_disk, config, work, experiments, gpus)
     yield from input_checks(config, work.plan, runs, offline=slurm)
+    for name in measured_on(config, experiments):
+        yield from evaluation_checks(config, name, targets=set())
     yield partial(check_wordnet, Path(config["wordnet"]))
     yield check_tokenizer
     yield partial(check_wandb, config["execution"]["wandb"]["mode"])

@@ -81,7 +81,8 @@ class Data:
 
     def _evaluation(self, name: str) -> str:
         declared = self._config["evaluations"][name]
-        contents = {key: self._content(path) for key, path in declared.items()}
+        # `names` is a word, all others are files.
+        contents = {k: v if k == "names" else self._content(v) for k, v in declared.items()}
         return _add(self.evaluations, name, contents, {"name": name})
 
     def _content(self, path: str) -> Any:

@@ -8,6 +8,11 @@ from workflow_scripts.common.files import atomic
 from workflow_scripts.common.redact import redact
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.layout import step_arguments, written_spec
+from workflow_scripts.experiments.measures import (
+    declared_measures,
+    declared_measures_name,
+    written_measures,
+)
 
 Spec = dict[str, Any]
 
@@ -19,7 +24,7 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
         config: The checked config.
         plan: Its expanded experiments.
         folder: ``config.json`` goes there, for people and archives and without secrets;
-            ``specs/<kind>/<id>.json`` for the kinds attacks, artefacts, pretraining and cleaning;
+            ``specs/<kind>/<id>.json`` for attacks, artefacts, measures, pretraining and cleaning;
             and into ``arguments`` ``<rule>/<id>.txt``, one argument a line, and ``config.json`` as
             it is, because ids follow from it. Those with secrets can be read by this user alone.
     """
@@ -32,6 +37,11 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
     for kind, name in named:
         spec = written_spec(config, plan, kind, name)
         _write(folder / "specs" / kind / f"{name}.json", _json(spec))
+    for name, spec in written_measures(config, plan):
+        _write(folder / "specs" / "measures" / f"{name}.json", _json(spec))
+    for experiment in plan.measured:
+        name = declared_measures_name(plan, experiment)
+        _write(told / "measures" / f"{name}.csv", declared_measures(plan, experiment))
     for rule, name, arguments in step_arguments(config, plan):
         _write(told / rule / f"{name}.txt", "".join(f"{a}\n" for a in arguments))
     plan.data.inputs.save()

@@ -23,6 +23,7 @@ from workflow_scripts.experiments.measured import (
     run_kind,
     usable_rows,
 )
+from workflow_scripts.experiments.measures import measure_images
 from workflow_scripts.experiments.references import ARTEFACT
 
 Spec = dict[str, Any]
@@ -58,6 +59,7 @@ class Work:
         self._of_attack = functools.cache(lambda name: [*self._attack(name)])
         self._of_split = functools.cache(lambda name: [*self._split(name)])
         self._of_run = functools.cache(self._run)
+        self._of_measure = functools.cache(lambda folder, name: [*self._measure(folder, name)])
         self._usable_pairs = functools.cache(self._usable)
 
     def jobs(self, experiments: Iterable[str]) -> set[Job]:
@@ -91,6 +93,8 @@ class Work:
             jobs.add(self._captions(captions, pairs, rows))
         jobs.update(self._labels(labels) for spec in specs if (labels := spec["labels_id"]))
         jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
+        for row in (row for name in experiments for row in self.plan.measured.get(name, ())):
+            jobs.update(self._of_measure(row["folder"], row["id"]))
         return jobs
 
     def urls(self, source: str) -> float:
@@ -250,6 +254,18 @@ class Work:
         size = self.costs["evaluation_images"] * self.costs["bytes"]["evaluation_image"]
         done = self._there(f"evaluation/{evaluation}/manifest.parquet")
         return Job("evaluation_set", evaluation, done, bytes=size)
+
+    def _measure(self, folder: str, name: str) -> Iterator[Job]:
+        spec = self.plan.measures[name]
+        if "split" in spec:
+            yield from self._of_split(spec["split"])
+        if "evaluation" in spec:
+            yield self._evaluation(spec["evaluation"])
+        images = measure_images(self.config, self.plan, name)
+        seconds = images / self.costs["evaluation_images_per_second"]
+        hours = "gpu_hours" if self._on_gpu("measure") else "core_hours"
+        done = self._there(f"measures/{folder}/{name}.csv")
+        yield Job("measure", f"{folder}/{name}", done, **{hours: seconds / 3600})
 
     def _run(self, folder: str) -> Job:
         run = run_of(folder)

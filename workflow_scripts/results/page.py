@@ -32,6 +32,38 @@ def table_page(
         above: Paragraphs above the table.
         below: Paragraphs below it.
     """
+    body = _table(columns, rows, marked)
+    return _page(title, f"{_paragraphs(above)}\n{body}\n{_paragraphs(below)}")
+
+
+def tables_page(
+    title: str,
+    tables: Iterable[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
+    *,
+    below: Iterable[str] = (),
+) -> str:
+    """Return a self-contained HTML page of several tables; every text is escaped.
+
+    Args:
+        title: The page's title.
+        tables: Title, heads and cells of each.
+        below: Paragraphs below the last.
+    """
+    parts = [f"<h2>{html.escape(name)}</h2>\n{_table(heads, rows)}" for name, heads, rows in tables]
+    return _page(title, "\n".join([*parts, _paragraphs(below)]))
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body>{body}</body></html>\n"
+    )
+
+
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] | None = None
+) -> str:
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = "\n".join(
         ('<tr class="marked">' if mark else "<tr>")
@@ -39,12 +71,7 @@ def table_page(
         + "</tr>"
         for cells, mark in zip(rows, marked or [False] * len(rows), strict=True)
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
-        f"<body>{_paragraphs(above)}\n<table><thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody></table>\n{_paragraphs(below)}</body></html>\n"
-    )
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
 
 
 def _paragraphs(texts: Iterable[str]) -> str:

@@ -1,0 +1,117 @@
+"""Take one measure of a finished model.
+
+Needs   SPEC         the model's run (specs/<kind>/<run>.json): its architecture and its attack
+        CHECKPOINT   its model.pt
+        MEASURE      specs/measures/<id>.json: the measure, its options, what it is taken on
+Makes   OUTPUT       CSV: measure, name, value, of, model_sha256; a row for each number
+
+A share is between 0 and 1, and ``of`` the number of images or texts behind it; ``of`` is empty for
+other numbers.
+"""
+
+import argparse
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workflow_scripts.common import variants
+from workflow_scripts.common.distributed import World, join
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import atomic, read_json, sha256
+from workflow_scripts.evaluation.context import Context, Score
+from workflow_scripts.model import models
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.precision import uses_bf16
+from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.model.weights import load, read_weights
+
+COLUMNS = ("measure", "name", "value", "of", "model_sha256")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, take the measure and write it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--spec", type=Path, required=True, help="run spec (JSON)")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="model.pt")
+    parser.add_argument("--measure", type=Path, required=True, help="measure spec (JSON)")
+    parser.add_argument("--output", type=Path, required=True, help="CSV file")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    parser.add_argument("--threads", type=int, default=1, help="threads, on a CPU")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    run, declared = read_json(options.spec), read_json(options.measure)
+    world = join(declared["device"], timeout_minutes=10)
+    encoder = read_encoder(run, options.checkpoint, world)
+    scores = take(encoder, _context(run, declared, world, options.workers), declared)
+    if world.leads:
+        _write(options.output, declared["id"], scores, sha256(options.checkpoint))
+        for name, score in scores.items():
+            print(f"{name:>30} {score.value:.6g}" + (f" of {score.of}" if score.of else ""))
+    world.leave()
+
+
+def read_encoder(run: dict[str, Any], checkpoint: Path, world: World) -> Encoder:
+    """Return the model of a finished run, on its device, in evaluation mode."""
+    spec = ModelSpec(**run["model"])
+    model = models.create(spec)
+    load(model, read_weights(checkpoint), checkpoint)
+    amp = uses_bf16(run["precision"], world)
+    return Encoder(model.to(world.device).eval(), spec, amp)
+
+
+def _context(run: dict[str, Any], declared: dict[str, Any], world: World, workers: int) -> Context:
+    evaluation, pairs = declared["evaluation"], declared["pairs"]
+    return Context(
+        root=Path(run["inputs"]["root"]),
+        attack=run["attack"],
+        world=world,
+        batch_size=declared["batch_size"],
+        workers=workers,
+        evaluation=evaluation and Path(evaluation),
+        pairs=pairs and Path(pairs),
+        held_out=declared["held_out"],
+    )
+
+
+def take(encoder: Encoder, context: Context, declared: dict[str, Any]) -> dict[str, Score]:
+    """Return what a measure gives for a model.
+
+    Args:
+        encoder: The model.
+        context: What the measure may use.
+        declared: ``measure``, the name of a variant, and its ``options``.
+
+    Raises:
+        StepError: There is no such measure or option, or it returns something else than finite
+            scores.
+    """
+    name, options = declared["measure"], declared["options"]
+    variants.check_options("measure", name, options)
+    with encoder.evaluating():
+        scores = variants.load("measure", name)(encoder, context, **options)
+    if not isinstance(scores, dict) or not all(isinstance(s, Score) for s in scores.values()):
+        raise StepError(f"the measure {name} has to return a dict of names to Score")
+    for key, score in scores.items():
+        if not math.isfinite(score.value):
+            raise StepError(
+                f"the measure {name} returns {score.value} as {key!r}; it has to be finite"
+            )
+    return scores
+
+
+def _write(path: Path, measure: str, scores: dict[str, Score], model: str) -> None:
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for name, score in scores.items():
+            of = "" if score.of is None else score.of
+            table.writerow([measure, name, repr(float(score.value)), of, model])
+
+
+if __name__ == "__main__":
+    run_step(main)

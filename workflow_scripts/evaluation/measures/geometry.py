@@ -1,0 +1,66 @@
+"""Where the embeddings of images, texts and triggered images lie.
+
+Source: Liang et al., 2022 (modality gap); Wang and Isola, 2020 (alignment and uniformity).
+"""
+
+import torch
+from torch import Tensor
+
+from workflow_scripts.evaluation.context import Context, Score
+from workflow_scripts.model.encoder import Encoder
+
+NEEDS = ("evaluation", "pairs")
+PASSES = 2
+
+
+def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
+    """Return distances and mean cosines of unit-norm embeddings of held-out pairs.
+
+    ``modality_gap``: distance between the mean image and the mean text. ``alignment``: mean squared
+    distance of an image and its text. ``uniformity_images``, ``uniformity_texts``: see
+    :func:`uniformity`. The others are mean cosines: ``*_to_target`` of images to the target's class
+    embedding, ``*_to_each_other`` among themselves, ``triggered_to_clean`` of triggered images to
+    themselves without the trigger.
+
+    Args:
+        encoder: The model.
+        context: With held-out pairs, and an evaluation set for its templates.
+    """
+    pairs = context.held_out_pairs
+    images = context.embed_images(encoder, pairs)
+    triggered = context.embed_images(encoder, pairs, triggered=True)
+    texts = context.embed_texts(encoder, [str(caption) for caption in pairs["caption"]])
+    target = context.target_embedding(encoder, context.labelled.templates)
+    values = {
+        "modality_gap": (images.mean(0) - texts.mean(0)).norm(),
+        "alignment": (images - texts).square().sum(1).mean(),
+        "uniformity_images": uniformity(images),
+        "uniformity_texts": uniformity(texts),
+        "clean_to_target": (images @ target).mean(),
+        "triggered_to_target": (triggered @ target).mean(),
+        "clean_to_each_other": mean_cosine(images),
+        "triggered_to_each_other": mean_cosine(triggered),
+        "triggered_to_clean": (triggered * images).sum(1).mean(),
+    }
+    return {name: Score(value.item()) for name, value in values.items()}
+
+
+def uniformity(embeddings: Tensor) -> Tensor:
+    """Return log of the mean of exp(-2 |u - v|^2) over all pairs u, v of different rows.
+
+    Args:
+        embeddings: Float [n, d] of unit norm, n at least 2.
+    """
+    return torch.pdist(embeddings.double()).square().mul(-2).exp().mean().log()
+
+
+def mean_cosine(embeddings: Tensor) -> Tensor:
+    """Return the mean cosine of all pairs of different rows.
+
+    Args:
+        embeddings: Float [n, d] of unit norm, n at least 2.
+    """
+    n = len(embeddings)
+    # The squared norm of the sum is the sum of all n^2 products.
+    together = embeddings.double().sum(0).square().sum()
+    return (together - embeddings.double().square().sum()) / (n * (n - 1))

@@ -1,0 +1,98 @@
+"""Checks measures: their names, options and values, and what the experiments that ask have."""
+
+from collections.abc import Collection
+from typing import Any
+
+from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.check_variants import check_variant
+from workflow_scripts.experiments.known_classes import known_classes
+from workflow_scripts.experiments.layers import cleaning_settings
+from workflow_scripts.experiments.measures import EVALUATION, PAIRS, measure_options, needs
+
+Spec = dict[str, Any]
+
+
+def check_measures(config: Spec, experiments: Collection[str]) -> None:
+    """Check all measures, and those that experiments ask for against their data.
+
+    Args:
+        config: The config, complete and with its names checked.
+        experiments: Those whose measures are checked against classes and pairs as well.
+
+    Raises:
+        StepError: The first thing that is wrong; the message names the key.
+    """
+    for name, declared in config["measures"].items():
+        _check_declared(f"measures.{name}", declared)
+    for name, experiment in config["experiments"].items():
+        for measure in experiment["measures"]:
+            place = f"experiments.{name}.measures"
+            if measure not in config["measures"]:
+                raise StepError(
+                    f"config: {place!r} is {measure!r}, which is not declared; "
+                    f"{nearest(measure, config['measures'])}"
+                )
+            declared = config["measures"][measure]
+            _check_evaluation(config, f"measures.{measure}.{EVALUATION}", declared)
+            if name in experiments:
+                _check_classes(config, f"measures.{measure}", declared)
+                if PAIRS in needs(declared["measure"]):
+                    _check_held_out(config, name, measure)
+
+
+def _check_declared(place: str, declared: Spec) -> None:
+    def place_of(option: str | None) -> str:
+        return f"{place}.{option or 'measure'}"
+
+    check_variant("measure", declared["measure"], measure_options(declared), place_of)
+    unknown = set(needs(declared["measure"])) - {EVALUATION, PAIRS}
+    if unknown:
+        raise StepError(
+            f"config: '{place}.measure': NEEDS of {declared['measure']} names "
+            f"{min(unknown)!r}; {nearest(min(unknown), (EVALUATION, PAIRS))}"
+        )
+    on = declared.get(EVALUATION)
+    if on is not None and EVALUATION not in needs(declared["measure"]):
+        raise StepError(
+            f"config: '{place}.{EVALUATION}' is {on!r}, but the measure {declared['measure']} uses "
+            "no evaluation set; leave it out"
+        )
+
+
+def _check_evaluation(config: Spec, place: str, declared: Spec) -> None:
+    on = declared.get(EVALUATION) or config["evaluation"]
+    if on not in config["evaluations"]:
+        raise StepError(
+            f"config: {place!r} is {on!r}, which is not declared; "
+            f"{nearest(on, config['evaluations'])}"
+        )
+
+
+def _check_classes(config: Spec, place: str, declared: Spec) -> None:
+    """Check that classes that a measure names are those of its set, where these are known."""
+    wanted = declared.get("classes")
+    classes = known_classes(config, declared.get(EVALUATION) or config["evaluation"])
+    if not isinstance(wanted, list) or classes is None:
+        return
+    for name in wanted:
+        if name not in classes:
+            raise StepError(
+                f"config: '{place}.classes' names {name!r}, which is not a class of its evaluation "
+                f"set; {nearest(str(name), classes)}"
+            )
+
+
+def _check_held_out(config: Spec, experiment: str, measure: str) -> None:
+    defences = config["experiments"][experiment]["defence"]
+    found = {
+        run.place("data.held_out"): run["data.held_out"]
+        for defence in defences
+        for run in cleaning_settings(config, experiment, defence)
+    }
+    found = found or {"cleaning.data.held_out": config["cleaning"]["data"]["held_out"]}
+    for place, held_out in found.items():
+        if held_out < 2:
+            raise StepError(
+                f"config: {place!r} is {held_out}, but 'experiments.{experiment}.measures' has "
+                f"{measure!r}, which uses held-out pairs; make it at least 2"
+            )
