@@ -65,6 +65,9 @@ def test_a_node_that_fails_takes_its_job_to_where_both_are_up_again(
     two_nodes.start_node("node2")
     training.end()
     check(training, on_one_node)
-    (job,) = training.jobs()
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+    # Where the processes do not find each other at once after the node is back, Snakemake tries again.
+    first, *others = training.jobs()
+    assert first["Restarts"] == "1"
+    assert [first, *others][-1]["JobState"] == "COMPLETED"
+    assert all(job["JobState"] == "FAILED" for job in [first, *others][:-1])
     assert training.resumed_from()[0] >= 20
