@@ -17,7 +17,6 @@ from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
-from workflow_scripts.model.precision import uses_bf16
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import load, read_weights
 
@@ -76,7 +75,7 @@ class Given:
 
     @functools.cached_property
     def encoder(self) -> Encoder:
-        """The model, in evaluation mode.
+        """The model, in evaluation mode and float32: small distances need all digits.
 
         Raises:
             StepError: The artefact is declared without a model, or the weights do not fit.
@@ -87,7 +86,7 @@ class Given:
         if self.checkpoint is not None:
             load(model, read_weights(self.checkpoint), self.checkpoint)
         model = model.to(self.device).eval()
-        return Encoder(model, self.model, uses_bf16("auto", self.world))
+        return Encoder(model, self.model)
 
     @functools.cached_property
     def pairs(self) -> pd.DataFrame:
