@@ -94,6 +94,7 @@ def test_every_config_example_is_valid_over_the_papers_config(example):
 KINDS = {
     "class Trigger": "trigger",
     "class Loss": "loss",
+    "class Augmentation": "augmentation",
     "def change": "start_change",
     "def make": "artefact",
     "def measure": "measure",
