@@ -65,6 +65,17 @@ rule figure_spec:
         "printf '%s' {params.spec:q} > {output:q} 2> {log:q}"
 
 
+# What the config can name.
+rule variants:
+    log:
+        "<logs>/variants.log",
+    localrule: True
+    conda:
+        "../envs/pipeline.yaml"
+    shell:
+        "python -m workflow_scripts.experiments.list_variants 2>&1 | tee {log:q}"
+
+
 # Without an output these run each time that they are asked for: what is done already is in them.
 for experiment in [None, *PLAN.experiments]:
     end = f"_{experiment}" if experiment else ""

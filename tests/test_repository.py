@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from workflow_scripts.common import variants
+from workflow_scripts.experiments import list_variants
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.load_config import merged
@@ -107,6 +108,13 @@ def test_every_variant_of_the_documentation_loads_from_a_file_of_ones_own(block,
     path = tmp_path / "mine.py"
     path.write_text(block)
     assert callable(variants.load(kind, str(path)))
+
+
+def test_the_list_of_variants_is_that_of_the_modules():
+    listed = (ROOT / "docs/variants.md").read_text().splitlines()
+    assert listed == "\n".join(list_variants.lines()).splitlines(), (
+        "python -m workflow_scripts.experiments.list_variants > docs/variants.md"
+    )
 
 
 def test_every_rule_stage_has_its_folder_of_steps():
