@@ -28,7 +28,7 @@ def lines() -> Iterator[str]:
     yield "# Variants"
     yield ""
     yield "What `snakemake variants --cores 1` prints: every name that the config accepts, by kind,"
-    yield "with its options and their defaults. A path of a `.py` file may stand in place of a name."
+    yield "with its options and their defaults. The path of a file ending in `.py` is accepted too."
     for kind, declared in variants.KINDS.items():
         yield f"\n## {declared.word[0].upper()}{declared.word[1:]}s: `{declared.folder}/`\n"
         for name in variants.names(kind):
