@@ -9,6 +9,7 @@ from workflow_scripts.experiments.artefacts import needed
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.layout import artefact_inputs, run_inputs, written_spec
+from workflow_scripts.experiments.measures import measure_inputs, written_measures
 from workflow_scripts.experiments.references import references
 from workflow_scripts.experiments.work import Work
 
@@ -28,9 +29,10 @@ def mine(raw_config, tmp_path, monkeypatch):
     (tmp_path / "maker.py").write_text(MAKER)
     (tmp_path / "trigger.py").write_text(TRIGGER)
 
-    def laid_over(artefacts, start=None, experiment=None):
+    def laid_over(artefacts, start=None, experiment=None, **measures):
         config = copy.deepcopy(raw_config)
         config["artefacts"] |= artefacts
+        config["measures"] |= measures
         config["starts"]["mine"] = {"label": "Mine", "dataset": "cc3m", **(start or {})}
         config["experiments"]["mine"] = {"start": ["mine"], **(experiment or {})}
         check_config(config)
@@ -127,6 +129,23 @@ def test_a_filter_is_a_stage_of_its_own_before_captions(mine):
         not {"filter", "filter_id"}
         & written_spec(config, plan, "pretraining", plan.experiments["mine"][0]["run"]).keys()
     )
+
+
+def test_a_measure_reads_an_artefact_of_the_model_that_it_measures(mine, tmp_path):
+    (tmp_path / "measure.py").write_text(
+        "def measure(encoder, context, *, near: str, k: int = 3): ...\n"
+    )
+    declared = {"measure": "measure.py", "near": {"artefact": "clean_embeddings"}}
+    config, plan = mine(
+        {}, experiment={"start": ["cc3m_mmcl"], "measures": ["near"]}, near=declared
+    )
+    (row,) = plan.measured["mine"]
+    (name,) = references(plan.measures[row["id"]]["options"])
+    assert plan.artefacts.specs[name]["model"] == {"start": row["start"]}
+    path = f"artefacts/{name}/values.safetensors"
+    assert path in measure_inputs(plan, row["id"])
+    told = dict(written_measures(config, plan))[row["id"]]
+    assert told["options"] == {"near": f"results/{path}"}
 
 
 def test_the_plan_counts_what_a_filter_stands_on(mine, tmp_path):

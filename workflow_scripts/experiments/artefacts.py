@@ -151,6 +151,11 @@ class Artefacts:
         return name
 
 
+def values_of(artefact: str) -> str:
+    """Return the file with the values of an artefact, given by its id, relative to the results."""
+    return f"artefacts/{artefact}/values.safetensors"
+
+
 def needed(specs: dict[str, Spec], value: Any) -> list[str]:
     """Return the ids of the artefacts that a value refers to, and of those that these are made of.
 

@@ -41,9 +41,10 @@ def _with_options(config: Spec) -> Iterator[tuple[str, Any]]:
     for overrides in all_overrides(config):
         for _, place, container, index in overrides.each():
             yield place, container[index]
-    for name, declared in config["artefacts"].items():
-        for key, value in declared.items():
-            yield f"artefacts.{name}.{key}", value
+    for section in ("artefacts", "measures"):
+        for name, declared in config[section].items():
+            for key, value in declared.items():
+                yield f"{section}.{name}.{key}", value
 
 
 def starts_behind(config: Spec, value: Any) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.experiments.artefacts import START
+from workflow_scripts.experiments.artefacts import START, values_of
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.identity import normalized
 from workflow_scripts.experiments.references import references, replaced
@@ -47,11 +47,6 @@ def pairs_of(spec: Spec) -> str:
         return f"splits/{spec['split_id']}"
     filtered = spec.get("filter_id")
     return f"filters/{filtered}" if filtered else f"attacks/{spec['attack_id']}"
-
-
-def values_of(artefact: str) -> str:
-    """Return the file with the values of an artefact, given by its id."""
-    return f"artefacts/{artefact}/values.safetensors"
 
 
 def artefacts_read(spec: Spec) -> list[str]:

@@ -13,7 +13,9 @@ from typing import Any
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.files import digest
+from workflow_scripts.experiments.artefacts import Around, values_of
 from workflow_scripts.experiments.identity import make_id, options_of, stem_of
+from workflow_scripts.experiments.references import references, replaced
 
 Spec = dict[str, Any]
 
@@ -45,7 +47,7 @@ def add_measures(plan: Any, config: Spec, split_of: Callable[[Spec], str]) -> No
         splits = _splits(plan, rows, split_of) if asked else {}
         made = [
             {**{key: row[key] for key in ("run", "kind", "start", "folder")}, "measure": one}
-            | {"id": _add(plan, config, one, splits[row["run"], row["start"]])}
+            | {"id": _add(plan, config, one, row, splits[row["run"], row["start"]])}
             for row in rows
             for one in asked
         ]
@@ -73,13 +75,22 @@ def _splits(
     return {(row["run"], row["start"]): functools.partial(split, row) for row in rows}
 
 
-def _add(plan: Any, config: Spec, name: str, split: Callable[[], str]) -> str:
+def _add(plan: Any, config: Spec, name: str, row: Spec, split: Callable[[], str]) -> str:
     """Add one measure of one model; return its id."""
     declared = config["measures"][name]
     variant = declared["measure"]
+    start = plan.runs[plan.models[row["start"]]["run"]]
+    around = Around(
+        f"measures.{name}",
+        start["dataset"],
+        start["attack_id"],
+        row["start"],
+        config["cleaning"]["data"],
+    )
+    options = plan.artefacts.resolved(measure_options(declared), around)
     used, slug = needs(variant), stem_of(variant)
     identity = {"measure": variant}
-    identity["options"] = options_of("measure", variant, measure_options(declared))
+    identity["options"] = options_of("measure", variant, options)
     if EVALUATION in used:
         on = declared.get(EVALUATION) or config["evaluation"]
         identity[EVALUATION] = plan.data.evaluation(on)
@@ -109,7 +120,8 @@ def measure_inputs(plan: Any, name: str) -> list[str]:
     if EVALUATION in spec:
         place = f"evaluation/{spec[EVALUATION]}"
         files += [f"{place}/manifest.parquet", f"{place}/classes.json"]
-    return files + ([f"splits/{spec['split']}/manifest.parquet"] if "split" in spec else [])
+    files += [f"splits/{spec['split']}/manifest.parquet"] if "split" in spec else []
+    return files + [values_of(artefact) for artefact in sorted(set(references(spec["options"])))]
 
 
 def measure_files(plan: Any, experiment: str) -> list[str]:
@@ -128,7 +140,7 @@ def written_measures(config: Spec, plan: Any) -> Iterator[tuple[str, Spec]]:
             {
                 "id": name,
                 "measure": spec["measure"],
-                "options": spec["options"],
+                "options": replaced(spec["options"], lambda one: str(root / values_of(one))),
                 "evaluation": evaluation and str(root / "evaluation" / evaluation),
                 "pairs": split and str(root / "splits" / split / "manifest.parquet"),
                 "held_out": plan.splits[split]["held_out"] if split else 0,

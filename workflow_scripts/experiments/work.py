@@ -65,8 +65,33 @@ class Work:
     def jobs(self, experiments: Iterable[str]) -> set[Job]:
         """Return the jobs that experiments stand on; what several of them need is there once."""
         experiments = list(experiments)
-        reports = [row["id"] for name in experiments for row in self.plan.reports[name]]
-        artefacts: set[str] = set(self._made_from([{ARTEFACT: one} for one in reports]))
+        folders, artefacts = self._stands_on(experiments)
+        specs = [self.plan.runs[run_of(folder)] for folder in folders]
+        jobs = {self._of_run(folder) for folder in folders}
+        jobs.update(self._artefact(one) for one in artefacts)
+        jobs.update(self._filter(one) for spec in specs if (one := spec.get("filter_id")))
+        pairs = [self.plan.artefacts.specs[one]["pairs"] or {} for one in artefacts]
+        of_artefacts = {item for one in pairs for item in one.items()}
+        attacks = {name for kind, name in of_artefacts if kind == "attacks"}
+        for attack in {spec["attack_id"] for spec in specs} | attacks:
+            jobs.update(self._of_attack(attack))
+        splits = {name for kind, name in of_artefacts if kind == "splits"}
+        for split in {spec["split_id"] for spec in specs if "split_id" in spec} | splits:
+            jobs.update(self._of_split(split))
+        for captions, pairs, rows in {self._captioned(spec) for spec in specs}:
+            jobs.add(self._captions(captions, pairs, rows))
+        jobs.update(self._labels(labels) for spec in specs if (labels := spec["labels_id"]))
+        jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
+        for row in (row for name in experiments for row in self.plan.measured.get(name, ())):
+            jobs.update(self._of_measure(row["folder"], row["id"]))
+        return jobs
+
+    def _stands_on(self, experiments: list[str]) -> tuple[set[str], set[str]]:
+        """Return the folders of the runs and the ids of the artefacts of experiments."""
+        reports = [{ARTEFACT: row["id"]} for name in experiments for row in self.plan.reports[name]]
+        rows = [row for name in experiments for row in self.plan.measured.get(name, ())]
+        measures = [self.plan.measures[row["id"]]["options"] for row in rows]
+        artefacts = set(self._made_from([*reports, *measures]))
         folders: set[str] = set()
         waiting = {row["folder"] for name in experiments for row in self.plan.experiments[name]}
         waiting |= self._starts_of(artefacts)
@@ -76,26 +101,7 @@ class Work:
                 artefacts |= set(self._made_from(self.plan.runs[run_of(one)]))
             waiting = {needed for one in waiting for needed in self._needed(one)}
             waiting = (waiting | self._starts_of(artefacts)) - folders
-        specs = [self.plan.runs[run_of(folder)] for folder in folders]
-        jobs = {self._of_run(folder) for folder in folders}
-        jobs.update(self._artefact(one) for one in artefacts)
-        jobs.update(self._filter(one) for spec in specs if (one := spec.get("filter_id")))
-        pairs = [self.plan.artefacts.specs[one]["pairs"] or {} for one in artefacts]
-        for attack in {s["attack_id"] for s in specs} | {
-            p["attacks"] for p in pairs if "attacks" in p
-        }:
-            jobs.update(self._of_attack(attack))
-        for split in {s["split_id"] for s in specs if "split_id" in s} | {
-            p["splits"] for p in pairs if "splits" in p
-        }:
-            jobs.update(self._of_split(split))
-        for captions, pairs, rows in {self._captioned(spec) for spec in specs}:
-            jobs.add(self._captions(captions, pairs, rows))
-        jobs.update(self._labels(labels) for spec in specs if (labels := spec["labels_id"]))
-        jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
-        for row in (row for name in experiments for row in self.plan.measured.get(name, ())):
-            jobs.update(self._of_measure(row["folder"], row["id"]))
-        return jobs
+        return folders, artefacts
 
     def urls(self, source: str) -> float:
         """Return the rows of the list of a source, given by its id.
