@@ -28,7 +28,7 @@ rule measure:
     shell:
         "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
         " python -m workflow_scripts.evaluation.measure --spec {params.run:q}"
-        " --checkpoint {input.model:q} --measure {params.spec:q} --threads {threads}"
+        " --checkpoint {input.model:q} --measure {params.spec:q} --cores {threads}"
         " --output {output:q} > {log:q} 2>&1"
 
 

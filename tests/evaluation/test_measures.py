@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -374,3 +376,13 @@ def test_a_set_without_labels_is_no_evaluation_set(world, base_spec, tmp_path):
 def test_every_measure_says_what_it_needs():
     for name in variants.names("measure"):
         assert set(variants.attribute("measure", name, "NEEDS", ())) <= {"evaluation", "pairs"}
+
+
+def test_the_template_of_the_documentation_runs(encoder, context, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/extending.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "def measure" in b)
+    (tmp_path / "mine.py").write_text(block)
+    declared = {"measure": str(tmp_path / "mine.py"), "options": {"k": 5}}
+    scores = step.take(encoder, context, declared)
+    assert list(scores) == ["recall_clean", "recall_triggered"]
+    assert {score.of for score in scores.values()} == {HELD_OUT}

@@ -40,14 +40,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="model.pt")
     parser.add_argument("--measure", type=Path, required=True, help="measure spec (JSON)")
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes")
-    parser.add_argument("--threads", type=int, default=1, help="threads, on a CPU")
+    parser.add_argument("--cores", type=int, default=1, help="for arithmetic and loader processes")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     run, declared = read_json(options.spec), read_json(options.measure)
     world = join(declared["device"], timeout_minutes=10)
+    # A GPU waits for decoded images; on a CPU the towers take most of the time.
+    workers = options.cores - 1 if world.device.type == "cuda" else min(options.cores - 1, 1)
+    torch.set_num_threads(options.cores)
     encoder = read_encoder(run, options.checkpoint, world)
-    scores = take(encoder, _context(run, declared, world, options.workers), declared)
+    scores = take(encoder, _context(run, declared, world, workers), declared)
     if world.leads:
         _write(options.output, declared["id"], scores, sha256(options.checkpoint))
         for name, score in scores.items():

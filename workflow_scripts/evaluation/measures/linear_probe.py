@@ -10,8 +10,10 @@ import warnings
 from typing import Annotated
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
@@ -86,9 +88,13 @@ def stratified(labels: np.ndarray, part: float, seed: int) -> np.ndarray:
 
 
 def fit(features: np.ndarray, labels: np.ndarray, c: float, iterations: int) -> LogisticRegression:
-    """Return multinomial logistic regression; prints a sentence if it has not converged."""
+    """Return multinomial logistic regression; prints a sentence if it has not converged.
+
+    It has as many threads as torch, whatever OMP_NUM_THREADS says.
+    """
     probe = LogisticRegression(C=c, max_iter=iterations)
-    with warnings.catch_warnings(record=True) as caught:
+    threads = threadpool_limits(torch.get_num_threads())
+    with threads, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         probe.fit(features, labels)
     if any(issubclass(one.category, ConvergenceWarning) for one in caught):
