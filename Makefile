@@ -62,9 +62,9 @@ test-experiments: setup
 test-hostile: setup
 	pytest --numprocesses 2 tests/hostile
 
-# Two workers, each with a Slurm of its own: most of the time is waiting.
+# A worker for each file, with a Slurm of its own: most of the time is waiting.
 test-slurm: setup slurm
-	pytest --numprocesses 2 tests/slurm
+	pytest --numprocesses 3 tests/slurm
 
 slurm:
 	@PATH="$$PATH:/usr/sbin:/sbin"; for package in munge:munged slurm-wlm:slurmctld; do \
