@@ -104,6 +104,11 @@ def test_a_changed_figure_is_drawn_again_and_nothing_is_trained(finished):
     assert finished.dry_run("main", config=changed) == {"figure_spec": 1, "figure": 1}
 
 
+def test_a_measure_asked_for_later_is_taken_of_finished_models_and_trains_nothing(finished):
+    jobs = finished.dry_run("main", config={"experiments": {"main": {"measures": ["geometry"]}}})
+    assert jobs == {"declared_measures": 1, "measure": 2 + 1 + 6, "measures_table": 1}
+
+
 def test_edited_training_code_marks_runs_and_trains_nothing(finished):
     edited = finished.folder / "workflow_scripts/training/optimizer.py"
     text = edited.read_text()
