@@ -26,6 +26,7 @@ _DECLARED = ("run", "kind", "start", "measure", "folder", "id")
 _SCORES = ("measure", "name", "value", "of", "model_sha256")
 _NUMBERS = ("value", "of", "low", "high")
 _KINDS = {"pretraining": "– (start model)", "baseline": "– (clean control)"}
+_WORDS = {"asr": "ASR", "l1": "L1", "pl1": "PL1"}
 _NOTE = (
     "Shares have their 95 % interval in brackets. A clean control was trained without poison: "
     "where a measure is to detect a backdoor, compare a model with its clean control."
@@ -104,8 +105,12 @@ def readable(table: pd.DataFrame) -> list[tuple[str, list[str], list[list[str]]]
             line += [value_text(first[column]) for column in columns]
             line += [_text(scores.loc[n]) if n in scores.index else "–" for n in names]
             lines.append(line)
-        found.append((str(measure), [*heads, *(n.replace("_", " ") for n in names)], lines))
+        found.append((str(measure), [*heads, *(_words(n) for n in names)], lines))
     return found
+
+
+def _words(name: str) -> str:
+    return _WORDS.get(name, name.replace("_", " ").capitalize())
 
 
 def _text(score: Any) -> str:
