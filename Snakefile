@@ -45,4 +45,4 @@ onstart:
 rule all:
     default_target: True
     input:
-        everything(),
+        FILES.everything(),

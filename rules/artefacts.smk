@@ -4,7 +4,7 @@
 
 rule artefact:
     input:
-        lambda w: of_results(artefact_inputs(PLAN, w.id)),
+        lambda w: FILES.of_artefact(w.id),
     output:
         values="<results>/artefacts/{id}/values.safetensors",
         report="<results>/artefacts/{id}/report.json",
@@ -21,7 +21,7 @@ rule artefact:
         spec=f"{WRITTEN}/specs/artefacts/{{id}}.json",
         folder=subpath(output.values, parent=True),
         # An edited maker repeats everything that depends on it; what it imports does not.
-        code=lambda w: maker_digest(w.id),
+        code=lambda w: digest(variant_code("artefact", PLAN.artefacts.specs[w.id]["make"])),
     shell:
         "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
         " python -m workflow_scripts.artefacts.make --spec {params.spec:q} --threads {threads}"
@@ -31,7 +31,7 @@ rule artefact:
 rule filter_pairs:
     input:
         manifest=lambda w: f"<results>/attacks/{PLAN.filters[w.id]['attack_id']}/manifest.parquet",
-        scores=lambda w: artefact_files(PLAN.filters[w.id]),
+        scores=lambda w: FILES.artefacts_of(PLAN.filters[w.id]),
     output:
         manifest="<results>/filters/{id}/manifest.parquet",
         report="<results>/filters/{id}/report.json",

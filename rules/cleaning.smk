@@ -5,7 +5,7 @@
 
 use rule pretraining as cleaning with:
     input:
-        training_inputs,
+        lambda w: FILES.of_training(w.id),
     output:
         model="<results>/cleaning/{id}/model.pt",
         metrics="<results>/cleaning/{id}/metrics.csv",
@@ -27,7 +27,7 @@ use rule pretraining as cleaning with:
 
 rule pseudo_labels:
     input:
-        labelling_inputs,
+        lambda w: FILES.of_labelling(w.id),
     output:
         "<results>/labels/{id}/labels.npy",
     log:

@@ -4,7 +4,7 @@
 
 rule measure:
     input:
-        lambda w: below_results(measure_inputs(PLAN, w.measure)),
+        lambda w: FILES.of_measure(w.measure),
         model="<results>/{model}/model.pt",
     output:
         "<results>/measures/{model}/{measure}.csv",
@@ -21,7 +21,7 @@ rule measure:
     resources:
         **NEEDS["measure"],
     params:
-        run=lambda w: run_spec(w.model),
+        run=lambda w: spec_of_run(WRITTEN, w.model),
         spec=f"{WRITTEN}/specs/measures/{{measure}}.json",
         # An edited measure is taken again; an edit of what it imports from elsewhere repeats none.
         code=lambda w: digest(variant_code("measure", PLAN.measures[w.measure]["measure"])),

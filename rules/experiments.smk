@@ -25,7 +25,7 @@ rule declared_runs:
 
 rule runs_table:
     input:
-        lambda w: declared_runs(w.experiment),
+        lambda w: FILES.declared_runs(w.experiment),
     output:
         "<results>/experiments/{experiment}/runs.csv",
     log:
@@ -60,7 +60,7 @@ rule figure_spec:
     conda:
         "../envs/pipeline.yaml"
     params:
-        spec=lambda w: json.dumps(figure_of(w)),
+        spec=lambda w: json.dumps(FILES.figure(w.experiment, w.figure)),
     shell:
         "printf '%s' {params.spec:q} > {output:q} 2> {log:q}"
 

@@ -4,8 +4,8 @@
 
 rule poison:
     input:
-        manifest=lambda w: dataset_manifest(w.id),
-        artefacts=lambda w: artefact_files(PLAN.attacks[w.id]),
+        manifest=lambda w: FILES.dataset_manifest(w.id),
+        artefacts=lambda w: FILES.artefacts_of(PLAN.attacks[w.id]),
     output:
         manifest="<results>/attacks/{id}/manifest.parquet",
         images="<results>/attacks/{id}/images.tar",
@@ -47,7 +47,7 @@ rule poison:
 rule clean_split:
     input:
         poisoned=lambda w: f"<results>/attacks/{PLAN.splits[w.id]['attack_id']}/manifest.parquet",
-        manifest=lambda w: dataset_manifest(PLAN.splits[w.id]["attack_id"]),
+        manifest=lambda w: FILES.dataset_manifest(PLAN.splits[w.id]["attack_id"]),
     output:
         manifest="<results>/splits/{id}/manifest.parquet",
         report="<results>/splits/{id}/report.json",

@@ -4,8 +4,8 @@
 
 rule pretraining:
     input:
-        training_inputs,
-        before=lambda w: earlier_model(w.id),
+        lambda w: FILES.of_training(w.id),
+        before=lambda w: FILES.earlier_model(w.id),
     output:
         model="<results>/pretraining/{id}/model.pt",
         optimizer="<results>/pretraining/{id}/optimizer.pt",
@@ -37,9 +37,9 @@ rule pretraining:
 # Trains as far as the model needs that cleaning starts from, and keeps what it takes to continue.
 use rule pretraining as pretraining_taken with:
     input:
-        training_inputs,
-        before=lambda w: earlier_model(f"{w.id}/{w.taken}"),
-        reference=taken_reference,
+        lambda w: FILES.of_training(w.id),
+        before=lambda w: FILES.earlier_model(f"{w.id}/{w.taken}"),
+        reference=lambda w: FILES.reference_of(f"{w.id}/{w.taken}"),
     output:
         model="<results>/pretraining/{id}/{taken}/model.pt",
         optimizer="<results>/pretraining/{id}/{taken}/optimizer.pt",
@@ -53,5 +53,5 @@ use rule pretraining as pretraining_taken with:
     params:
         spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
         folder=subpath(output.model, ancestor=2),
-        take=lambda w, input: take_options(w, input),
+        take=lambda w, input: FILES.take_options(f"{w.id}/{w.taken}", input.get("reference")),
         also=lambda w: arguments("pretraining", w.id),

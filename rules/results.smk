@@ -7,17 +7,17 @@ for experiment in PLAN.experiments:
         name:
             experiment
         input:
-            experiment_files(experiment),
+            FILES.experiment(experiment),
 
 
 rule all_experiments:
     input:
-        [experiment_files(experiment) for experiment in PLAN.experiments],
+        [FILES.experiment(experiment) for experiment in PLAN.experiments],
 
 
 rule collect:
     input:
-        lambda w: run_files(w.experiment),
+        lambda w: FILES.runs(w.experiment),
         runs="<results>/experiments/{experiment}/runs.csv",
     output:
         parquet="<results>/experiments/{experiment}/metrics.parquet",
@@ -60,9 +60,10 @@ rule collect_all:
 rule leaks:
     input:
         reports=lambda w: [
-            f"<results>/splits/{split}/report.json" for _, split, _ in cleaned_on(w.experiment)
+            f"<results>/splits/{split}/report.json"
+            for _, split, _ in FILES.cleaned_on(w.experiment)
         ],
-        duplicates=lambda w: contamination(w.experiment),
+        duplicates=lambda w: FILES.contamination(w.experiment),
     output:
         "<results>/experiments/{experiment}/leaks.csv",
     log:
@@ -73,7 +74,7 @@ rule leaks:
     resources:
         **NEEDS["small"],
     params:
-        starts=lambda w: [start for start, _, _ in cleaned_on(w.experiment)],
+        starts=lambda w: [start for start, _, _ in FILES.cleaned_on(w.experiment)],
         code=code_digest("results/leaks_table.py"),
     shell:
         "python -m workflow_scripts.results.leaks_table --starts {params.starts:q}"
@@ -84,7 +85,7 @@ rule leaks:
 # Runs of other code than the present are marked in it, and neither hidden nor done again.
 rule runs_report:
     input:
-        lambda w: run_files(w.experiment),
+        lambda w: FILES.runs(w.experiment),
         runs="<results>/experiments/{experiment}/runs.csv",
     output:
         html=report(
@@ -103,7 +104,7 @@ rule runs_report:
     resources:
         **NEEDS["small"],
     params:
-        of_runs=lambda w: code_of_runs(w.experiment),
+        of_runs=lambda w: FILES.code_of_runs(w.experiment),
         root=subpath(output.html, ancestor=3),
         code=code_digest("results/runs.py"),
     shell:
@@ -143,8 +144,8 @@ rule best:
 
 rule artefact_table:
     input:
-        lambda w: artefact_reports(w.experiment),
-        rows=lambda w: declared_artefacts(w.experiment),
+        lambda w: FILES.artefact_reports(w.experiment),
+        rows=lambda w: FILES.declared_artefacts(w.experiment),
     output:
         csv="<results>/experiments/{experiment}/artefacts.csv",
         html=report(
@@ -171,8 +172,8 @@ rule artefact_table:
 
 rule measures_table:
     input:
-        lambda w: below_results(measure_files(PLAN, w.experiment)),
-        declared=lambda w: declared_measures(w.experiment),
+        lambda w: FILES.measures(w.experiment),
+        declared=lambda w: FILES.declared_measures(w.experiment),
         runs="<results>/experiments/{experiment}/runs.csv",
         # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
         code="<results>/experiments/{experiment}/runs.rst",
@@ -203,8 +204,8 @@ rule measures_table:
 
 rule figure:
     input:
-        points_under,
-        spec=lambda w: figure_spec(w.experiment, w.figure),
+        lambda w: FILES.points_under(w.experiment, w.figure),
+        spec=lambda w: FILES.figure_spec(w.experiment, w.figure),
         metrics="<results>/experiments/{experiment}/metrics.parquet",
         # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
         code="<results>/experiments/{experiment}/runs.rst",
@@ -232,7 +233,7 @@ rule figure:
         code=lambda w: code_digest(
             "results/figure.py",
             "results/reading.py",
-            variants.source("figure", figure_of(w)["kind"]),
+            variants.source("figure", FILES.figure(w.experiment, w.figure)["kind"]),
         ),
     shell:
         "python -m workflow_scripts.results.figure --metrics {input.metrics:q}"
@@ -272,7 +273,7 @@ rule graph:
 
 rule crate:
     input:
-        everything(),
+        FILES.everything(),
     output:
         directory("<results>/crate"),
     log:
