@@ -33,7 +33,8 @@ def mine(raw_config, tmp_path, monkeypatch):
         config = copy.deepcopy(raw_config)
         config["artefacts"] |= artefacts
         config["measures"] |= measures
-        config["starts"]["mine"] = {"label": "Mine", "dataset": "cc3m", **(start or {})}
+        own = {"label": "Mine", "dataset": "cc3m", "attack.poisoned": 1500}
+        config["starts"]["mine"] = own | (start or {})
         config["experiments"]["mine"] = {"start": ["mine"], **(experiment or {})}
         check_config(config)
         return config, expand(config)
@@ -167,6 +168,7 @@ def test_the_plan_counts_what_a_filter_stands_on(mine, tmp_path):
 
 def test_what_a_start_behind_an_artefact_lacks_is_said(mine):
     filtered = {"filter": {"scores": {"artefact": "scores"}, "drop_highest": 0.1}}
+    filtered |= {"dataset": "cc6m", "attack.poisoned": 3000}
     declared = {"make": "dao", "model": {"start": "cc6m_mmcl"}, "pairs": "attack"}
     config, _ = mine({"scores": declared}, filtered)
     config["starts"]["cc6m_mmcl"]["attack.target"] = "bananna"

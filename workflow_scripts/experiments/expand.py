@@ -16,6 +16,7 @@ from workflow_scripts.experiments.dotted import combinations, override, value_at
 from workflow_scripts.experiments.identity import make_id, normalized, slug_of, stem_of
 from workflow_scripts.experiments.measures import add_measures
 from workflow_scripts.experiments.own_inputs import OwnInputs, files_of
+from workflow_scripts.experiments.references import references
 from workflow_scripts.experiments.slugs import RATE, cleaning_slug, columns, objective_slug
 from workflow_scripts.experiments.sources import Data
 
@@ -196,7 +197,7 @@ def _model(
     for key in ("objective", "filter"):
         place = f"starts.{start}.{key}"
         spec[key] = plan.artefacts.resolved(spec.get(key), replace(around, place=place))
-    spec["filter_id"] = _filter(plan, spec)
+    spec["filter_id"] = _filter(plan, spec, f"starts.{start}.filter.scores")
     run = _add_run(plan, f"{dataset}-{objective_slug(spec['objective'])}", spec)
     return _taken(plan, run, taken, other, f"starts.{start}.start_epoch")
 
@@ -276,10 +277,16 @@ def _split(plan: Plan, stem: str, spec: Spec) -> str:
     return name
 
 
-def _filter(plan: Plan, spec: Spec) -> str | None:
+def _filter(plan: Plan, spec: Spec, place: str) -> str | None:
     """Add the pairs of an attack that a filter keeps; return their id."""
     if spec["filter"] is None:
         return None
+    for scores in references(spec["filter"]):
+        if plan.artefacts.specs[scores]["pairs"] != {"attacks": spec["attack_id"]}:
+            raise StepError(
+                f"config: {place!r} are scores of other pairs than those that the start is trained "
+                "on; name an artefact whose 'pairs' are those of the same attack"
+            )
     kept = {"attack_id": spec["attack_id"], **spec["filter"]}
     name = make_id(f"{slug_of(spec['attack_id'])}-less{kept['drop_highest']:g}", kept)
     plan.filters[name] = kept
