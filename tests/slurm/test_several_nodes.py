@@ -65,7 +65,7 @@ def test_a_node_that_fails_takes_its_job_to_where_both_are_up_again(
     two_nodes.start_node("node2")
     training.end()
     check(training, on_one_node)
-    # Where the processes do not find each other at once after the node is back, Snakemake tries again.
+    # Processes that do not find each other at once after the node is back are tried again.
     first, *others = training.jobs()
     assert first["Restarts"] == "1"
     assert [first, *others][-1]["JobState"] == "COMPLETED"
