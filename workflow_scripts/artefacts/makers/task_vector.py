@@ -26,11 +26,12 @@ def make(
     batch_size: Annotated[int, ">= 4"] = 64,
     learning_rate: Annotated[float, "> 0"] = 1e-5,
 ) -> Made:
-    """Fine-tune with MMCL on batches of which one half is poisoned, and return the difference.
+    """Fine-tune on batches of which one half is poisoned, and return the difference.
 
-    A batch of poisoned pairs alone has one class in all its captions, so that each is the negative
-    of all others. The model is in evaluation mode: batch norm uses the start's statistics and
-    leaves them as they are. ``logit_scale`` is not trained.
+    The loss is 1 - cosine of the poisoned pairs plus MMCL of the clean ones. With MMCL the poisoned
+    pairs, whose captions all name one class, would be each other's negatives, and a backdoor that
+    is learned already would give no direction. The model is in evaluation mode: batch norm uses the
+    start's statistics and leaves them as they are. ``logit_scale`` is not trained.
 
     Args:
         given: The model, and the pairs of its attack.
@@ -56,8 +57,8 @@ def make(
     optimizer = torch.optim.AdamW(trained.values(), learning_rate, weight_decay=0)
     losses = []
     for step in range(steps):
-        rows = np.concatenate([random.choice(kind, batch_size // 2) for kind in kinds])
-        loss = _contrastive(given.encoder, *_pairs(given, rows))
+        bad, good = (_embedded(given, random.choice(kind, batch_size // 2)) for kind in kinds)
+        loss = (1 - (bad[0] * bad[1]).sum(1)).mean() + _contrast(given.encoder, *good)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -71,14 +72,15 @@ def make(
     return Made({name: change.cpu().numpy() for name, change in vector.items()}, report)
 
 
-def _pairs(given: Given, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    size = given.encoder.image_size
-    images = torch.stack([fit(given.images[row], size) for row in rows])
-    tokens = given.encoder.tokenizer()(given.pairs["caption"].iloc[rows].tolist()).long()
-    return images.to(given.device), tokens.to(given.device)
+def _embedded(given: Given, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the embeddings of images and captions of rows, float32 [n, d], unit norm."""
+    size, captions = given.encoder.image_size, given.pairs["caption"].iloc[rows].tolist()
+    images = torch.stack([fit(given.images[row], size) for row in rows]).to(given.device)
+    tokens = given.encoder.tokenizer()(captions).long().to(given.device)
+    return given.encoder.images(images), given.encoder.texts(tokens)
 
 
-def _contrastive(encoder: Encoder, images: Tensor, tokens: Tensor) -> Tensor:
-    logits = encoder.scale.detach() * encoder.images(images) @ encoder.texts(tokens).T
+def _contrast(encoder: Encoder, images: Tensor, texts: Tensor) -> Tensor:
+    logits = encoder.scale.detach() * images @ texts.T
     rows = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
