@@ -76,6 +76,7 @@ lint: .venv/.ready
 	ruff check
 	ruff format --check
 	lint-imports
+	mypy
 	snakefmt --check Snakefile rules
 	snakemake --lint
 

@@ -12,8 +12,10 @@ import numpy as np
 def _load_tokenizer_module() -> ModuleType:
     """Import ``open_clip.tokenizer`` without ``open_clip``, which takes three times as long."""
     package = importlib.util.find_spec("open_clip")
+    assert package is not None and package.origin is not None  # a requirement, with an __init__
     path = Path(package.origin).with_name("tokenizer.py")
     spec = importlib.util.spec_from_file_location("open_clip_tokenizer", path)
+    assert spec is not None and spec.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

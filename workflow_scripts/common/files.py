@@ -139,7 +139,9 @@ def walk(folder: str | Path) -> list[tuple[Path, str | None]]:
         StepError: There are more than ``MAX_FILES``.
     """
     found: list[tuple[Path, str | None]] = []
-    folders = [(Path(folder), (os.path.realpath(folder),), None)]
+    folders = [  # type: list[tuple[Path, tuple[str, ...], str | None]]
+        (Path(folder), (os.path.realpath(folder),), None)
+    ]
     while folders:
         parent, around, inherited = folders.pop()
         for path in parent.iterdir():

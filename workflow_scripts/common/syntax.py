@@ -126,9 +126,11 @@ def value_of(module: Module, node: ast.expr) -> Any:
     A mapping may have such constants as values. An object of a class of this project, made with
     keywords alone, is the mapping of its keywords.
     """
-    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {key.value: value_of(module, value) for key, value in pairs}
+    if isinstance(node, ast.Dict):
+        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        if len(keys) == len(node.keys):
+            pairs = zip(keys, node.values, strict=True)
+            return {key: value_of(module, value) for key, value in pairs}
     if isinstance(node, ast.Call):
         made = found_at(module, node.func)
         ours = made is not None and isinstance(made[0].definitions.get(made[1]), ast.ClassDef)
@@ -151,7 +153,7 @@ def family(module: Module, node: ast.ClassDef) -> Iterator[tuple[Module, ast.Cla
     for base in node.bases:
         found = resolve(module, base)
         definition = found[0].definitions.get(found[1]) if found else None
-        if isinstance(definition, ast.ClassDef) and definition is not node:
+        if found and isinstance(definition, ast.ClassDef) and definition is not node:
             yield from family(found[0], definition)
         elif not _inherits_nothing(module, base):
             yield module, None

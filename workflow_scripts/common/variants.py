@@ -186,6 +186,7 @@ def load(kind: str, name: str) -> Any:
         folder = KINDS[kind].folder.replace("/", ".")
         return getattr(importlib.import_module(f"{_PACKAGE}.{folder}.{name}"), public)
     spec = importlib.util.spec_from_file_location(f"variant_{path.stem}", path.resolve())
+    assert spec is not None and spec.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(spec)
     # Dataclasses with postponed annotations look their module up there.
     sys.modules[spec.name] = module
@@ -217,7 +218,7 @@ def _check_base(declared: Kind, name: str, module: Module, node: Definition) -> 
     if declared.base is None:
         return
     classes = [n for _, n in family(module, node)] if isinstance(node, ast.ClassDef) else []
-    if None in classes or any(one.name == declared.base for one in classes):
+    if any(one is None or one.name == declared.base for one in classes):
         return
     raise StepError(
         f"the {declared.public} of {name} is not a subclass of {declared.base} "

@@ -43,5 +43,7 @@ def _begin(initializer: Callable, initargs: tuple) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only what was started runs this
+    parent.join()
     os._exit(1)

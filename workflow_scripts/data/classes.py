@@ -28,6 +28,7 @@ def imagenet_classes() -> list[str]:
         raise StepError("open_clip is not installed; run `make setup` and activate .venv")
     file = Path(package.origin).with_name("zero_shot_metadata.py")
     spec = importlib.util.spec_from_file_location("open_clip_classes", file)
+    assert spec is not None and spec.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return list(module.IMAGENET_CLASSNAMES)

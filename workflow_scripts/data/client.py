@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
@@ -74,7 +75,7 @@ class Allowance:
             raise TooManyBytesError(f"more than {self.size}")
 
 
-class _Metered:
+class _Metered(socket.socket):
     """A socket that spends an allowance."""
 
     allowance: Allowance
@@ -86,10 +87,6 @@ class _Metered:
         return size
 
 
-class _Socket(_Metered, socket.socket):
-    pass
-
-
 class _SecureSocket(_Metered, ssl.SSLSocket):
     pass
 
@@ -99,6 +96,7 @@ class _SecureConnection(http.client.HTTPSConnection):
 
     def connect(self):
         super().connect()
+        assert isinstance(self.sock, _SecureSocket)  # its context is Client's
         self.sock.allowance = self.allowance
 
 
@@ -150,18 +148,21 @@ class Client:
         raise BadRedirectError(f"more than {_MAX_REDIRECTS} redirects")
 
     def _connection(self, parts: SplitResult, allowance: Allowance) -> http.client.HTTPConnection:
-        proxy = self._proxy(parts)
+        proxy, host = self._proxy(parts), parts.hostname
+        assert host is not None  # _parse refuses such a URL
+        connection: http.client.HTTPConnection
         if proxy:
-            self._check_literal(parts.hostname)
+            self._check_literal(host)
         if parts.scheme == "https":
-            connection = _SecureConnection(parts.hostname, parts.port, context=self._tls)
-            connection.allowance = allowance
+            connection = secure = _SecureConnection(host, parts.port, context=self._tls)
+            secure.allowance = allowance
         else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port)
+            connection = http.client.HTTPConnection(host, parts.port)
         if proxy and parts.scheme == "https":
-            connection.set_tunnel(parts.hostname, parts.port, _authorization(proxy))
+            connection.set_tunnel(host, parts.port, _authorization(proxy))
         dial = self._dial if proxy is None else functools.partial(self._dial, proxy=proxy)
-        connection._create_connection = functools.partial(dial, allowance)
+        create = functools.partial(dial, allowance)
+        connection._create_connection = create  # type: ignore[attr-defined]  # not in typeshed
         return connection
 
     def _get(self, connection: http.client.HTTPConnection, parts: SplitResult):
@@ -178,7 +179,9 @@ class Client:
     def _proxy(self, parts: SplitResult) -> SplitResult | None:
         """Return the proxy for a URL; this machine's own servers have none."""
         url = self._proxies.get(parts.scheme)
-        bypassed = urllib.request.proxy_bypass_environment(parts.hostname, self._proxies)
+        bypassed = urllib.request.proxy_bypass_environment(  # type: ignore[attr-defined]  # as above
+            parts.hostname, self._proxies
+        )
         if not url or bypassed or parts.hostname in _LOOPBACK:
             return None
         return urlsplit(url if "://" in url else f"http://{url}")
@@ -186,7 +189,7 @@ class Client:
     def _check_literal(self, host: str) -> None:
         # Numbers in all their forms (2130706433, 0x7f.1), which a name server is not asked about.
         with contextlib.suppress(socket.gaierror):
-            found = socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
+            found: Iterable[tuple] = socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
             if not any(is_allowed(address[0], self.allowed) for *_, address in found):
                 raise PrivateAddressError(f"{host} is not a public address")
 
@@ -195,7 +198,7 @@ class Client:
     ) -> socket.socket:
         """Connect to the first address of a host that is allowed and answers."""
         host, port = (proxy.hostname, proxy.port or 80) if proxy else address
-        found = self._resolve(host, allowance.seconds())
+        found = self._resolve(host, allowance.seconds())  # type: ignore[arg-type]  # proxy's: ours
         # The proxy is the user's own choice.
         usable = found if proxy else [a for a in found if is_allowed(a[1][0], self.allowed)]
         if not usable:
@@ -203,7 +206,7 @@ class Client:
         trouble: OSError = OSError(f"{host} has no address")
         for family, (ip, _, *rest) in usable:
             try:
-                connected = _Socket(family, socket.SOCK_STREAM)
+                connected = _Metered(family, socket.SOCK_STREAM)
             except OSError as error:
                 trouble = error
                 continue

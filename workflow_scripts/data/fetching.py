@@ -38,8 +38,8 @@ _BODIES = 256 << 20
 _USER_AGENT = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0"
 _SHARD_DIGITS = 5
 _ROBOTS = ["noai", "noimageai", "noindex", "noimageindex"]
-_downloader = None
-_progress = None
+_downloader: "Downloader | None" = None
+_progress: Any = None
 
 
 class _Lost(Exception):
@@ -133,6 +133,7 @@ def begin(settings: dict[str, Any], progress: Any) -> None:
 
 def download_shard(shard: tuple[int, str]) -> None:
     """Download one shard, given as its number and the file with its rows."""
+    assert _downloader is not None  # after begin
     _downloader.download_shard(shard)
 
 

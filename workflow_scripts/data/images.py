@@ -36,7 +36,9 @@ _MAX_SCANNED = 10 * MAX_PIXELS
 _START_OF_SCAN = b"\xff\xda"
 # Image formats that browsers show. Pillow knows many more, whose decoders few people test.
 Image.init()
-_FORMATS = [f for f in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if f in Image.OPEN]
+_FORMATS: list[str] = [
+    f for f in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if f in Image.OPEN
+]
 # Pillow's own limit is a warning at 90 million pixels; ours, below, is an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _ORIENTATION = 0x0112

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Isolated:
     def __init__(self, function: Callable, seconds: float, memory: int):
         self._function, self._seconds, self._memory = function, seconds, memory
         self._context = multiprocessing.get_context("fork")
-        self._child: multiprocessing.Process | None = None
+        self._child: ForkProcess | None = None
         self._start()
 
     def __call__(self, *arguments: Any) -> Any:
@@ -51,8 +52,7 @@ class Isolated:
             Crashed: The child died.
             OverBudget: The time is up, or there is no more memory.
         """
-        if self._child is None:
-            self._start()
+        child = self._start() if self._child is None else self._child
         try:
             self._pipe.send(arguments)
             if not self._pipe.poll(self._seconds):
@@ -60,8 +60,8 @@ class Isolated:
                 raise OverBudget(f"more than {self._seconds:g} seconds")
             result = self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            self._child.join(self._seconds)
-            code = self._child.exitcode
+            child.join(self._seconds)
+            code = child.exitcode
             self.close()
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"
             raise Crashed(how) from error
@@ -77,15 +77,17 @@ class Isolated:
             self._pipe.close()
             self._child.kill()
             self._child.join()
-            self._child = self._pipe = None
+            self._child = None
 
-    def _start(self) -> None:
+    def _start(self) -> ForkProcess:
         self._pipe, theirs = self._context.Pipe()
         arguments = (theirs, self._pipe, self._function, self._memory)
-        self._child = self._context.Process(target=_serve, args=arguments, daemon=True)
-        self._child.start()
+        child = self._context.Process(target=_serve, args=arguments, daemon=True)
+        self._child = child
+        child.start()
         # Only the child has the other end now: its death is the end of the file.
         theirs.close()
+        return child
 
 
 def _serve(pipe: Connection, callers: Connection, function: Callable, memory: int) -> None:

@@ -238,13 +238,14 @@ def _split(lines: pa.LargeStringArray, columns: list[str]) -> pa.Table:
 
 def _csv_tables(blocks: Iterator[bytes], columns: list[str]) -> Iterator[pa.Table]:
     url, caption = columns.index("url"), columns.index("caption")
-    rows, size = {"url": [], "caption": []}, 0
+    rows: dict[str, list[str | None]] = {"url": [], "caption": []}
+    size = 0
     lines = (line for block in blocks for line in block.removesuffix(b"\n").split(b"\n"))
     for fields in _records(lines):
-        good = fields is not None and len(fields) == len(columns)
-        rows["url"].append(fields[url] if good else None)
-        rows["caption"].append(fields[caption] if good else None)
-        size += len(fields[url]) + len(fields[caption]) if good else 1
+        good = fields if fields is not None and len(fields) == len(columns) else None
+        rows["url"].append(good[url] if good else None)
+        rows["caption"].append(good[caption] if good else None)
+        size += len(good[url]) + len(good[caption]) if good else 1
         if size > _BLOCK or len(rows["url"]) == _BLOCK_ROWS:
             yield pa.table(rows, schema=_COLUMNS)
             rows, size = {"url": [], "caption": []}, 0

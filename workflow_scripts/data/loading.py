@@ -44,9 +44,11 @@ class Batches:
         )
 
     def __len__(self) -> int:
+        assert self._loader is not None  # before close
         return len(self._loader)
 
     def __iter__(self) -> Iterator:
+        assert self._loader is not None  # before close
         for batch in self._loader:
             if isinstance(batch, StepError):
                 # A new one: what a frame holds and raises is a cycle that keeps workers alive.

@@ -5,6 +5,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 MAX_FILE_BYTES = 512 << 20  # of one image; 100 million pixels, not compressed, take 300 to 400 MB
 _MAX_HEADER_BYTES = 1 << 20  # of one member: long names, pax headers, maps of sparse files
@@ -54,7 +55,7 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """
     number, end = 0, 0
     while True:
-        tar.fileobj.left = _MAX_HEADER_BYTES
+        _bounded(tar).left = _MAX_HEADER_BYTES
         member = tar.next()
         if member is None:
             return
@@ -75,5 +76,12 @@ def is_plain(member: tarfile.TarInfo) -> bool:
 
 def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Return the content of a member that :func:`is_plain`."""
-    tar.fileobj.left = member.size
-    return tar.extractfile(member).read()
+    _bounded(tar).left = member.size
+    content = tar.extractfile(member)
+    assert content is not None  # it is a file
+    return content.read()
+
+
+def _bounded(tar: tarfile.TarFile) -> _Bounded:
+    """Return the file that :func:`open_tar` has opened."""
+    return cast(_Bounded, tar.fileobj)

@@ -142,7 +142,7 @@ def _images(path: Path) -> pd.DataFrame:
                 if member.isreg() and kind == "jpg" and name.isdecimal():
                     found.append((int(name), member.offset_data, member.size))
                 # Else the list of all members grows with the tar.
-                tar.members = []
+                tar.members = []  # type: ignore[attr-defined]  # not in typeshed
     except tarfile.TarError as error:
         raise StepError(f"{path} is a broken tar ({error}); {_remedy(path)}") from error
     frame = pd.DataFrame(found, columns=["row", "offset", "size"])

@@ -207,7 +207,7 @@ class Evaluator:
             target = torch.full_like(true, self.target)
             plain = _similarity(encoder, clean, weights, alike)
             attacked = _similarity(encoder, triggered, weights, alike)
-            broken = sum((~s.isfinite().all(1)).sum() for s in (plain, attacked))
+            broken = torch.stack([(~s.isfinite().all(1)).sum() for s in (plain, attacked)]).sum()
             found, undecided = hits(plain, labels)
             fooled, between = hits(attacked, target)
             right, _ = hits(attacked, true)
@@ -282,7 +282,7 @@ def hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 def class_names(path: Path) -> tuple[list[str], list[str]]:
     """Return the classes and the templates of an evaluation set."""
     content = read_json(path)
-    lists = [
+    lists: list[Any] = [
         content.get(k) if isinstance(content, dict) else None for k in ("classes", "templates")
     ]
     for names in lists:

@@ -68,9 +68,10 @@ def _check_figure(
             )
     for column, wanted in declared.get("where", {}).items():
         _check_column(column, f"{place}.where", values)
-        if values[column] is not None:
+        there = values[column]
+        if there is not None:
             listed_values = wanted if isinstance(wanted, list) else [wanted]
-            _check_where(listed_values, f"{place}.where.{column}", values[column], labels)
+            _check_where(listed_values, f"{place}.where.{column}", there, labels)
 
 
 def _check_column(column: str, place: str, values: Iterable[str]) -> None:

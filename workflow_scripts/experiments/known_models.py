@@ -94,10 +94,12 @@ def _tags(folder: Path) -> dict[str, dict[str, bool]]:
     listed = values.get("_PRETRAINED")
     if not isinstance(listed, ast.Dict):
         return {}
-    found = {}
+    found: dict[str, dict[str, bool]] = {}
     for key, value in zip(listed.keys, listed.values, strict=True):
         call = values.get(value.id) if isinstance(value, ast.Name) else value
-        if isinstance(key, ast.Constant) and isinstance(call, ast.Call):
+        if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
+            continue
+        if isinstance(call, ast.Call):
             found[key.value] = {
                 one.arg: "quick_gelu=True" in ast.unparse(one.value)
                 for one in call.keywords
@@ -143,7 +145,7 @@ def _check_inline(folder: Path, config: Spec, place: str) -> None:
         if not isinstance(config[key], dict):
             raise StepError(f"config: {f'{place}.{key}'!r} has to be a mapping")
         fields = [s for s in definitions[name].body if isinstance(s, ast.AnnAssign)]
-        types = {field.target.id: field.annotation for field in fields}
+        types = {ast.unparse(field.target): field.annotation for field in fields}
         _check_values(config[key], types, f"{place}.{key}")
     text = config["text_cfg"]
     width, heads = text.get("width") or _WIDTH, text.get("heads") or _HEADS
@@ -159,9 +161,10 @@ def _check_values(given: Spec, types: dict[str, ast.expr | None], place: str) ->
         if key not in types:
             raise StepError(f"config: {f'{place}.{key}'!r} is not a key; {nearest(key, types)}")
         # open_clip's own configs have null for a number that does not apply.
-        if value is None or types[key] is None:
+        annotation = types[key]
+        if value is None or annotation is None:
             continue
-        wanted = annotations.problem(ast.unparse(types[key]), value)
+        wanted = annotations.problem(ast.unparse(annotation), value)
         sides = value if isinstance(value, list) else [value]
         if wanted is None and key in _SIDES and min(sides, default=0) < 1:
             wanted = "at least 1"

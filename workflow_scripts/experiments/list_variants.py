@@ -67,7 +67,7 @@ def _in_words(node: ast.expr) -> str:
             case "Literal":
                 return " or ".join(f"`{ast.unparse(part)}`" for part in parts)
             case "Annotated":
-                return ", ".join([_in_words(parts[0]), *(p.value for p in parts[1:])])
+                return ", ".join([_in_words(parts[0]), *map(ast.literal_eval, parts[1:])])
             case "Sequence" | "list":
                 return f"list of {_in_words(parts[0])}"
     text = ast.unparse(node)

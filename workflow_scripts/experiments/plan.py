@@ -112,7 +112,7 @@ def _sums(jobs: list[Job]) -> Row:
 
 def _speeds(work: Work, experiments: list[str]) -> list[tuple[str, ...]]:
     """Return what the training hours follow from: kinds of runs, their speed, where it is from."""
-    kinds = {}
+    kinds: dict[tuple[str, ...], None] = {}
     for run in {row["run"] for name in experiments for row in work.plan.experiments[name]}:
         spec = work.plan.runs[run]
         speed, measured = work.speed(run)

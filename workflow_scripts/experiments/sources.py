@@ -67,6 +67,7 @@ class Data:
     def _list(self, name: str) -> str:
         declared = self._config["sources"][name]
         read = {k: v for k, v in declared.items() if k not in ("list", "bytes", "sha256", "world")}
+        content: str | dict[str, Any]
         if declared["world"] is not None:
             content = self._world()
         elif declared["sha256"] is not None:

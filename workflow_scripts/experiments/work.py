@@ -78,8 +78,8 @@ class Work:
         splits = {name for kind, name in of_artefacts if kind == "splits"}
         for split in {spec["split_id"] for spec in specs if "split_id" in spec} | splits:
             jobs.update(self._of_split(split))
-        for captions, pairs, rows in {self._captioned(spec) for spec in specs}:
-            jobs.add(self._captions(captions, pairs, rows))
+        for captions, captioned, rows in {self._captioned(spec) for spec in specs}:
+            jobs.add(self._captions(captions, captioned, rows))
         jobs.update(self._labels(labels) for spec in specs if (labels := spec["labels_id"]))
         jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
         for row in (row for name in experiments for row in self.plan.measured.get(name, ())):

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,13 +12,20 @@ from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import fit
 from workflow_scripts.data.loading import Batches, share
-from workflow_scripts.data.stored_images import Images
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 
 
+class _Images(Protocol):
+    """Images by row, uint8 [3, H, W] each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Tensor: ...
+
+
 class _Originals(Dataset):
-    def __init__(self, images: Images, size: int):
+    def __init__(self, images: _Images, size: int):
         self.images, self.size = images, size
 
     def __len__(self) -> int:
@@ -32,7 +40,7 @@ class _Originals(Dataset):
 
 def embed_images(
     encoder: Encoder,
-    images: Images,
+    images: _Images,
     rows: int,
     *,
     batch_size: int,

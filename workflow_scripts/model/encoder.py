@@ -29,7 +29,7 @@ class Encoder:
         embed_dim: Length d of an embedding.
     """
 
-    def __init__(self, model: nn.Module, spec: ModelSpec | None = None, amp: bool = False):
+    def __init__(self, model: models.Model, spec: ModelSpec | None = None, amp: bool = False):
         self.model, self.spec, self.amp = model, spec, amp
         self.image_size = models.image_size(model)
         self.context_length = model.context_length
@@ -78,6 +78,7 @@ class Encoder:
 
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """Return the model's tokenizer: n texts to int64 [n, context_length]."""
+        assert self.spec is not None  # it is given where texts are tokenized
         return models.tokenizer(self.spec, self.context_length)
 
     @contextlib.contextmanager

@@ -4,6 +4,7 @@ import difflib
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import open_clip
 import torch
@@ -17,8 +18,11 @@ from workflow_scripts.common.files import read_json
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import load, read_weights
 
+# What open_clip makes; it ships no types.
+Model: TypeAlias = open_clip.CLIP | CustomTextCLIP
 
-def create(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
+
+def create(spec: ModelSpec, pretrained: bool = False) -> Model:
     """Make a float32 model on the CPU; its random weights come from torch's global generator.
 
     Args:
@@ -31,7 +35,7 @@ def create(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
             file's do not fit.
     """
     if spec.config is not None:
-        model = _from_config(spec)
+        model = _from_config(spec, spec.config)
     else:
         _check_name(spec.name)
         given = spec.pretrained if pretrained else None
@@ -51,10 +55,10 @@ def create(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
     return model
 
 
-def _from_config(spec: ModelSpec) -> nn.Module:
+def _from_config(spec: ModelSpec, declared: dict[str, Any]) -> Model:
     if spec.pretrained is not None:
         raise StepError(f"model.pretrained needs a model of open_clip's; {spec.name} has a config")
-    config = dict(spec.config)
+    config = dict(declared)
     kind = CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     try:
         return kind(**config)
@@ -91,7 +95,7 @@ def tokenizer(spec: ModelSpec, context_length: int) -> Callable[[list[str]], Ten
     return open_clip.SimpleTokenizer(context_length=context_length)
 
 
-def image_size(model: nn.Module) -> int:
+def image_size(model: Model) -> int:
     """Return the side of the model's square input, in pixels."""
     size = model.visual.image_size
     height, width = size if isinstance(size, tuple | list) else (size, size)
@@ -100,14 +104,14 @@ def image_size(model: nn.Module) -> int:
     return int(height)
 
 
-def normalization(model: nn.Module) -> tuple[Tensor, Tensor]:
+def normalization(model: Model) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the model's input, float32 [3, 1, 1], for [0, 1]."""
     mean = getattr(model.visual, "image_mean", None) or OPENAI_DATASET_MEAN
     std = getattr(model.visual, "image_std", None) or OPENAI_DATASET_STD
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
 
 
-def reads_causally(model: nn.Module) -> bool:
+def reads_causally(model: Model) -> bool:
     """Return whether what follows a text's end has no influence on its embedding.
 
     It is so for CLIP's own text tower: causal, read out at the end-of-text token.
@@ -120,7 +124,7 @@ def reads_causally(model: nn.Module) -> bool:
     )
 
 
-def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_text(model: Model, tokens: Tensor) -> Tensor:
     """Return the text embeddings [n, d], not normalised.
 
     ``open_clip.CLIP.encode_text`` takes the full context length only; here shorter rows, cut
@@ -140,7 +144,7 @@ def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed_dim(model: nn.Module) -> int:
+def embed_dim(model: Model) -> int:
     """Return the length of an embedding."""
     tokens = torch.zeros(
         1, model.context_length, dtype=torch.int64, device=model.logit_scale.device

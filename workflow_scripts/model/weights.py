@@ -67,12 +67,12 @@ def load(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None
             value is not finite.
     """
     own = model.state_dict()
-    wrong = [
+    found = [
         _some("lacks", own.keys() - weights.keys()),
         _some("has besides", weights.keys() - own.keys()),
         *(_difference(n, value, weights[n]) for n, value in own.items() if n in weights),
     ]
-    wrong = [text for text in wrong if text]
+    wrong = [text for text in found if text]
     if wrong:
         raise StepError(f"{path} does not fit the model: it {'; '.join(wrong[:4])}")
     model.load_state_dict(weights)

@@ -124,6 +124,7 @@ def clean_split(
     if poisoned_left:
         random = generator(seed, "poisoned left")
         left = _draw(np.flatnonzero(victims), kept, poisoned_left, pairs, random)
+        assert poisoned is not None  # else there are none to draw
         _put_back(split, rows, poisoned.iloc[left], left, random)
     still_poisoned = split["poisoned"].to_numpy(bool)
     return pd.concat([split, clean.iloc[kept]], ignore_index=True), {

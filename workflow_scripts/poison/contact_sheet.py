@@ -54,7 +54,7 @@ def write_contact_sheet(
     shown = np.linspace(0, len(victims) - 1, number).astype(int)
     down = -(-number // _ACROSS)
     size = np.array([_WIDTH * _ACROSS, _HEIGHT * down + _HEADER])
-    figure = Figure(figsize=size)
+    figure = Figure(figsize=(size[0], size[1]))
     _write_header(figure, size, attack, len(victims), pairs)
     # Each image is put at its place by hand: a layout engine's last bits are not always the same.
     columns = zip(

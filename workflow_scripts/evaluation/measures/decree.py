@@ -128,7 +128,7 @@ def invert(embed: Callable[[Tensor], Tensor], images: Tensor, how: Inversion) ->
     first = [draw.standard_normal(shape) for shape in ((size, size), (3, size, size))]
     raw = [torch.from_numpy(x).to(images).requires_grad_() for x in first]
     optimizer = torch.optim.Adam(raw, betas=(0.5, 0.9))
-    penalty, best, since = Penalty(), None, 0
+    penalty, best, since = Penalty(), None, 0  # type: Penalty, Found | None, int
     for epoch in range(how.epochs):
         rate = next(rate for start, rate in _RATES if epoch >= start)
         for group in optimizer.param_groups:
@@ -150,9 +150,10 @@ def invert(embed: Callable[[Tensor], Tensor], images: Tensor, how: Inversion) ->
         penalty.update(now.cosine > how.cosine)
         since = 0 if _better(now, best, how.cosine) else since + 1
         best = now if since == 0 else best
-        if best.cosine > how.cosine and since >= how.patience:
+        # The first epoch's is the best so far, which the types cannot tell.
+        if best.cosine > how.cosine and since >= how.patience:  # type: ignore[union-attr]  # see above
             break
-    return best
+    return best  # type: ignore[return-value]  # there is one epoch at least
 
 
 def _mask_and_patch(raw: list[Tensor]) -> list[Tensor]:
