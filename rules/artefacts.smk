@@ -46,7 +46,7 @@ rule filter_pairs:
         drop_highest=lambda w: PLAN.filters[w.id]["drop_highest"],
     shell:
         "python -m workflow_scripts.artefacts.filter_pairs --manifest {input.manifest:q}"
-        " --scores {input.scores:q} --drop-highest {params.drop_highest} --output {output.manifest:q}"
+        " --scores {input.scores:q} --drop-highest {params.drop_highest:q} --output {output.manifest:q}"
         " > {log:q} 2>&1"
 
 
