@@ -88,8 +88,14 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             self._send(image)
 
+    def _image(self, key: str) -> bytes:
+        """Return an image that the list says is there."""
+        image = self.server.image(key)
+        assert image is not None
+        return image
+
     def answer_disallowed(self, key: str) -> None:
-        self._send(self.server.image(key), extra=("X-Robots-Tag", "noai"))
+        self._send(self._image(key), extra=("X-Robots-Tag", "noai"))
 
     def answer_moved(self, key: str) -> None:
         self._redirect(f"/{GOOD}/{key}.jpg")
@@ -115,7 +121,7 @@ class _Answers(BaseHTTPRequestHandler):
         self.server.closing.wait(_SILENCE)
 
     def answer_cut_off(self, key: str) -> None:
-        image = self.server.image(key)
+        image = self._image(key)
         self._send(_first_half(image), length=len(image))
 
     def answer_endless(self, key: str) -> None:
@@ -127,7 +133,7 @@ class _Answers(BaseHTTPRequestHandler):
         self._send(_HTML, "text/html")
 
     def answer_truncated(self, key: str) -> None:
-        self._send(_first_half(self.server.image(key)))
+        self._send(_first_half(self._image(key)))
 
     def answer_empty(self, key: str) -> None:
         self._send(b"")

@@ -96,7 +96,7 @@ class Checkpoints:
     @staticmethod
     def _read(file: Path) -> dict[str, Any] | None:
         try:
-            if not sha256(file).startswith(_NAME.fullmatch(file.name)[2]):
+            if not sha256(file).startswith(_parts(file)[2]):
                 raise StepError("its content is not what was written")
             return load_tensors(file, "checkpoint")
         except (OSError, StepError) as error:
@@ -104,8 +104,14 @@ class Checkpoints:
             return None
 
 
+def _parts(file: Path) -> re.Match[str]:
+    matched = _NAME.fullmatch(file.name)
+    assert matched is not None  # no other files are listed
+    return matched
+
+
 def _step(file: Path) -> int:
-    return int(_NAME.fullmatch(file.name)[1])
+    return int(_parts(file)[1])
 
 
 def lock(folder: Path) -> TextIO:

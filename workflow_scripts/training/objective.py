@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.distributed import World
@@ -30,7 +32,8 @@ class Objective(nn.Module):
     def __init__(self, terms: dict, run: Run):
         super().__init__()
         self.weights: list[float] = []
-        self.terms = nn.ModuleList()
+        # A loss term has more than a module of a list is known to have.
+        self.terms = cast(list[LossTerm], nn.ModuleList())
         for name, value in sorted(terms.items()):
             options = dict(value) if isinstance(value, dict) else {"weight": value}
             weight = options.pop("weight", None)
@@ -106,7 +109,7 @@ class LossOfBatch(nn.Module):
             encoder.bias.requires_grad_(objective.uses_bias)
 
     def forward(
-        self, batch: Batch, rows: Tensor | None, upstream: Tensor | None = None, part: int = 0
+        self, batch: Batch, rows: Tensor, upstream: Tensor | None = None, part: int = 0
     ) -> Tensor:
         """Return the loss; or with ``upstream``, what has this gradient at the embeddings.
 
@@ -130,9 +133,12 @@ class LossOfBatch(nn.Module):
     def embed(self, batch: Batch, views: Views, part: int = 0) -> Tensor:
         """Return float32 [n, d * len(views.columns)], the embeddings of all views."""
         trained = self.embed_trained(batch, views, part)
+        if not views.by_start:
+            return trained
+        assert self.start is not None  # it is given if a view is by it
         with torch.no_grad():
             others = [_embed(self.start, batch, column) for column in views.by_start]
-        return torch.cat([trained, *others], 1) if others else trained
+        return torch.cat([trained, *others], 1)
 
     def embed_trained(self, batch: Batch, views: Views, part: int = 0) -> Tensor:
         """Return float32 [n, d * len(views.trained)], what the trained model embeds."""
@@ -147,7 +153,7 @@ class LossOfBatch(nn.Module):
             embedded = []
         return torch.cat([*embedded, *(_embed(self.encoder, batch, c) for c in columns)], 1)
 
-    def loss(self, embeddings: Tensor, rows: Tensor | None) -> Tensor:
+    def loss(self, embeddings: Tensor, rows: Tensor) -> Tensor:
         """Return the loss of a global batch from the embeddings of all its views."""
         scale = self.encoder.scale
         # The same on every process: the gather's gradient relies on equal losses.
@@ -169,7 +175,7 @@ def _embed(encoder: Encoder, batch: Batch, column: Column) -> Tensor:
 
 
 def accumulate(
-    module: LossOfBatch, wrapped: nn.Module, batch: Batch, rows: Tensor | None, parts: int
+    module: LossOfBatch, wrapped: nn.Module, batch: Batch, rows: Tensor, parts: int
 ) -> Tensor:
     """Backward pass of the whole global batch in ``parts`` micro-batches; return the loss.
 
@@ -191,12 +197,14 @@ def accumulate(
     leaf = torch.cat(cached).requires_grad_()
     loss = module.loss(module.world.gather(leaf), rows)
     loss.backward()
+    assert leaf.grad is not None
     width = leaf.shape[1] * len(views.trained) // len(views.columns)
     shares = leaf.grad[:, :width].split([len(piece) for piece in pieces])
     for number, (piece, share) in enumerate(zip(pieces, shares, strict=True)):
-        last = number == parts - 1
-        alone = last or wrapped is module
-        with contextlib.nullcontext() if alone else wrapped.no_sync():
+        context: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if isinstance(wrapped, DistributedDataParallel) and number < parts - 1:
+            context = wrapped.no_sync()
+        with context:
             wrapped(piece, rows, share, number).backward()
     return loss.detach()
 

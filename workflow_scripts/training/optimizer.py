@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.model.models import Model
 from workflow_scripts.training.spec import OptimizerSpec, RunSpec
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -100,7 +101,7 @@ def make_schedule(spec: RunSpec, steps: int) -> Schedule:
     return Schedule(peak, warmup, total, shift, given.start, given.end or 0.0)
 
 
-def freeze(model: nn.Module, names: list[str]) -> list[nn.Module]:
+def freeze(model: Model, names: list[str]) -> list[nn.Module]:
     """Take parts of a model out of training; return the modules to keep in evaluation mode.
 
     Args:
@@ -110,7 +111,7 @@ def freeze(model: nn.Module, names: list[str]) -> list[nn.Module]:
     Raises:
         StepError: There is no such part.
     """
-    modules = []
+    modules: list[nn.Module] = []
     for name in names:
         if name == "scale":
             model.logit_scale.requires_grad_(False)
@@ -135,7 +136,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 @torch.no_grad()
-def clamp_logit_scale(model: nn.Module) -> None:
+def clamp_logit_scale(model: Model) -> None:
     """Keep the temperature where CLIP keeps it: logit_scale in [0, ln 100]."""
     model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 

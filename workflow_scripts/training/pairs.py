@@ -90,13 +90,13 @@ class Pairs(Dataset):
     ):
         self.images = Images(manifest, root)
         files = {"plain": tokens, "eda": augmented}
-        for kind in views.texts:
-            if files[kind] is None:
-                raise StepError(
-                    "the objective, or held_out, uses augmented captions: give inputs.augmented"
-                )
+        given = {kind: file for kind in views.texts if (file := files[kind]) is not None}
+        if len(given) < len(views.texts):
+            raise StepError(
+                "the objective, or held_out, uses augmented captions: give inputs.augmented"
+            )
         self.texts = {
-            kind: _map_tokens(files[kind], len(manifest), context_length) for kind in views.texts
+            kind: _map_tokens(file, len(manifest), context_length) for kind, file in given.items()
         }
         self.seed, self.cut = seed, cut
         self._augmentations = {source: _augmentation(source, size) for source in views.images}

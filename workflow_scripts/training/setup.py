@@ -17,7 +17,7 @@ from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.views import Views
 
 
-def start_model(spec: RunSpec, world: World) -> nn.Module:
+def start_model(spec: RunSpec, world: World) -> models.Model:
     """Return the start model: made, loaded, changed, and laid out for its device.
 
     Raises:
@@ -29,7 +29,7 @@ def start_model(spec: RunSpec, world: World) -> nn.Module:
     if start is not None:
         load(model, read_weights(start), start)
     if spec.start_change is not None:
-        _change(model, spec)
+        _change(model, spec, spec.start_change)
     if spec.sync_batch_norm and world.size > 1:
         if world.device.type != "cuda":
             raise StepError("sync_batch_norm exists on GPUs only; set it to false")
@@ -40,8 +40,8 @@ def start_model(spec: RunSpec, world: World) -> nn.Module:
     return model
 
 
-def _change(model: nn.Module, spec: RunSpec) -> None:
-    options = dict(spec.start_change)
+def _change(model: models.Model, spec: RunSpec, declared: dict) -> None:
+    options = dict(declared)
     name = options.pop("name", None)
     if name is None:
         raise StepError("start_change has no name")
@@ -52,7 +52,7 @@ def _change(model: nn.Module, spec: RunSpec) -> None:
 
 
 def training_pairs(
-    spec: RunSpec, manifest: pd.DataFrame, model: nn.Module, root: Path, views: Views
+    spec: RunSpec, manifest: pd.DataFrame, model: models.Model, root: Path, views: Views
 ) -> Pairs:
     """Return the run's pairs, those held out included, in the views that are asked for.
 

@@ -208,7 +208,7 @@ def _build(kind: type, value: Any, where: str) -> Any:
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, value, where)
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):

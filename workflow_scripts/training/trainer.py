@@ -94,8 +94,9 @@ class Trainer:
         self.frozen = optimizer.freeze(model, spec.optimizer.freeze or [])
         self.optimizer = optimizer.make_optimizer(self.module, spec.optimizer)
         if spec.optimizer.carry_over:
-            state = load_tensors(spec.inputs.start_optimizer, "optimiser state")
-            optimizer.carry_over(self.optimizer, state, spec.inputs.start_optimizer)
+            file = spec.inputs.start_optimizer
+            assert file is not None  # the spec was checked
+            optimizer.carry_over(self.optimizer, load_tensors(file, "optimiser state"), file)
         if spec.compile:
             model.visual.compile()
             # Texts are cut to another length in every batch.

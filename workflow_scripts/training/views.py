@@ -58,10 +58,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embeddings of a view: float32 [n, d] of unit norm each, None if not looked at."""
+    """The embeddings of a view: float32 [n, d] of unit norm each, None if not looked at.
 
-    images: Tensor | None
-    texts: Tensor | None
+    Any stands for None: a loss term knows what its views look at.
+    """
+
+    images: Tensor | Any
+    texts: Tensor | Any
 
 
 class Views:

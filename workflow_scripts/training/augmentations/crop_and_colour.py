@@ -28,9 +28,10 @@ class Augmentation:
         """Return uint8 [3, S, S] of uint8 [3, H, W]."""
         if generator.random() < 0.5:
             image = transforms.hflip(image)
+        height, width = image.shape[1:]
         image = transforms.resized_crop(
             image,
-            *_crop(*image.shape[1:], self.smallest_crop, generator),
+            *_crop(height, width, self.smallest_crop, generator),
             [self.image_size, self.image_size],
             InterpolationMode.BICUBIC,
             antialias=True,

@@ -31,6 +31,7 @@ class Loss(LossTerm):
         iterations: Of k-means.
     """
 
+    centroids: Tensor
     views = {"plain": View(image="plain")}
 
     def __init__(

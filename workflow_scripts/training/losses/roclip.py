@@ -28,6 +28,9 @@ class Loss(LossTerm):
         start: What the pool is before it has been filled.
     """
 
+    pool: Tensor
+    filled: Tensor
+    oldest: Tensor
     views = {"augmented": View(image="crop_and_colour", text="eda")}
 
     def __init__(

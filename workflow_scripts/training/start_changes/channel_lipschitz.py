@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.model.models import Model
 
 
 @torch.no_grad()
 def change(
-    model: nn.Module,
-    fresh: nn.Module,
+    model: Model,
+    fresh: Model,
     *,
     u: Annotated[float, ">= 0"] = 3.0,
 ) -> None:
@@ -73,6 +74,7 @@ def lipschitz_bounds(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     Returns:
         float64 ``[channels]``.
     """
+    assert norm.running_var is not None  # no batch norm of open_clip's or timm's goes without
     matrices = convolution.weight.double().flatten(2)
     gains = norm.weight.double().abs() / (norm.running_var.double() + norm.eps).sqrt()
     return torch.linalg.matrix_norm(matrices, ord=2) * gains
