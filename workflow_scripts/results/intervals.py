@@ -29,9 +29,9 @@ def wilson(
 
 def student(values: ArrayLike, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
     """Return mean and interval ends of ``values``; the ends are NaN for fewer than two."""
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else np.nan), np.nan, np.nan
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    given = np.asarray(values, float)
+    given = given[~np.isnan(given)]
+    if len(given) < 2:
+        return (float(given[0]) if len(given) else np.nan), np.nan, np.nan
+    half = stats.t.ppf((1 + confidence) / 2, len(given) - 1) * stats.sem(given)
+    return float(given.mean()), float(given.mean() - half), float(given.mean() + half)

@@ -88,7 +88,7 @@ def sentences(codes: Sequence[Code]) -> list[str]:
         )
     old = [code for code in codes if code.changed]
     if old:
-        files = sorted({name for code in old for name in code.changed})
+        files = sorted({name for code in old for name in code.changed or ()})
         texts.append(
             f"{len(old)} of {total} runs are of other code than the present (commit "
             f"{_commits(old)}): since then {_some(files)} changed."

@@ -78,7 +78,7 @@ class Chooser:
         }
         if not picks:
             return row | dict.fromkeys(_PERCENTS, np.nan)
-        ends = [picks[0][f"{self.y}{end}"] for end in ("", "_low", "_high")]
+        ends: Sequence[Any] = [picks[0][f"{self.y}{end}"] for end in ("", "_low", "_high")]
         if over:
             ends = student([pick[self.y] for pick in picks])
         return row | {name: 100 * float(x) for name, x in zip(_PERCENTS, ends, strict=True)}

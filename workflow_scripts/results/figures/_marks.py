@@ -5,6 +5,7 @@ Tables come with fractions in ``accuracy``, ``asr`` and the ends of their interv
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ def asr_axis(axes: Axes, asr_below: float) -> None:
     axes.set_axisbelow(True)
 
 
-def bars(axes: Axes, rows: pd.DataFrame, colour: object) -> None:
+def bars(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
     """Draw the 95 % intervals of both shares."""
     x, y = 100 * rows["asr"], 100 * rows["accuracy"]
     # Student's interval is missing where there is one seed, and may leave 0 to 100 %.

@@ -3,10 +3,13 @@
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from workflow_scripts.common.errors import StepError
@@ -108,8 +111,11 @@ class Panels:
         height = height or min(2.9 if lines < 3 else 2.3, max(1.7, 0.85 * width / across))
         # What is left of a panel for its axes, about.
         self._width, self._height = (width - 0.6) / across - 0.15, height - 0.4
-        self.figure = Figure(figsize=(width, height * lines + 0.8), layout="constrained")
-        self.figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
+        # Not a Figure to the types: each kind of figure hangs its ``numbers`` on it.
+        self.figure: Any = Figure(figsize=(width, height * lines + 0.8), layout="constrained")
+        engine = self.figure.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        engine.set(w_pad=0.05, h_pad=0.05, wspace=0.03, hspace=0.04)
         grid = self.figure.subplots(lines, across, sharex=True, sharey=share_y, squeeze=False)
         self.panels: list[Panel] = []
         above: list[str] = []
@@ -126,9 +132,9 @@ class Panels:
             above = titles
         self.narrow = across == _ACROSS
         self._lowest = list(grid[-1])
-        for line, axes in enumerate(grid[:-1]):
+        for place, axes in enumerate(grid[:-1]):
             # A panel with nothing below it in the last, shorter line shows its own scale.
-            for n in range(len(names[line + 1]), len(names[line])):
+            for n in range(len(names[place + 1]), len(names[place])):
                 axes[n].xaxis.set_tick_params(labelbottom=True)
                 self._lowest += [axes[n]] if row is None else []
 
@@ -138,7 +144,7 @@ class Panels:
     def axis_texts(self, x: str, y: str) -> None:
         """Name the axes where their numbers stand: below and on the left."""
         for panel in self.panels:
-            if panel.axes.get_subplotspec().is_first_col():
+            if _place(panel.axes).is_first_col():
                 panel.axes.set_ylabel(y)
             if panel.axes in self._lowest:
                 panel.axes.set_xlabel(x)
@@ -159,7 +165,7 @@ class Panels:
                 ha="left", va="center", multialignment="center",
             )  # fmt: skip
             # At the end of a shorter line it stands where no panel is: columns need not part.
-            beside.set_in_layout(panel.axes.get_subplotspec().is_last_col())
+            beside.set_in_layout(_place(panel.axes).is_last_col())
 
     def legend(
         self, series: list[Line2D], others: Sequence[Line2D] = (), title: str | None = None
@@ -188,6 +194,12 @@ class Panels:
                 title=heading, loc=place, ncols=across,
                 columnspacing=1.6, handletextpad=0.5, title_fontsize=7.5,
             )  # fmt: skip
+
+
+def _place(axes: Axes) -> SubplotSpec:
+    place = axes.get_subplotspec()
+    assert place is not None  # they come of subplots
+    return place
 
 
 def _wrapped(text: str, inches: float) -> str:

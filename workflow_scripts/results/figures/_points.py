@@ -100,7 +100,7 @@ def levels(
     table: pd.DataFrame,
     column: str,
     labels: Mapping[str, str] | None = None,
-    order: Sequence[str] | None = None,
+    order: Sequence[object] | None = None,
     most: int = 8,
 ) -> tuple[pd.Series, list[str], bool]:
     """Return the text of each row's value of ``column``, all texts in order, and if numeric.
@@ -132,7 +132,7 @@ def grouped(
     table: pd.DataFrame,
     by: str,
     labels: Mapping[str, str] | None = None,
-    order: Sequence[str] | None = None,
+    order: Sequence[object] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Look]]:
     """Return ``table`` with the texts of ``by`` in the column ``series``, and a look for each.
 

@@ -1,7 +1,7 @@
 """The chosen model against a value that varies: best accuracy with a low ASR by SSL weight, ..."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,9 @@ NUMBERS = (
     "panel", "series", "rule", "value", "percent", "low_percent", "high_percent", "run", "epoch",
     "chosen",
 )  # fmt: skip
-_LINES = dict(zip(HONEST_RULES, ("--", "-.", (0, (1, 1))), strict=True)) | {"best_below": "-"}
+_LINES: dict[str, Any] = dict(zip(HONEST_RULES, ("--", "-.", (0, (1, 1))), strict=True)) | {
+    "best_below": "-"
+}
 _LOG = 20  # the factor from which on an axis is logarithmic
 _MOST_TICKS = 9
 _BASELINE = style.Look(style.FAINT, "*", ":", False)

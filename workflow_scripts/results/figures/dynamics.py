@@ -5,11 +5,13 @@ same recipe without poison.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
@@ -81,7 +83,9 @@ def draw(
                 _line(panel.axes, run, share, look)
         panel.axes.set_ylim(-4, 104)
         panel.axes.grid(True)
-        panel.axes.xaxis.get_major_locator().set_params(integer=True)
+        locator = panel.axes.xaxis.get_major_locator()
+        assert isinstance(locator, MaxNLocator)  # the default of a linear axis
+        locator.set_params(integer=True)
         panels.heading(panel)
     panels.axis_texts("Epoch of pre-training", "Evaluation images (%)")
     shares = [_key(share, look=None if by else looks[share]) for share in _SHARES]
@@ -116,7 +120,7 @@ def _line(axes: Axes, run: pd.DataFrame, share: str, look: style.Look | None) ->
     )  # fmt: skip
 
 
-def _line_of(share: str) -> str:
+def _line_of(share: str) -> Literal["-", "--"]:
     return "-" if share == "accuracy" else "--"
 
 

@@ -87,8 +87,9 @@ def _paths(
             *path.T, color=look.colour, linewidth=0.9, linestyle=look.line, alpha=0.8,
             marker=".", markersize=2.5, zorder=2, gid=name,
         )  # fmt: skip
+        x, y = path[-1]
         axes.scatter(
-            *path[-1], s=24, marker=look.marker, facecolors=[look.face],
+            x, y, s=24, marker=look.marker, facecolors=[look.face],
             edgecolors=[look.colour], linewidths=0.8, zorder=3,
         )  # fmt: skip
 
