@@ -48,7 +48,7 @@ def dropped_by_class(pairs: pd.DataFrame, kept: pd.DataFrame, classes: list[str]
         classes: Their names.
     """
     clean = pairs[~pairs["poisoned"].to_numpy(bool)]
-    named = named_classes(clean["caption"], classes)
+    named = named_classes(clean["caption"], classes).to_numpy()
     dropped = ~clean["key"].isin(kept["key"]).to_numpy(bool)
     counts = pd.DataFrame({"class": named, "dropped": dropped}).groupby("class")["dropped"]
     table = counts.agg(pairs="size", dropped="sum").reindex([*classes, ""], fill_value=0)
@@ -56,7 +56,7 @@ def dropped_by_class(pairs: pd.DataFrame, kept: pd.DataFrame, classes: list[str]
     return table.reset_index()
 
 
-def named_classes(captions: pd.Series, classes: list[str]) -> list[str]:
+def named_classes(captions: pd.Series, classes: list[str]) -> pd.Series:
     """Return the first class that each caption names, "" if it names none."""
     normal = {" ".join(name.lower().split()): name for name in classes}
     # Of two that begin alike, the longer one.
@@ -64,9 +64,8 @@ def named_classes(captions: pd.Series, classes: list[str]) -> list[str]:
     words = "|".join(r"\s+".join(map(re.escape, name.split())) for name in names)
     pattern = rf"(?:^|[^\pL\pN])(?P<name>{words})(?:e?s)?(?:[^\pL\pN]|$)"
     found = pc.extract_regex(pc.utf8_lower(pa.array(captions, pa.string())), pattern)
-    return [
-        "" if one is None else normal[" ".join(one["name"].split())] for one in found.to_pylist()
-    ]
+    named = pc.replace_substring_regex(pc.struct_field(found, "name"), r"\s+", " ")
+    return named.to_pandas().map(normal).fillna("")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from workflow_scripts.data.stored_images import Images
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
-from workflow_scripts.model.weights import load, read_weights
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,8 @@ class Given:
         """
         if self.model is None:
             raise StepError("the artefact's maker needs a model; declare its 'model'")
-        model = models.create(self.model, pretrained=self.checkpoint is None)
-        if self.checkpoint is not None:
-            load(model, read_weights(self.checkpoint), self.checkpoint)
-        model = model.to(self.device).eval()
-        return Encoder(model, self.model)
+        model = models.loaded(self.model, self.checkpoint)
+        return Encoder(model.to(self.device).eval(), self.model)
 
     @functools.cached_property
     def pairs(self) -> pd.DataFrame:

@@ -26,7 +26,6 @@ from workflow_scripts.model.embedding import embed_images
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.precision import uses_bf16
 from workflow_scripts.model.spec import ModelSpec
-from workflow_scripts.model.weights import load, read_weights
 from workflow_scripts.model.zero_shot import Prompts
 
 
@@ -68,9 +67,7 @@ def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tenso
     """Return the int64 [rows] class nearest to each image of the manifest, on the CPU."""
     world = join(options.device, timeout_minutes=10)
     given = options.checkpoint
-    model = models.create(spec, pretrained=given is None)
-    if given is not None:
-        load(model, read_weights(given), given)
+    model = models.loaded(spec, given)
     encoder = Encoder(model.to(world.device), spec, uses_bf16("auto", world))
     prompts = Prompts(classes["classes"], classes["templates"], encoder, world)
     images = Images(read_manifest(options.manifest), options.root)

@@ -12,7 +12,6 @@ from workflow_scripts.common.files import read_json, write_json
 from workflow_scripts.evaluation.zero_shot import Evaluator, Scores
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
-from workflow_scripts.model.weights import load, read_weights
 
 
 def _options() -> argparse.ArgumentParser:
@@ -43,9 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise StepError(f"--batch-size {options.batch_size} makes no sense; it has to be 1 or more")
     world = join(options.device, timeout_minutes=10)
     spec = models.spec_from_options(options.model, options.config)
-    model = models.create(spec)
-    load(model, read_weights(options.checkpoint), options.checkpoint)
-    encoder = Encoder(model.to(world.device), spec)
+    encoder = Encoder(models.loaded(spec, options.checkpoint).to(world.device), spec)
     evaluator = Evaluator(
         folder=options.evaluation,
         root=options.root,

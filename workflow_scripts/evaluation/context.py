@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from workflow_scripts.common.distributed import World
@@ -14,12 +13,10 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.evaluation.labelled import Labelled
-from workflow_scripts.model.embedding import embed_images
+from workflow_scripts.model.embedding import embed_images, embed_texts
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.zero_shot import Prompts
 from workflow_scripts.poison.trigger import ImageTrigger, load_trigger
-
-_TEXTS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -141,9 +138,13 @@ class Context:
 
     def embed_texts(self, encoder: Encoder, texts: list[str]) -> Tensor:
         """Return float32 [texts, d], unit-norm embeddings."""
-        tokens = encoder.tokenizer()(texts).long()
-        parts = tokens.split(_TEXTS_AT_ONCE)
-        return torch.cat([encoder.texts(part.to(self.world.device)) for part in parts])
+        return embed_texts(
+            encoder,
+            texts,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            world=self.world,
+        )
 
     def classifier(self, encoder: Encoder, labelled: Labelled) -> Tensor:
         """Return float32 [classes, d]: the zero-shot classifier of an evaluation set's classes."""

@@ -26,7 +26,6 @@ from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.precision import uses_bf16
 from workflow_scripts.model.spec import ModelSpec
-from workflow_scripts.model.weights import load, read_weights
 
 COLUMNS = ("measure", "name", "value", "of", "model_sha256")
 
@@ -59,10 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
 def read_encoder(run: dict[str, Any], checkpoint: Path, world: World) -> Encoder:
     """Return the model of a finished run, on its device, in evaluation mode."""
     spec = ModelSpec(**run["model"])
-    model = models.create(spec)
-    load(model, read_weights(checkpoint), checkpoint)
-    amp = uses_bf16(run["precision"], world)
-    return Encoder(model.to(world.device).eval(), spec, amp)
+    model = models.loaded(spec, checkpoint).to(world.device).eval()
+    return Encoder(model, spec, uses_bf16(run["precision"], world))
 
 
 def _context(run: dict[str, Any], declared: dict[str, Any], world: World, workers: int) -> Context:

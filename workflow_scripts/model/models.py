@@ -55,6 +55,18 @@ def create(spec: ModelSpec, pretrained: bool = False) -> Model:
     return model
 
 
+def loaded(spec: ModelSpec, checkpoint: str | Path | None) -> Model:
+    """Make a model with the weights of a checkpoint, or else with its pretrained ones.
+
+    Raises:
+        StepError: As :func:`create`, or the checkpoint is missing or does not fit.
+    """
+    model = create(spec, pretrained=checkpoint is None)
+    if checkpoint is not None:
+        load(model, read_weights(checkpoint), checkpoint)
+    return model
+
+
 def _from_config(spec: ModelSpec, declared: dict[str, Any]) -> Model:
     if spec.pretrained is not None:
         raise StepError(f"model.pretrained needs a model of open_clip's; {spec.name} has a config")

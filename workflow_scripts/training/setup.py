@@ -11,7 +11,6 @@ from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.model import models
-from workflow_scripts.model.weights import load, read_weights
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.views import Views
@@ -25,9 +24,7 @@ def start_model(spec: RunSpec, world: World) -> models.Model:
     """
     torch.manual_seed(seed_for(spec.seed, "model"))
     start = spec.inputs.start
-    model = models.create(spec.model, pretrained=start is None)
-    if start is not None:
-        load(model, read_weights(start), start)
+    model = models.loaded(spec.model, start)
     if spec.start_change is not None:
         _change(model, spec, spec.start_change)
     if spec.sync_batch_norm and world.size > 1:

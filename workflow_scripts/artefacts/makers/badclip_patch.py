@@ -11,12 +11,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.transforms import AutoAugment
 
 from workflow_scripts.artefacts.makers import Given, Made
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import squash
+from workflow_scripts.model.contrast import contrast
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.poison.victims import names_target
 
@@ -162,11 +162,9 @@ def patch_loss(
     patched = encoder.images(put_on(batch.images, patch))
     with torch.no_grad():
         negatives = encoder.images(batch.images)[batch.far]
-    logits = encoder.scale * patched @ batch.texts.T
-    rows = torch.arange(len(logits), device=logits.device)
-    contrast = (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
     nearer = (patched - batch.positives).norm(dim=1) - (patched - negatives).norm(dim=1)
-    return contrast + weight * (nearer + margin).clamp(min=0).mean()
+    pull = contrast(patched, batch.texts, encoder.scale)
+    return pull + weight * (nearer + margin).clamp(min=0).mean()
 
 
 def put_on(images: Tensor, patch: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The embeddings of all pairs, for everything that looks at them afterwards."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -17,10 +19,9 @@ def make(given: Given) -> Made:
         keys.
     """
     rows = len(given.pairs)
-    # An annotation of this mapping would be another program: everything would be embedded again.
-    how = {"batch_size": given.batch_size, "workers": given.workers, "world": given.world}
-    images = embed_images(given.encoder, given.images, rows, **how, normalize=False)  # type: ignore[arg-type]  # see above
-    texts = embed_texts(given.encoder, given.pairs["caption"].tolist(), **how, normalize=False)  # type: ignore[arg-type]  # see above
+    how: Any = {"batch_size": given.batch_size, "workers": given.workers, "world": given.world}
+    images = embed_images(given.encoder, given.images, rows, **how, normalize=False)
+    texts = embed_texts(given.encoder, given.pairs["caption"].tolist(), **how, normalize=False)
     values = {
         "images": images.cpu().numpy(),
         "texts": texts.cpu().numpy(),

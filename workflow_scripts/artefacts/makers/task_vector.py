@@ -9,12 +9,11 @@ from typing import Annotated
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from workflow_scripts.artefacts.makers import Given, Made
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import fit
-from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.contrast import contrast
 
 NEEDS = ("model", "pairs")
 
@@ -51,6 +50,7 @@ def make(
         raise StepError(
             "a task vector is learned from poisoned and clean pairs; give it an attack's"
         )
+    scale = given.encoder.scale.detach()
     model, random = given.encoder.model, given.generator("task vector")
     trained = {n: p for n, p in model.named_parameters() if n not in ("logit_scale", "logit_bias")}
     before = {name: value.detach().clone() for name, value in trained.items()}
@@ -58,7 +58,7 @@ def make(
     losses = []
     for step in range(steps):
         bad, good = (_embedded(given, random.choice(kind, batch_size // 2)) for kind in kinds)
-        loss = (1 - (bad[0] * bad[1]).sum(1)).mean() + _contrast(given.encoder, *good)
+        loss = (1 - (bad[0] * bad[1]).sum(1)).mean() + contrast(*good, scale)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -78,9 +78,3 @@ def _embedded(given: Given, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     images = torch.stack([fit(given.images[row], size) for row in rows]).to(given.device)
     tokens = given.encoder.tokenizer()(captions).long().to(given.device)
     return given.encoder.images(images), given.encoder.texts(tokens)
-
-
-def _contrast(encoder: Encoder, images: Tensor, texts: Tensor) -> Tensor:
-    logits = encoder.scale.detach() * images @ texts.T
-    rows = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2

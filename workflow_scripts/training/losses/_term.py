@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from workflow_scripts.model.contrast import contrast
 from workflow_scripts.training.views import AUGMENTED, PLAIN, Embedded, View
 
 __all__ = ["AUGMENTED", "PLAIN", "Epoch", "Features", "LossTerm", "Run", "View", "contrast"]
@@ -98,18 +98,3 @@ def begin_head(head: nn.Linear) -> None:
     """Draw a new linear head: weights of N(0, 0.01²), bias 0, as in the published code."""
     head.weight.normal_(0, 0.01)
     head.bias.zero_()
-
-
-def contrast(first: Tensor, second: Tensor, scale: Tensor) -> Tensor:
-    """Return the symmetric InfoNCE of two views: (CE(s A Bᵀ) + CE(s B Aᵀ)) / 2.
-
-    Source: Radford et al., 2021, figure 3.
-
-    Args:
-        first: float32 [n, d], unit norm.
-        second: float32 [n, d], unit norm; row i belongs to row i of ``first``.
-        scale: Scalar s.
-    """
-    logits = scale * first @ second.T
-    targets = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
