@@ -4,6 +4,7 @@
 # make test-experiments  every experiment, really run at its smallest
 # make test-slurm        the workflow on a real Slurm, a private one that is started for it
 # make test-hostile      servers, files and folders that mean ill, and processes killed at any moment
+# make benchmarks        speed and memory beside the plain way, without a GPU, in one table
 # make setup             what both need: .venv, WordNet, Graphviz, links to the profiles
 # make lock              resolve the packages of pyproject.toml anew, into requirements.lock and envs/
 # make clean             remove what the demo has made
@@ -14,7 +15,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo demo-all test test-experiments test-hostile test-slurm slurm lint lock clean
+.PHONY: help setup links demo demo-all test test-experiments test-hostile test-slurm slurm benchmarks lint lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -71,6 +72,9 @@ slurm:
 		command -v $${package#*:} > /dev/null || \
 		envs/install_system_package $${package%:*} "testing on a Slurm of its own" || exit 1; \
 	done
+
+benchmarks: setup
+	@OMP_NUM_THREADS=1 python -m benchmarks
 
 lint: .venv/.ready
 	ruff check

@@ -1,6 +1,6 @@
 """Captions per second of one process: ours, and the plain way.
 
-    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/captions.py
+    OMP_NUM_THREADS=1 python -m benchmarks.captions
 
 Plain is: synonyms looked up in WordNet each time, open_clip's tokenizer called on batches.
 Captions are made up of English words, more frequent ones more often, as in real text. Both sides
@@ -9,13 +9,13 @@ Counted is the time that the processor worked for us, whatever else it had to do
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from open_clip import SimpleTokenizer
 
+from benchmarks.measuring import cpu_seconds, header, row
 from workflow_scripts.captions import eda
 from workflow_scripts.captions.synonyms import WordNet
 from workflow_scripts.captions.tokens import Tokenizer
@@ -36,11 +36,13 @@ def captions(count: int, words: list[str], seed: int) -> list[str]:
 
 def rate(function: Callable[[list[str]], object], texts: list[str]) -> float:
     """Return texts per second of the processor's time, in batches, the second time."""
-    function(texts)
-    start = time.process_time()
-    for first in range(0, len(texts), BATCH):
-        function(texts[first : first + BATCH])
-    return len(texts) / (time.process_time() - start)
+
+    def all_batches() -> None:
+        for first in range(0, len(texts), BATCH):
+            function(texts[first : first + BATCH])
+
+    all_batches()
+    return len(texts) / cpu_seconds(all_batches)
 
 
 def augmenter(synonyms: eda.Synonyms) -> Callable[[list[str]], object]:
@@ -68,9 +70,9 @@ def main() -> None:
         "augment": (augmenter(wordnet.synonyms), augmenter(wordnet.synonyms.__wrapped__)),
         "tokenize": (Tokenizer(LENGTH), open_clip),
     }
+    header()
     for name, functions in sides.items():
-        fast, plain = (rate(function, texts) for function in functions)
-        print(f"{name:9} ours {fast:9,.0f}/s   plain {plain:9,.0f}/s   ratio {fast / plain:.1f}")
+        row(f"captions: {name}, one core", *(rate(one, texts) for one in functions), "captions/s")
 
 
 if __name__ == "__main__":

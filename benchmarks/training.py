@@ -1,22 +1,19 @@
 """How fast a model trains on this device: precision and layout, cut and whole texts, both views.
 
-    python benchmarks/training.py --model RN50 --batch-size 256          on a GPU
-    python benchmarks/training.py --batch-size 64 --steps 5              the demo's size, on a CPU
+    python -m benchmarks.training --model RN50 --batch-size 256          on a GPU
+    python -m benchmarks.training --batch-size 64 --steps 5              the demo's size, on a CPU
 
-Random pixels and tokens, no loading: what the device can do. Prints samples/s of each variant
-and its ratio to the first, which is how the published loop ran.
+Random pixels and tokens, no loading: what the device can do. The plain way of
+each row is the first one, which is how the published loop ran.
 """
 
 import argparse
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 from torch import nn
 
+from benchmarks.measuring import header, row
 from workflow_scripts.common.distributed import World, join
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
@@ -106,6 +103,7 @@ def main() -> None:
     spec = ModelSpec(name=options.model) if options.model else ModelSpec(name="demo", config=DEMO)
     device = torch.cuda.get_device_name() if gpu else f"CPU, {options.threads} thread(s)"
     print(f"{spec.name}, batch of {options.batch_size}, {device}")
+    header()
     first = None
     for name, how in variants(gpu):
         torch.set_float32_matmul_precision("highest" if how["bf16"] else "high")
@@ -120,7 +118,7 @@ def main() -> None:
         batch = make_batch(model, options.batch_size, length, objective.views, world)
         speed = measure(module, batch, options.steps)
         first = first or speed
-        print(f"{name:45} {speed:9.1f} samples/s   x {speed / first:.2f}", flush=True)
+        row(f"training: {name}", speed, first, "samples/s")
 
 
 if __name__ == "__main__":

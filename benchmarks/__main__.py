@@ -1,0 +1,64 @@
+"""Run the benchmarks that need no GPU, and print one table.
+
+    python -m benchmarks                    all of them, in under 20 minutes on two idle cores
+    python -m benchmarks captions loader    some of them
+
+Each is a module of this folder; its docstring says what the plain way is. See README.md.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+
+from benchmarks.measuring import HEADER, header
+
+# Sizes that take minutes. Each module's own defaults are the same or larger.
+COMMANDS: dict[str, list[str]] = {
+    "captions": [],
+    "training": ["--model", "RN50", "--batch-size", "16", "--steps", "3"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(COMMANDS))
+    names = parser.parse_args().names or list(COMMANDS)
+    if unknown := set(names) - set(COMMANDS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(COMMANDS)}")
+    print(f"{datetime.date.today()}, {machine()}\n")
+    header()
+    failed = [name for name in names if not run(name)]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def run(name: str) -> bool:
+    """Run a benchmark and pass on its rows; return whether it succeeded."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *COMMANDS[name]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None  # a pipe was asked for
+        for line in process.stdout:
+            if line.startswith("| ") and line.rstrip() != HEADER:
+                print(line, end="", flush=True)
+    return process.returncode == 0
+
+
+def machine() -> str:
+    """Return the processor's name and the number of usable cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123 (no path of the project's)
+            models = [line.partition(":")[2].strip() for line in file if "model name" in line]
+        name = models[0] if models else name
+    except OSError:
+        pass
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+if __name__ == "__main__":
+    main()
