@@ -5,6 +5,8 @@
 # make test-slurm        the workflow on a real Slurm, a private one that is started for it
 # make test-hostile      servers, files and folders that mean ill, and processes killed at any moment
 # make benchmarks        speed and memory beside the plain way, without a GPU, in one table
+# make quick             linters and a selection of tests, a minute
+# make docs              the documentation, in build/docs
 # make setup             what both need: .venv, WordNet, Graphviz, links to the profiles
 # make lock              resolve the packages of pyproject.toml anew, into requirements.lock and envs/
 # make clean             remove what the demo has made
@@ -15,7 +17,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo demo-all test test-experiments test-hostile test-slurm slurm benchmarks lint lock clean
+.PHONY: help setup links demo demo-all quick test test-experiments test-hostile test-slurm slurm benchmarks lint docs lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -54,7 +56,15 @@ demo-all: setup
 	snakemake --profile demo --report results/demo/report.html all all_experiments
 	@python -m workflow_scripts.results.summary --results results/demo
 
-test: setup lint
+# For the inner loop of a change.
+quick: lint
+	pytest --quiet --numprocesses 2 tests/common tests/model tests/experiments/test_expand.py \
+		tests/experiments/test_identity.py tests/poison tests/test_repository.py
+
+docs: .venv/.ready
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+test: setup lint docs
 	pytest --numprocesses 2
 
 test-experiments: setup
