@@ -14,6 +14,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest, write_manifest
 from workflow_scripts.evaluation import audit, zero_shot
+from workflow_scripts.evaluation.labelled import Labelled
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
@@ -146,6 +147,8 @@ def test_classes_of_one_name_are_one_class(world, base_spec, encoder, tmp_path):
     content["classes"].append(content["classes"][0])
     (tmp_path / "classes.json").write_text(json.dumps(content))
     assert make(world, base_spec, encoder, folder=tmp_path)(encoder) == fair
+    with pytest.raises(StepError, match="is the name of more than one class"):
+        Labelled.read(tmp_path).target(content["classes"][0])
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -221,7 +224,7 @@ def test_a_set_too_large_for_memory_is_read_again(world, base_spec, encoder, mon
 @pytest.mark.parametrize("target", ["bananas", ""])
 def test_a_target_that_no_class_has_is_an_error(world, base_spec, encoder, target):
     attack = base_spec["attack"] | {"target": target}
-    with pytest.raises(StepError, match=f"the target '{target}' is the name of 0 classes"):
+    with pytest.raises(StepError, match=f"the target '{target}' is the name of no class"):
         make(world, base_spec, encoder, attack=attack)
 
 

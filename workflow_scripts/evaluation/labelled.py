@@ -3,50 +3,57 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.files import read_json
 from workflow_scripts.data.manifest import read_manifest
-from workflow_scripts.evaluation.zero_shot import class_names
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Images with labels.
 
-    Classes of one name are one class: no zero-shot classifier tells them apart.
+    Classes of one name are one class, as open_clip's names of ImageNet's 1000 classes are 998: no
+    zero-shot classifier tells them apart.
 
     Attributes:
         frame: Rows of the manifest.
         labels: int64 [rows], places in ``names``.
         names: The classes, each name once.
         templates: Prompt templates with ``{c}`` for a name.
+        repeated: Names that more than one class has.
     """
 
     frame: pd.DataFrame
     labels: np.ndarray
     names: list[str]
     templates: list[str]
+    repeated: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, folder: Path) -> "Labelled":
         """Read the set of a folder with ``manifest.parquet`` and ``classes.json``.
 
         Raises:
-            StepError: It is not an evaluation set, or has no images.
+            StepError: It is not an evaluation set, has no images, or labels beyond its classes.
         """
         classes, templates = class_names(folder / "classes.json")
         frame = read_manifest(folder / "manifest.parquet")
         if "label" not in frame:
             raise StepError(f"the manifest of {folder} has no labels: it is no evaluation set")
         labels = frame["label"].to_numpy(np.int64)
-        if not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
-            raise StepError(f"{folder} has no images, or labels beyond its {len(classes)} classes")
+        if not len(labels):
+            raise StepError(f"the evaluation set {folder} has no images")
+        if labels.min() < 0 or labels.max() >= len(classes):
+            raise StepError(f"{folder} has labels beyond its {len(classes)} classes")
         names = list(dict.fromkeys(classes))
         places = np.array([names.index(name) for name in classes])
-        return cls(frame, places[labels], names, templates)
+        repeated = frozenset(name for name in names if classes.count(name) > 1)
+        return cls(frame, places[labels], names, templates, repeated)
 
     def only(self, wanted: list[str]) -> "Labelled":
         """Return the images of some classes, with no other class to choose from.
@@ -71,17 +78,48 @@ class Labelled:
         """Return the rows of images of other classes, int64."""
         return np.flatnonzero(self.labels != label)
 
-    def target(self, name: str) -> int | None:
+    def target(self, name: str) -> int:
         """Return the label of an attack's target.
 
-        None, and a sentence for the log, if no class has its name, or all images do: then there is
-        no ASR.
+        Raises:
+            StepError: No class, or more than one, has this name, or all images are of it.
+        """
+        if name not in self.names or name in self.repeated:
+            number = "more than one class" if name in self.repeated else "no class"
+            raise StepError(
+                f"the target {name!r} is the name of {number} of the evaluation set, but has to be "
+                f"that of one; {nearest(name, self.names)}"
+            )
+        label = self.names.index(name)
+        if (self.labels == label).all():
+            raise StepError(f"all images are of the target class {name!r}: there is no ASR")
+        return label
+
+    def has_asr(self, name: str) -> bool:
+        """Return whether an attack's target is a class, and not that of all images.
+
+        If not, a sentence is printed for the log.
         """
         if name not in self.names:
             print(f"the target {name!r} is not one of the {len(self.names)} classes: no ASR")
-            return None
-        label = self.names.index(name)
-        if (self.labels == label).all():
+            return False
+        if (self.labels == self.names.index(name)).all():
             print(f"all images are of the target {name!r}: no ASR")
-            return None
-        return label
+            return False
+        return True
+
+
+def class_names(path: Path) -> tuple[list[str], list[str]]:
+    """Return the classes and the templates of an evaluation set.
+
+    Raises:
+        StepError: They are not lists of texts.
+    """
+    content = read_json(path)
+    lists: list[Any] = [
+        content.get(k) if isinstance(content, dict) else None for k in ("classes", "templates")
+    ]
+    for names in lists:
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise StepError(f"{path} has to hold lists of texts, 'classes' and 'templates'")
+    return lists[0], lists[1]

@@ -1,13 +1,11 @@
 """Zero-shot accuracy and attack success rate of a model."""
 
-import difflib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,12 +13,11 @@ from tqdm import tqdm
 
 from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import read_json
 from workflow_scripts.common.stopping import Stop, Stopped
 from workflow_scripts.data.images import fit
 from workflow_scripts.data.loading import Batches, share
-from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.data.stored_images import Images
+from workflow_scripts.evaluation.labelled import Labelled
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.zero_shot import Prompts
 from workflow_scripts.poison.trigger import load_trigger
@@ -64,19 +61,11 @@ class Scores:
 class _Views(Dataset):
     """Batches of an evaluation set: each image decoded once, as it is and triggered."""
 
-    def __init__(self, folder: Path, root: str | Path, attack: dict, size: int, classes: list[str]):
-        frame = read_manifest(folder / "manifest.parquet")
-        if "label" not in frame:
-            raise StepError(f"the manifest of {folder} has no labels: it is no evaluation set")
-        self.images = Images(frame, root)
-        labels = frame["label"].to_numpy(np.int64)
-        if len(labels) and (labels.min() < 0 or labels.max() >= len(classes)):
-            raise StepError(f"{folder} has labels beyond its {len(classes)} classes")
-        # open_clip's names of ImageNet's 1000 classes are 998.
-        self.names = list(dict.fromkeys(classes))
-        self.labels = np.array([self.names.index(name) for name in classes])[labels]
-        self.target = self.names.index(classes[target_label(attack["target"], classes)])
-        self._keys = frame["key"]
+    def __init__(self, labelled: Labelled, root: str | Path, attack: dict, size: int):
+        self.images = Images(labelled.frame, root)
+        self.labels = labelled.labels
+        self.target = labelled.target(attack["target"])
+        self._keys = labelled.frame["key"]
         self._trigger = load_trigger(attack)
         self._size = size
 
@@ -138,23 +127,16 @@ class Evaluator:
     ):
         size = encoder.image_size
         _check_attack(attack, size)
-        classes, self.templates = class_names(Path(folder) / "classes.json")
-        self._views = _Views(Path(folder), root, attack, size, classes)
-        self.classes, self.target = self._views.names, self._views.target
-        self._check(folder)
+        labelled = Labelled.read(Path(folder))
+        self.classes, self.templates = labelled.names, labelled.templates
+        self._views = _Views(labelled, root, attack, size)
+        self.target = self._views.target
         self._world, self._stop = world, stop
         rows = share(len(self._views), world.rank, world.size, batch_size)
         self._loader = Batches(self._views, rows, workers, world.device)
         self._cached: list | None = None
         self._fits_memory = 2 * 3 * size**2 * len(self._views) <= _CACHE_BYTES * world.size
         self.prompts = Prompts(self.classes, self.templates, encoder, world)
-
-    def _check(self, folder: str | Path) -> None:
-        labels = self._views.labels
-        if not len(labels):
-            raise StepError(f"the evaluation set {folder} has no images")
-        if (labels == self.target).all():
-            raise StepError(f"all images of {folder} are of the target class: no ASR can be had")
 
     @property
     def counts(self) -> dict[str, int]:
@@ -279,18 +261,6 @@ def hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return hits.sum(1), tied.any(0).sum()
 
 
-def class_names(path: Path) -> tuple[list[str], list[str]]:
-    """Return the classes and the templates of an evaluation set."""
-    content = read_json(path)
-    lists: list[Any] = [
-        content.get(k) if isinstance(content, dict) else None for k in ("classes", "templates")
-    ]
-    for names in lists:
-        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-            raise StepError(f"{path} has to hold lists of texts, 'classes' and 'templates'")
-    return lists[0], lists[1]
-
-
 def _check_attack(attack: Any, size: int) -> None:
     if not isinstance(attack, dict):
         raise StepError(f"the attack spec has to be an object, not {attack!r:.80}")
@@ -308,18 +278,3 @@ def _check_attack(attack: Any, size: int) -> None:
             f"{size} pixels: the trigger would not be the one that poisoned its training; give the "
             f"spec of an attack on images of {size} pixels"
         )
-
-
-def target_label(target: str, classes: list[str]) -> int:
-    """Return the label of the target class.
-
-    Raises:
-        StepError: No class, or more than one, has this name.
-    """
-    if classes.count(target) != 1:
-        near = ", ".join(difflib.get_close_matches(target, classes, 3, 0)) or "none"
-        raise StepError(
-            f"the target {target!r} is the name of {classes.count(target)} classes of the "
-            f"evaluation set, but has to be that of one (near: {near})"
-        )
-    return classes.index(target)

@@ -55,9 +55,11 @@ def measure(
     probe = fit(clean[fitted], labels[fitted], c, iterations)
     rest = np.flatnonzero(~fitted)
     scores = {"accuracy": share((probe.predict(clean[rest]) == labels[rest]).sum(), len(rest))}
+    if not labelled.has_asr(context.attack["target"]):
+        return scores
     target = labelled.target(context.attack["target"])
     attacked = rest[labels[rest] != target]
-    if target is None or not len(attacked):
+    if not len(attacked):
         return scores
     frame = labelled.frame.iloc[attacked]
     triggered = context.embed_images(encoder, frame, triggered=True, normalize=False)

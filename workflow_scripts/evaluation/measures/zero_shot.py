@@ -39,9 +39,9 @@ def measure(
     labels = torch.from_numpy(labelled.labels)
     clean = context.embed_images(encoder, labelled.frame)
     scores = {"accuracy": share(found(clean, labels), len(labels))}
-    target = labelled.target(context.attack["target"])
-    if target is None:
+    if not labelled.has_asr(context.attack["target"]):
         return scores
+    target = labelled.target(context.attack["target"])
     rows = labelled.rows_without(target)
     triggered = context.embed_images(encoder, labelled.frame.iloc[rows], triggered=True)
     true = labels[rows]
