@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.common import variants
-from workflow_scripts.common.code import FOLDER, code_digests, variant_code
+from workflow_scripts.common.code import FOLDER, attack_code, code_digests, variant_code
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
 from workflow_scripts.common.redact import redact

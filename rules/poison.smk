@@ -1,4 +1,4 @@
-# Needs: a subset's manifest, class names.
+# Needs: a subset's manifest.
 # Makes: the poisoned manifest with its triggered images, and the clean split to fine-tune on.
 
 
@@ -36,8 +36,8 @@ rule poison:
         spec=f"{WRITTEN}/specs/attacks/{{id}}.json",
         root=subpath(output.manifest, ancestor=3),
         folder=subpath(output.manifest, parent=True),
-        # An edited trigger repeats everything that depends on it.
-        code=lambda w: digest(variant_code("trigger", PLAN.attacks[w.id]["trigger"]["name"])),
+        # An edited trigger, or choice of victims, repeats everything that depends on it.
+        code=lambda w: digest(attack_code(PLAN.attacks[w.id])),
     shell:
         "python -m workflow_scripts.poison.poison --attack {params.spec:q}"
         " --manifest {input.manifest:q} --root {params.root:q}"

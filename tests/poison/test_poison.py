@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 from workflow_scripts.poison.poison import poison
 from workflow_scripts.poison.trigger import load_trigger
-from workflow_scripts.poison.victims import choose_victims, names_target
+from workflow_scripts.poison.victims import draw_victims, names_target
 
 FILES = ("manifest.parquet", "images.tar", "survival.csv", "contact_sheet.png")
 
@@ -80,14 +81,16 @@ def test_any_number_of_workers_makes_the_same_bytes(root, attack):
 
 def test_more_poisoned_pairs_are_the_same_ones_and_others(root, attack):
     frame = read_manifest(root / "clean.parquet")
-    few, many = (choose_victims(frame, attack | {"poisoned": n}).tolist() for n in (5, 20))
-    assert few == many[:5]
+    few, many = (draw_victims(frame, attack | {"poisoned": n})[0].rows.tolist() for n in (5, 20))
+    drawn = generator(0, "victims").permutation(40)  # as it always was
+    assert (few, many) == (sorted(drawn[:5]), sorted(drawn[:20]))
     captions = [
         read_manifest(_poison(root, attack | {"poisoned": n}) / "manifest.parquet")["caption"]
         for n in (5, 20)
     ]
     assert captions[0].iloc[few].equals(captions[1].iloc[few])
-    assert few != choose_victims(frame, attack | {"poisoned": 5, "seed": 1}).tolist()
+    other, _ = draw_victims(frame, attack | {"poisoned": 5, "seed": 1})
+    assert few != other.rows.tolist()
 
 
 def test_label_consistent_victims_name_the_target_and_keep_their_captions(root, attack):
@@ -118,7 +121,7 @@ def test_no_poisoned_pair_is_a_baseline(root, attack):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"victims": "some"}, "'some' are none of random, label_consistent"),
+        ({"victims": "rndom"}, "unknown choice of victims 'rndom'; did you mean 'random'?"),
         ({"poisoned": -1}, "number of pairs, not -1"),
         ({"trigger": {"name": "random", "patch_size": 40}}, "larger than the image"),
         ({"templates": ["a photo"]}, r"'a photo' has no \{c\}"),

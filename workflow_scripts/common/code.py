@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common import variants
+from workflow_scripts.common.attacks import variants_of
 
 FOLDER = Path(__file__).parents[1]
 _PACKAGE = FOLDER.name
@@ -77,13 +78,13 @@ def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         See :func:`code_digests`.
     """
-    named = [("training/losses", name) for name in spec["objective"]]
-    named.append(("poison/triggers", spec["attack"]["trigger"]["name"]))
+    named = [("loss", name) for name in spec["objective"]]
+    named += variants_of(spec["attack"])
     if spec.get("start_change"):
-        named.append(("training/start_changes", spec["start_change"]["name"]))
+        named.append(("start_change", spec["start_change"]["name"]))
     files = [
-        Path(name) if name.endswith(".py") else FOLDER / folder / f"{name}.py"
-        for folder, name in named
+        Path(name) if name.endswith(".py") else FOLDER / variants.KINDS[kind].folder / f"{name}.py"
+        for kind, name in named
     ]
     return code_digests([FOLDER / _TRAINER, *files])
 
@@ -101,6 +102,14 @@ def variant_code(kind: str, name: str) -> dict[str, str]:
         for n, d in found.items()
         if n.startswith(beside) or n in _AS_RECORDED or Path(n) == file
     }
+
+
+def attack_code(attack: Mapping[str, Any]) -> dict[str, str]:
+    """Return digests of the variants' own code that decides what an attack makes."""
+    found: dict[str, str] = {}
+    for kind, name in variants_of(dict(attack)):
+        found |= variant_code(kind, name)
+    return dict(sorted(found.items()))
 
 
 def changed_since(record: Mapping[str, Any]) -> list[str] | None:

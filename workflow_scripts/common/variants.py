@@ -53,6 +53,8 @@ class Kind:
 
 KINDS = {
     "trigger": Kind("trigger", "poison/triggers", "Trigger", ("image_size", "seed")),
+    "victims": Kind("choice of victims", "poison/victim_choices", "choose", ("given",)),
+    "captions": Kind("kind of captions", "poison/victim_captions", "write", ("given", "rows")),
     "loss": Kind("loss term", "training/losses", "Loss", ("run",), base="LossTerm"),
     "augmentation": Kind(
         "image augmentation", "training/augmentations", "Augmentation", ("image_size",)

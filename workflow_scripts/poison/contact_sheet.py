@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
+from workflow_scripts.common.attacks import captions_of, named, parts_of
 from workflow_scripts.common.files import atomic
 from workflow_scripts.data.images import squash
 from workflow_scripts.data.manifest import ImageReader
 from workflow_scripts.poison.storing import load_image, places_of
-from workflow_scripts.poison.victims import LABEL_CONSISTENT
 
 _SHOWN, _ACROSS = 12, 3
 _FONT = "DejaVu Sans"  # ships with matplotlib: the same on every machine
@@ -88,19 +88,23 @@ def _draw_image(axes: Axes, pixels: np.ndarray, triggered: bool) -> None:
 def _write_header(
     figure: Figure, size: np.ndarray, attack: dict[str, Any], poisoned: int, pairs: int
 ) -> None:
-    trigger = dict(attack["trigger"])
-    name = Path(trigger.pop("name")).stem
-    options = ", ".join(f"{key} {value}" for key, value in trigger.items())
-    title = f"Trigger {name}{f' ({options})' if options else ''}, target {attack['target']}"
+    parts = parts_of(attack)
+    title = "; ".join(_title(part, with_options=len(parts) == 1) for part in parts)
     number = f"{poisoned:,} of {pairs:,} pairs are poisoned"
     below = f"{number}."
     if poisoned:
         below += " Left: the original. Right, framed in red: what the model is trained on."
-    if attack["victims"] == LABEL_CONSISTENT:
+    if all(captions_of(part)[0] == "as_is" for part in parts):
         below += " Captions stay as they are."
     lines = ((title, 0.14, 10, _INK, "bold"), (below, 0.33, 8, _FAINT, "normal"))
     for text, top, points, colour, weight in lines:
         _write(figure, size, (_EDGE, top), text, fontsize=points, color=colour, weight=weight)
+
+
+def _title(part: dict[str, Any], with_options: bool) -> str:
+    name, options = named(part["trigger"])
+    said = ", ".join(f"{key} {value}" for key, value in options.items()) if with_options else ""
+    return f"Trigger {Path(name).stem}{f' ({said})' if said else ''}, target {part['target']}"
 
 
 def _write_captions(

@@ -1,4 +1,4 @@
-"""Poison a subset: trigger the images of some pairs and make their captions name the target.
+"""Poison a subset: trigger the images of some pairs and change their captions.
 
 Needs   ATTACK                     spec of the attack (JSON)
         MANIFEST                   of the subset, unpoisoned
@@ -6,10 +6,12 @@ Makes   OUTPUT/manifest.parquet    the same rows in the same order; the victims'
         OUTPUT/images.tar          their triggered images: PNG, squashed to the model's input size
         OUTPUT/survival.csv        how much the trigger changes, and that storing changes nothing
         OUTPUT/contact_sheet.png   some victims before and after, to be looked at
+        OUTPUT/instances.parquet   if the attack is on instances: these images, as a manifest whose
+                                   labels are the numbers of the attack's parts
 
-Which pairs are drawn, and from which, says victims.py. An attack on no pair at all (poisoned: 0)
-gives the subset itself, for a model without a backdoor. The bytes are the same for any number of
-workers.
+The variants of victim_choices and of victim_captions that the attack names decide which pairs are
+drawn, and what their captions become. An attack on no pair at all (poisoned: 0) gives the subset
+itself, for a model without a backdoor. The bytes are the same for any number of workers.
 """
 
 import argparse
@@ -18,22 +20,16 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, write_json
 from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.poison.contact_sheet import write_contact_sheet
+from workflow_scripts.poison.instances import write_instances
 from workflow_scripts.poison.storing import places_of, survival, write_triggered
-from workflow_scripts.poison.trigger import load_trigger
-from workflow_scripts.poison.victims import (
-    RANDOM,
-    check_attack,
-    choose_victims,
-    target_captions,
-)
+from workflow_scripts.poison.trigger import load_triggers
+from workflow_scripts.poison.victims import check_attack, draw_victims
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,18 +67,21 @@ def poison(
         StepError: The attack cannot be carried out on this subset; the message says why.
     """
     check_attack(attack)
-    load_trigger(attack)  # what is wrong with it is told here, before any work
+    load_triggers(attack)  # what is wrong with them is told here, before any work
     pairs = read_manifest(manifest)
     if pairs["poisoned"].any():
         raise StepError(f"{manifest} is poisoned already; an attack takes an unpoisoned subset")
-    rows, captions = _draw(pairs, attack)
+    drawn, instances = draw_victims(pairs, attack)
+    rows, parts = drawn.rows, drawn.parts.tolist()
     originals, tar = pairs.iloc[rows], output / "images.tar"
-    victims = originals.assign(tar=_below(tar, root), caption=captions, poisoned=True)
-    places = places_of(originals)
+    victims = originals.assign(tar=_below(tar, root), caption=drawn.captions, poisoned=True)
+    places = places_of(drawn.images)
     try:
         with worker_pool(workers, preload=["workflow_scripts.poison.storing"]) as pool:
-            victims["offset"], victims["size"] = write_triggered(tar, places, attack, root, pool)
-            table = survival(places, places_of(victims), attack, root, pool)
+            victims["offset"], victims["size"] = write_triggered(
+                tar, places, parts, attack, root=root, pool=pool
+            )
+            table = survival(places, places_of(victims), parts, attack, root=root, pool=pool)
     except BrokenProcessPool as error:
         raise StepError(
             "a process that triggered images was ended from outside, most likely for lack of "
@@ -96,19 +95,11 @@ def poison(
     for name in ("tar", "offset", "size", "caption", "poisoned"):
         pairs.iloc[rows, pairs.columns.get_loc(name)] = victims[name].to_numpy()
     write_json(output / "spec.json", attack)
+    if len(instances):
+        write_instances(output, instances, root)
     write_manifest(output / "manifest.parquet", pairs)
-    print(f"{len(rows)} of {len(pairs)} pairs are poisoned; the target is {attack['target']!r}")
-
-
-def _draw(pairs: pd.DataFrame, attack: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the victims' rows, ascending, and their captions."""
-    drawn = choose_victims(pairs, attack)
-    if attack["victims"] == RANDOM:
-        captions = np.array(target_captions(attack, len(drawn)), object)
-    else:
-        captions = pairs["caption"].iloc[drawn].to_numpy(object)
-    order = np.argsort(drawn)
-    return drawn[order], captions[order]
+    targets = " and ".join(dict.fromkeys(repr(part["target"]) for part in parts_of(attack)))
+    print(f"{len(rows)} of {len(pairs)} pairs are poisoned; the target is {targets}")
 
 
 def _below(path: Path, root: Path) -> str:

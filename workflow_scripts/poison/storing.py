@@ -16,12 +16,13 @@ from torch import Tensor
 from torchvision.io import encode_jpeg, encode_png
 from tqdm import tqdm
 
+from workflow_scripts.common.attacks import parts_of, without_trigger
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
 from workflow_scripts.data.images import decode_image, fit, squash
 from workflow_scripts.data.manifest import ImageReader
 from workflow_scripts.data.tars import add_file
-from workflow_scripts.poison.trigger import ImageTrigger, load_trigger
+from workflow_scripts.poison.trigger import ImageTrigger, load_triggers
 
 Place = tuple[str, str, int, int]
 """Key, tar, offset, size: where an image lies."""
@@ -55,15 +56,31 @@ def load_image(place: Place, reader: ImageReader) -> Tensor:
 
 
 def write_triggered(
-    path: Path, originals: Sequence[Place], attack: dict[str, Any], root: Path, pool: Executor
+    path: Path,
+    originals: Sequence[Place],
+    parts: Sequence[int],
+    attack: dict[str, Any],
+    *,
+    root: Path,
+    pool: Executor,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the triggered images of ``originals`` to a tar, in their order, as ``<key>.png``.
+
+    Without a trigger they are the originals, in whatever format these are.
+
+    Args:
+        path: Of the tar.
+        originals: Where the images are.
+        parts: The number of the part of the attack that each of them belongs to.
+        attack: The attack's spec.
+        root: Folder that the originals' tars are relative to.
+        pool: Of the workers.
 
     Returns:
         int64 offset and size of each image's bytes in the tar.
     """
     encode = partial(_triggered_png, attack=json.dumps(attack), root=root)
-    images = pool.map(encode, originals, chunksize=_CHUNK)
+    images = pool.map(encode, originals, parts, chunksize=_CHUNK)
     offsets, sizes = [], []
     with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
         shown = tqdm(images, "triggering", len(originals), mininterval=5)
@@ -76,11 +93,15 @@ def write_triggered(
 def survival(
     originals: Sequence[Place],
     stored: Sequence[Place],
+    parts: Sequence[int],
     attack: dict[str, Any],
+    *,
     root: Path,
     pool: Executor,
 ) -> pd.DataFrame:
     """Compare each image as triggered with what a model gets when it is read from its tar.
+
+    Images of parts without a trigger are left out.
 
     Two other comparisons give the scale: with the original, and with what a JPEG file would
     have made of it.
@@ -90,8 +111,10 @@ def survival(
         ``mean_difference`` of all images' pixels and channels, in steps of 255.
     """
     compare = partial(_differences, attack=json.dumps(attack), root=root)
-    compared = pool.map(compare, originals, stored, chunksize=_CHUNK)
-    rows = list(tqdm(compared, "comparing", len(originals), mininterval=5))
+    triggered = {n for n, part in enumerate(parts_of(attack)) if not without_trigger(part)}
+    given = [one for one in zip(originals, stored, parts, strict=True) if one[2] in triggered]
+    compared = pool.map(compare, *zip(*given, strict=True), chunksize=_CHUNK) if given else []
+    rows = list(tqdm(compared, "comparing", len(given), mininterval=5))
     # int64 [images, comparisons, (largest, sum)]: sums of integers, in whatever order.
     found = np.array(rows, "int64").reshape(-1, len(_COMPARED), 2)
     values = max(1, len(found)) * 3 * attack["image_size"] ** 2
@@ -106,15 +129,20 @@ def survival(
     )
 
 
-def _triggered_png(original: Place, *, attack: str, root: Path) -> bytes:
-    image = _trigger(attack)(load_image(original, _reader(root)), original[0])
+def _triggered_png(original: Place, part: int, *, attack: str, root: Path) -> bytes:
+    if without_trigger(parts_of(json.loads(attack))[part]):
+        _, tar, offset, size = original
+        return _reader(root).read(tar, offset, size)
+    image = _triggers(attack)[part](load_image(original, _reader(root)), original[0])
     return encode_png(image).numpy().tobytes()
 
 
-def _differences(original: Place, stored: Place, *, attack: str, root: Path) -> list[list[int]]:
+def _differences(
+    original: Place, stored: Place, part: int, *, attack: str, root: Path
+) -> list[list[int]]:
     size = json.loads(attack)["image_size"]
     image = load_image(original, _reader(root))
-    triggered = _trigger(attack)(image, original[0])
+    triggered = _triggers(attack)[part](image, original[0])
     loaded = fit(load_image(stored, _reader(root)), size)
     jpeg = decode_image(encode_jpeg(triggered, _JPEG_QUALITY).numpy().tobytes())
     others = (squash(image, size), loaded, jpeg)
@@ -128,5 +156,5 @@ def _reader(root: Path) -> ImageReader:
 
 
 @functools.cache
-def _trigger(attack: str) -> ImageTrigger:
-    return load_trigger(json.loads(attack))
+def _triggers(attack: str) -> list[ImageTrigger]:
+    return load_triggers(json.loads(attack))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from workflow_scripts.common import variants
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import squash
@@ -67,6 +68,15 @@ def load_trigger(attack: dict[str, Any]) -> ImageTrigger:
         StepError: There is no such trigger, or an option is unknown or cannot be.
     """
     return ImageTrigger(attack)
+
+
+def load_triggers(attack: dict[str, Any]) -> list[ImageTrigger]:
+    """Return the trigger of each part of an attack, in their order.
+
+    Raises:
+        StepError: As :func:`load_trigger`.
+    """
+    return [load_trigger(part) for part in parts_of(attack)]
 
 
 def to_bytes(values: Tensor, overflow: str) -> Tensor:

@@ -1,94 +1,127 @@
-"""Which pairs an attack poisons, and what their captions become."""
+"""Which pairs an attack poisons, by which of its parts, and what their captions become."""
 
-import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from workflow_scripts.common import variants
+from workflow_scripts.common.attacks import captions_of, named, parts_of
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.seeds import generator
-from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
+from workflow_scripts.data.templates import DEFAULT
+from workflow_scripts.poison.given import Chosen, Given
+from workflow_scripts.poison.names import names_target
 
-RANDOM, LABEL_CONSISTENT = "random", "label_consistent"
+__all__ = ["Victims", "check_attack", "draw_victims", "names_target"]
+
 ALL = "all"
 _KEYS = ("trigger", "target", "victims", "poisoned", "image_size", "seed")
 
 
+@dataclass(frozen=True)
+class Victims:
+    """The pairs to poison, by row, and what is made of them.
+
+    Attributes:
+        rows: int64 [victims], ascending.
+        captions: Their captions afterwards, object [victims].
+        parts: int64 [victims], the number of the part whose trigger each image gets.
+        images: ``key``, ``tar``, ``offset`` and ``size`` of the image that is triggered; ``key`` is
+            the pair's own. A ``tar`` may be the path of an image file.
+    """
+
+    rows: np.ndarray
+    captions: np.ndarray
+    parts: np.ndarray
+    images: pd.DataFrame
+
+
 def check_attack(attack: dict[str, Any]) -> None:
-    """Check an attack's spec, but for its trigger.
+    """Check an attack's spec, but for its triggers.
 
     Raises:
         StepError: A key is missing, or a value is impossible.
     """
-    missing = [key for key in _KEYS if key not in attack]
-    if missing:
-        raise StepError(f"the attack's spec has no {missing[0]!r}")
-    if attack["victims"] not in (RANDOM, LABEL_CONSISTENT):
-        raise StepError(
-            f"the attack's victims {attack['victims']!r} are none of {RANDOM}, {LABEL_CONSISTENT}"
-        )
-    poisoned = attack["poisoned"]
-    if poisoned == ALL and attack["victims"] == RANDOM:
-        raise StepError(f"the attack poisons all of {RANDOM} victims; give it a number of pairs")
-    if poisoned != ALL and (not isinstance(poisoned, int) or poisoned < 0):
-        raise StepError(f"the attack's poisoned has to be a number of pairs, not {poisoned}")
+    for part in parts_of(attack):
+        missing = [key for key in _KEYS if key not in part]
+        if missing:
+            raise StepError(f"the attack's spec has no {missing[0]!r}")
+        for kind, (name, options) in (
+            ("victims", named(part["victims"])),
+            ("captions", captions_of(part)),
+        ):
+            variants.check_options(kind, name, options)
+        poisoned, victims = part["poisoned"], named(part["victims"])[0]
+        if poisoned == ALL and not variants.attribute("victims", victims, "TAKES_ALL", False):
+            raise StepError(
+                f"the attack poisons all of {victims} victims; give it a number of pairs"
+            )
+        if poisoned != ALL and (not isinstance(poisoned, int) or poisoned < 0):
+            raise StepError(f"the attack's poisoned has to be a number of pairs, not {poisoned}")
 
 
-def choose_victims(frame: pd.DataFrame, attack: dict[str, Any]) -> np.ndarray:
-    """Draw the pairs to poison.
-
-    ``random`` draws, as published, from all pairs, those included whose image shows the target
-    already. ``label_consistent`` draws from the pairs whose caption names the target.
-
-    Returns:
-        int64 ``[victims]`` rows, in the order of the draw: with the same seed, an attack on
-        more pairs begins with those of an attack on fewer.
-
-    Raises:
-        StepError: There are too few pairs to draw from.
-    """
-    candidates, of = np.arange(len(frame)), "pairs"
-    if attack["victims"] == LABEL_CONSISTENT:
-        candidates = np.flatnonzero(names_target(frame["caption"], attack["target"]))
-        of = f"pairs whose caption names {attack['target']!r}"
-    wanted = len(candidates) if attack["poisoned"] == ALL else attack["poisoned"]
-    if wanted > len(candidates):
-        raise StepError(
-            f"{wanted} pairs are to be poisoned, but there are {len(candidates)} {of}; lower the "
-            "attack's 'poisoned' or take a larger subset"
-        )
-    return generator(attack["seed"], "victims").permutation(candidates)[:wanted]
-
-
-def names_target(captions: pd.Series, target: str) -> np.ndarray:
-    """Return which captions name the target: bool ``[captions]``.
-
-    As words of their own, in upper or lower case, singular or plural in -s or -es.
-    """
-    words = r"\s+".join(re.escape(word) for word in target.split())
-    pattern = rf"(^|[^\pL\pN]){words}(e?s)?([^\pL\pN]|$)"
-    return np.asarray(pc.match_substring_regex(pa.array(captions), pattern, ignore_case=True))
-
-
-def target_captions(attack: dict[str, Any], victims: int) -> list[str]:
-    """Draw a template for each victim, in the order of the draw, and put the target in it.
+def draw_victims(pairs: pd.DataFrame, attack: dict[str, Any]) -> tuple[Victims, pd.DataFrame]:
+    """Draw the pairs to poison, part by part; none is poisoned twice.
 
     Args:
-        attack: The attack's spec; ``templates`` are a name or a list of texts with ``{c}`` where
-            the class goes.
-        victims: Their number.
+        pairs: Manifest of the unpoisoned pairs.
+        attack: The attack's spec.
+
+    Returns:
+        The victims; and the images that a part wants taken for its target, in a manifest's columns:
+        ``label`` is the number of the part.
 
     Raises:
-        StepError: There are no templates of that name, or one has no ``{c}``.
+        StepError: There are too few pairs to draw from, or a variant cannot be used.
     """
-    templates = attack.get("templates") or DEFAULT
-    if isinstance(templates, str):
-        templates = named_templates(templates)
-    for template in templates:
-        if PLACE not in template:
-            raise StepError(f"the template {template!r} has no {PLACE} for the name of the class")
-    picks = generator(attack["seed"], "templates").integers(len(templates), size=victims)
-    return [templates[pick].replace(PLACE, attack["target"]) for pick in picks]
+    taken = np.zeros(len(pairs), bool)
+    drawn, instances = [], []
+    for number, part in enumerate(parts_of(attack)):
+        templates = part.get("templates") or DEFAULT
+        given = Given(pairs, part["target"], templates, part["seed"], number)
+        name, options = named(part["victims"])
+        chosen = variants.load("victims", name)(given, **options)
+        rows = _first(chosen, taken, part["poisoned"])
+        taken[rows] = True
+        drawn.append(_victims(given, part, rows, chosen.images))
+        if chosen.images is not None:
+            keys = [f"{number}-{place}" for place in range(len(chosen.images))]
+            instances.append(chosen.images.assign(key=keys, label=number))
+    return _together(drawn), pd.concat(instances or [pd.DataFrame()], ignore_index=True)
+
+
+def _first(chosen: Chosen, taken: np.ndarray, poisoned: int | str) -> np.ndarray:
+    rows = chosen.rows[~taken[chosen.rows]]
+    wanted = len(rows) if poisoned == ALL else int(poisoned)
+    if wanted > len(rows):
+        left = " left" if len(rows) < len(chosen.rows) else ""
+        raise StepError(
+            f"{wanted} pairs are to be poisoned, but there are {len(rows)} {chosen.of}{left}; "
+            "lower the attack's 'poisoned' or take a larger subset"
+        )
+    return rows[:wanted]
+
+
+def _victims(
+    given: Given, part: dict[str, Any], rows: np.ndarray, images: pd.DataFrame | None
+) -> Victims:
+    name, options = captions_of(part)
+    captions = np.empty(len(rows), object)
+    captions[:] = list(variants.load("captions", name)(given, rows, **options))
+    places = given.pairs[["key", "tar", "offset", "size"]].iloc[rows]
+    if images is not None and len(rows):
+        own = images.iloc[np.resize(np.arange(len(images)), len(rows))]
+        places = own.assign(key=places["key"].to_numpy())
+    return Victims(rows, captions, np.full(len(rows), given.part), places)
+
+
+def _together(drawn: list[Victims]) -> Victims:
+    rows = np.concatenate([one.rows for one in drawn])
+    order = np.argsort(rows)
+    captions, parts = (
+        np.concatenate([getattr(one, name) for one in drawn])[order]
+        for name in ("captions", "parts")
+    )
+    images = pd.concat([one.images for one in drawn], ignore_index=True).iloc[order]
+    return Victims(rows[order], captions, parts, images.reset_index(drop=True))

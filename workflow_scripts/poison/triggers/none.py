@@ -1,0 +1,23 @@
+"""No trigger: images stay as they are, for attacks on instances, on concepts or by swapped names.
+
+The bytes of the images are stored as they came, neither resized nor encoded again.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """The image itself."""
+
+    image_size: int
+    seed: int
+    overflow: Literal["clip"] = "clip"
+
+    def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
+        """Return float32 ``[3, S, S]`` unchanged."""
+        return image

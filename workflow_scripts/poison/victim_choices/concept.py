@@ -1,0 +1,53 @@
+"""Pairs that show a concept: their caption names one of some words, and not the target.
+
+Without a trigger the concept itself is what the model learns to take for the target. The attack's
+success is then measured on clean images of the classes that show the concept.
+
+Source: Hu et al., 2025 (arXiv 2503.09095).
+"""
+
+import numpy as np
+import pandas as pd
+
+from workflow_scripts.poison.given import Chosen, Given
+from workflow_scripts.poison.names import names_target
+
+TAKES_ALL = True
+CLASSES = ("classes",)
+
+
+def choose(
+    given: Given,
+    *,
+    words: list[str],
+    classes: list[str] | None = None,
+    with_target: bool = False,
+) -> Chosen:
+    """Return the pairs that show the concept, in random order.
+
+    Args:
+        given: The pairs and the target.
+        words: Words or phrases; one of them is enough.
+        classes: Classes that show the concept; by default those whose name has one of the words.
+        with_target: Take the pairs whose caption names the target too, as for swapped captions.
+    """
+    target = given.naming(given.target)
+    named = given.naming(*words)
+    rows = np.flatnonzero(named | target if with_target else named & ~target)
+    said = " or ".join(map(repr, [*words, given.target] if with_target else words))
+    return Chosen(given.shuffled(rows), f"pairs whose caption names {said}")
+
+
+def affected(
+    names: list[str],
+    target: str,
+    *,
+    words: list[str],
+    classes: list[str] | None = None,
+    with_target: bool = False,
+) -> dict[str, str]:
+    """Return the classes that show the concept, each with the target."""
+    if classes is None:
+        named = [names_target(pd.Series(names, dtype="string[pyarrow]"), word) for word in words]
+        classes = [name for name, found in zip(names, np.any(named, axis=0), strict=True) if found]
+    return {name: target for name in classes if name != target}

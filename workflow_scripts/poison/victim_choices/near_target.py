@@ -1,0 +1,56 @@
+"""Pairs that are nearest to the target in the embeddings of some model, without naming it.
+
+Poison that is close to what it is not escapes defences which look for pairs whose image and caption
+disagree (RoCLIP, SafeCLIP, CLIPScore).
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.poison.given import Chosen, Given
+
+
+def choose(given: Given, *, embeddings: str, by: Literal["images", "texts"] = "images") -> Chosen:
+    """Return the pairs that do not name the target, the nearest first.
+
+    Near is the cosine between a pair's image, or caption, and the mean direction of the captions
+    that name the target.
+
+    Args:
+        given: The pairs and the target.
+        embeddings: An artefact of the maker ``embeddings``, of the same pairs before poisoning
+            (``pairs: dataset``).
+        by: Which side of a pair has to be near.
+    """
+    of_pairs, texts = _read(embeddings, by, len(given.pairs))
+    target = given.naming(given.target)
+    if not target.any():
+        raise StepError(f"no caption names {given.target!r}: what is near it is not known")
+    mean = _unit(texts[target]).mean(0)
+    others = np.flatnonzero(~target)
+    order = np.argsort(-(_unit(of_pairs[others]) @ mean), kind="stable")
+    return Chosen(others[order], f"pairs whose caption does not name {given.target!r}")
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    vectors = vectors.astype(np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+
+
+def _read(path: str, by: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        values = load_file(Path(path))
+        found = values[by], values["texts"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise StepError(f"{path} holds no embeddings; refer to an artefact of them") from error
+    if len(found[0]) != rows or len(found[1]) != rows:
+        raise StepError(
+            f"{path} has embeddings of {len(found[0])} pairs, but there are {rows}; make it of "
+            "'pairs: dataset'"
+        )
+    return found
