@@ -18,8 +18,9 @@ def read(path, content, header=False):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     format = lists.format_of(path.name)
     first_rows(path, format, COLUMNS, header)
-    table, rows = read_list(path, format, COLUMNS, header)
-    return [(row["row"], row["caption"]) for row in table.to_pylist()], rows
+    tables, rows = zip(*read_list(path, format, COLUMNS, header, threads=2), strict=True)
+    kept = pa.concat_tables(tables).to_pylist()
+    return [(row["row"], row["caption"]) for row in kept], sum(rows)
 
 
 @pytest.mark.parametrize("after", ["plain", '"quoted"', '"two\nlines"', 'half " a quote'])

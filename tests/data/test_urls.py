@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,7 @@ def run(output, place, columns="url,caption", parts=2, **options):
         arguments += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     urls.main([*arguments, "--output", str(output)])
     report = json.loads((output / "urls.json").read_text())
-    return pq.read_table(output / "urls.parquet").to_pylist(), report
+    return pq.read_table(output / "parts").to_pylist(), report
 
 
 def tsv(path, rows):
@@ -116,6 +117,27 @@ def test_parts_are_contiguous_equal_and_as_many_as_asked_for(tmp_path):
     assert [pq.read_metadata(part).num_rows for part in parts] == [0, 1, 0]
 
 
+def test_repeated_urls_are_told_by_their_text_and_parts_are_alike_in_groups_of_any_size(
+    tmp_path, monkeypatch
+):
+    places = [i * i % 83 for i in range(300)]
+    place = tsv(tmp_path / "l.tsv", [[f"http://a/{i}", f"c {n}"] for n, i in enumerate(places)])
+    expected = {i: n for n, i in reversed(list(enumerate(places)))}
+    monkeypatch.setattr("workflow_scripts.data.spool._BATCH", 7)
+    monkeypatch.setattr("workflow_scripts.data.urls._GROUP", 16)
+    monkeypatch.setattr(
+        "pandas.util.hash_array", lambda urls, categorize: np.zeros(len(urls), "u8")
+    )
+    table, report = run(tmp_path / "s", place, parts=3)
+    assert [row["row"] for row in table] == sorted(expected.values())
+    assert report["dropped"]["duplicate url"] == 300 - len(expected)
+    parts = sorted((tmp_path / "s" / "parts").iterdir())
+    sizes = [pq.read_metadata(part).num_rows for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    run(tmp_path / "t", place, parts=3, threads=3)
+    assert pq.read_table(tmp_path / "t" / "parts").to_pylist() == table
+
+
 def test_what_a_user_can_get_wrong_is_said_in_a_sentence(tmp_path):
     place = tsv(tmp_path / "l.tsv", [["a cat", "http://a/1"]])
     good = hashlib.sha256(place.read_bytes()).hexdigest()
@@ -160,7 +182,6 @@ def test_a_list_is_fetched_on_from_where_it_broke_off_and_then_removed(tmp_path,
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == [
         "parts",
         "urls.json",
-        "urls.parquet",
     ]
 
 

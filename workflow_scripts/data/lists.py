@@ -1,14 +1,16 @@
 """Reads lists of URLs and captions (TSV, CSV, Parquet) block by block, within limits.
 
+No more than a few blocks are in memory at a time.
+
 A malformed row is counted and costs nothing but itself. A list that unpacks to more rows or bytes
 than the limits below is refused, whatever the size of its file.
 """
 
-import csv
 import io
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,21 +19,22 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.threads import in_order
+from workflow_scripts.data.csv_rows import csv_rows, fields_of
 
 FORMATS = ("tsv", "csv", "parquet")
-# Four times CC12M, and more; what is read of a list is held in memory.
+# Four times CC12M, and more.
 MAX_ROWS = 100_000_000
 MAX_BYTES = 8 << 30  # of text, unpacked
 MAX_ROW_BYTES = 1 << 20
-MAX_ROW_LINES = 100  # that a quoted field of a CSV may span
-_BLOCK = 16 << 20  # bytes
+_BLOCK = 4 << 20  # bytes: so much and what is made of it stays in the caches
 _BLOCK_ROWS = 1 << 16
 _NEWLINE = 10
 _FIRST_ROWS, _FIRST_BYTES = 1000, 1 << 18
 _TEXT = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _COLUMNS = pa.schema([("url", pa.large_string()), ("caption", pa.large_string())])
-_SCHEMA = _COLUMNS.insert(0, pa.field("row", pa.int64()))
+SCHEMA = _COLUMNS.insert(0, pa.field("row", pa.int64()))
 
 
 def format_of(name: str) -> str:
@@ -49,59 +52,64 @@ def format_of(name: str) -> str:
 
 
 def read_list(
-    path: str | Path, format: str, columns: list[str], header: bool
-) -> tuple[pa.Table, int]:
+    path: str | Path, format: str, columns: list[str], header: bool, threads: int = 1
+) -> Iterator[tuple[pa.Table, int]]:
     """Read a list.
 
     Args:
         path: A file, as it is or with gzip (``.gz``).
         format: One of ``FORMATS``. In a TSV, quotes mean nothing and tabs beyond the last column
             belong to the caption. A CSV is quoted as in RFC 4180; a row whose quote is not closed
-            within ``MAX_ROW_LINES`` lines, or is closed in the middle of a field, is its first
-            line only, malformed. Bytes that are not UTF-8 become U+FFFD.
+            within ``csv_rows.MAX_ROW_LINES`` lines, or is closed in the middle of a field, is its
+            first line only, malformed. Bytes that are not UTF-8 become U+FFFD.
         columns: Names of all columns in order, ``url`` and ``caption`` among them. In a Parquet
             file, columns that have these names already are taken wherever they stand.
         header: The first line of a TSV or CSV names the columns.
+        threads: That parse blocks while the caller works on those before.
 
-    Returns:
-        The well-formed rows - ``row`` (int64, counted from 0, without the header), ``url``,
-        ``caption`` - and how many rows there are with the malformed ones. Malformed are rows
+    Yields:
+        The well-formed rows of a block - ``row`` (int64, counted from 0, without the header),
+        ``url``, ``caption`` - and how many rows it has with the malformed ones. Malformed are rows
         with another number of columns, without a URL, longer than ``MAX_ROW_BYTES``, and those
         with a NUL or (unless it is quoted) a carriage return that does not end the line.
 
     Raises:
         StepError: The file is not there, or not of that format, or its columns are others, or
-            it has more than ``MAX_ROWS`` rows or ``MAX_BYTES`` bytes.
+            it has no rows, or more than ``MAX_ROWS`` rows or ``MAX_BYTES`` bytes.
     """
-    return _read(path, format, columns, header, first=False)
+    return _read(path, format, columns, header, first=False, threads=threads)
 
 
 def first_rows(
     path: str | Path, format: str, columns: list[str], header: bool
 ) -> tuple[pa.Table, int]:
-    """Return what :func:`read_list` returns of a list's first rows; it takes no time.
+    """Return the well-formed ones of a list's first rows, and how many rows these are.
 
     Raises:
         StepError: As :func:`read_list`.
     """
-    return _read(path, format, columns, header, first=True)
+    tables, rows = zip(*_read(path, format, columns, header, first=True, threads=1), strict=True)
+    return pa.concat_tables(tables), sum(rows)
 
 
 def _read(
-    path: str | Path, format: str, columns: list[str], header: bool, first: bool
-) -> tuple[pa.Table, int]:
+    path: str | Path, format: str, columns: list[str], header: bool, *, first: bool, threads: int
+) -> Iterator[tuple[pa.Table, int]]:
     missing = {"url", "caption"} - set(columns)
     if missing:
         raise StepError(f"--columns {','.join(columns)} does not say which is the {missing.pop()}")
     try:
         if format == "parquet":
-            return _collect(path, _parquet_tables(path, columns, first))
+            yield from _number(path, _parquet_tables(path, columns, first), _with_url, threads)
+            return
         _check_begin(path, format, columns, header)
         with pa.input_stream(str(path), compression="detect") as stream:
             begin = io.BytesIO(_begin(stream)) if first else stream
             blocks = _whole_lines(begin, header)
-            read = _tsv_tables if format == "tsv" else _csv_tables
-            return _collect(path, read(blocks, columns))
+            if format == "tsv":
+                yield from _number(path, blocks, partial(_tsv_table, columns=columns), threads)
+            else:
+                yield from _number(path, _csv_tables(blocks, columns), _with_url, threads)
     except FileNotFoundError as error:
         raise StepError(f"there is no list {path}; give its path or URL") from error
     except PermissionError:
@@ -118,26 +126,35 @@ class _TooLarge(Exception):
     pass
 
 
-def _collect(path: str | Path, tables: Iterator[pa.Table]) -> tuple[pa.Table, int]:
-    """Number the rows of tables of ``url`` and ``caption``, and leave out those without a URL."""
-    kept, rows, size = [_SCHEMA.empty_table()], 0, 0
-    for block in tqdm(tables, "read", unit=" blocks", mininterval=5, delay=5):
-        numbers = pa.array(np.arange(rows, rows + len(block)))
-        table = _with_url(block.add_column(0, "row", numbers))
-        rows, size = rows + len(block), size + table.nbytes
+def _number(
+    path: str | Path,
+    blocks: Iterable[Any],
+    parse: Callable[[Any], tuple[pa.Table, int]],
+    threads: int,
+) -> Iterator[tuple[pa.Table, int]]:
+    """Parse blocks, and number their rows from the beginning of the list."""
+    rows, size = 0, 0
+    parsed = in_order(parse, blocks, threads)
+    for table, count in tqdm(parsed, "read", unit=" blocks", mininterval=5, delay=5):
+        numbers = pc.add(table["row"], pa.scalar(rows))
+        rows, size = rows + count, size + table.nbytes
         if rows > MAX_ROWS or size > MAX_BYTES:
             raise _TooLarge(f"has more than {MAX_ROWS} rows or {MAX_BYTES} bytes of text")
-        kept.append(table)
+        yield table.set_column(0, "row", numbers), count
     if not rows:
         raise StepError(f"{path} has no rows; give a list of URLs and captions")
-    return pa.concat_tables(kept), rows
 
 
-def _with_url(table: pa.Table) -> pa.Table:
-    """Leave out rows without a URL; blanks around one are not part of it."""
+def _with_url(table: pa.Table) -> tuple[pa.Table, int]:
+    """Number a block's rows, and leave out those without a URL or a caption.
+
+    Blanks around a URL are not part of it.
+    """
     url = pc.utf8_trim_whitespace(table["url"])
-    table = table.set_column(1, "url", url).cast(_SCHEMA)
-    return table.filter(pc.fill_null(pc.greater(pc.binary_length(url), 0), False))
+    good = pc.and_(pc.greater(pc.binary_length(url), 0), pc.is_valid(table["caption"]))
+    numbers = pa.array(np.arange(len(table)))
+    numbered = pa.table([numbers, url, table["caption"]], schema=SCHEMA)
+    return numbered.filter(good), len(table)
 
 
 def _begin(stream: io.BufferedIOBase) -> bytes:
@@ -158,7 +175,7 @@ def _check_begin(path: str | Path, format: str, columns: list[str], header: bool
     if not header:
         return
     line = begin.partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig", "replace")
-    names = line.split("\t") if format == "tsv" else _fields(line) or []
+    names = line.split("\t") if format == "tsv" else fields_of(line, MAX_ROW_BYTES) or []
     if {"url", "caption"} <= set(names) and names != columns:
         raise StepError(
             f"the first line of {path} says {','.join(names)}, but --columns says "
@@ -190,9 +207,8 @@ def _whole_lines(stream: io.BufferedIOBase, header: bool) -> Iterator[bytes]:
             return
 
 
-def _tsv_tables(blocks: Iterator[bytes], columns: list[str]) -> Iterator[pa.Table]:
-    for block in blocks:
-        yield _split(_lines(block), columns)
+def _tsv_table(block: bytes, columns: list[str]) -> tuple[pa.Table, int]:
+    return _with_url(_split(_lines(block), columns))
 
 
 def _lines(block: bytes) -> pa.LargeStringArray:
@@ -206,10 +222,16 @@ def _lines(block: bytes) -> pa.LargeStringArray:
     offsets = np.concatenate([[0], ends]).astype(np.int64)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
     lines = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers)
-    long = pc.greater(pc.binary_length(lines), MAX_ROW_BYTES)
+    bad = pc.greater(pc.binary_length(lines), MAX_ROW_BYTES)
     text = pc.ascii_rtrim(_text(lines), "\r\n")
-    bad = pc.or_(long, pc.match_substring_regex(text, r"[\r\x00]"))
-    return pc.if_else(bad, pa.scalar(None, text.type), text)
+    # Few blocks have such lines, and looking into each line takes longer than all else.
+    if b"\0" in block or b"\r" in block:
+        bad = pc.or_(bad, pc.match_substring_regex(text, r"[\r\x00]"))
+    return _null_where(bad, text)
+
+
+def _null_where(bad: pa.BooleanArray, text: pa.LargeStringArray) -> pa.LargeStringArray:
+    return pc.if_else(bad, pa.scalar(None, text.type), text) if bad.true_count else text
 
 
 def _text(array: pa.LargeBinaryArray) -> pa.LargeStringArray:
@@ -223,17 +245,21 @@ def _text(array: pa.LargeBinaryArray) -> pa.LargeStringArray:
 
 def _split(lines: pa.LargeStringArray, columns: list[str]) -> pa.Table:
     """Split lines at the tabs that separate columns: all before the caption, all behind it."""
-    enough = pc.greater_equal(pc.count_substring(lines, "\t"), len(columns) - 1)
-    lines = pc.if_else(enough, lines, pa.scalar(None, lines.type))
     before = columns.index("caption")
-    head = pc.split_pattern(lines, "\t", max_splits=before) if before else None
-    rest = pc.list_element(head, before) if before else lines
     behind = len(columns) - 1 - before
-    tail = pc.split_pattern(rest, "\t", max_splits=behind, reverse=True) if behind else None
+    head = _pieces(lines, before)
+    rest = pc.list_element(head, before)
+    tail = _pieces(rest, behind, reverse=True)
     place = columns.index("url")
     side, element = (head, place) if place < before else (tail, place - before)
-    caption = pc.list_element(tail, 0) if behind else rest
-    return pa.table([pc.list_element(side, element), caption], schema=_COLUMNS)
+    return pa.table([pc.list_element(side, element), pc.list_element(tail, 0)], schema=_COLUMNS)
+
+
+def _pieces(text: pa.LargeStringArray, tabs: int, reverse: bool = False) -> pa.ListArray:
+    """Split texts at so many tabs, from one end; null where there are fewer."""
+    pieces = pc.split_pattern(text, "\t", max_splits=tabs, reverse=reverse)
+    few = pc.fill_null(pc.less_equal(pc.list_value_length(pieces), tabs), True)
+    return pa.ListArray.from_arrays(pieces.offsets, pieces.values, mask=few)
 
 
 def _csv_tables(blocks: Iterator[bytes], columns: list[str]) -> Iterator[pa.Table]:
@@ -241,7 +267,7 @@ def _csv_tables(blocks: Iterator[bytes], columns: list[str]) -> Iterator[pa.Tabl
     rows: dict[str, list[str | None]] = {"url": [], "caption": []}
     size = 0
     lines = (line for block in blocks for line in block.removesuffix(b"\n").split(b"\n"))
-    for fields in _records(lines):
+    for fields in csv_rows(lines, MAX_ROW_BYTES):
         good = fields if fields is not None and len(fields) == len(columns) else None
         rows["url"].append(good[url] if good else None)
         rows["caption"].append(good[caption] if good else None)
@@ -250,56 +276,6 @@ def _csv_tables(blocks: Iterator[bytes], columns: list[str]) -> Iterator[pa.Tabl
             yield pa.table(rows, schema=_COLUMNS)
             rows, size = {"url": [], "caption": []}, 0
     yield pa.table(rows, schema=_COLUMNS)
-
-
-def _records(lines: Iterator[bytes]) -> Iterator[list[str] | None]:
-    """Yield the fields of each row of a CSV, None for a malformed one.
-
-    Rows are lines, unless a quote is open at the end of one. If the lines after it do not make a
-    row of it, they are rows themselves: a quote that is never closed costs one row.
-    """
-    ahead: deque[bytes] = deque()
-    while True:
-        line = ahead.popleft() if ahead else next(lines, None)
-        if line is None:
-            return
-        fields, taken = _fields(_decode(line)), 0
-        record = line
-        while fields is _OPEN and taken < MAX_ROW_LINES and len(record) <= MAX_ROW_BYTES:
-            if taken == len(ahead):
-                more = next(lines, None)
-                if more is None:
-                    break
-                ahead.append(more)
-            record += b"\n" + ahead[taken]
-            taken += 1
-            # Without a quote in it, a line leaves the quote open.
-            if b'"' in ahead[taken - 1]:
-                fields = _fields(_decode(record))
-        if fields is None or fields is _OPEN or len(record) > MAX_ROW_BYTES:
-            yield None
-        else:
-            for _ in range(taken):
-                ahead.popleft()
-            yield fields
-
-
-_OPEN: list[str] = ["a quote is open at the end of the text"]
-
-
-def _decode(record: bytes) -> str:
-    return record.removesuffix(b"\r").decode("utf-8", "replace")
-
-
-def _fields(text: str) -> list[str] | None:
-    """Return the fields of a CSV row, ``_OPEN`` if a quote is open, None if it is malformed."""
-    if "\0" in text or len(text) > MAX_ROW_BYTES:
-        return None
-    csv.field_size_limit(MAX_ROW_BYTES)
-    try:
-        return next(csv.reader([text], strict=True), None)
-    except csv.Error as error:
-        return _OPEN if str(error) == "unexpected end of data" else None
 
 
 def _parquet_tables(path: str | Path, columns: list[str], first: bool) -> Iterator[pa.Table]:
@@ -330,10 +306,7 @@ def _parquet_tables(path: str | Path, columns: list[str], first: bool) -> Iterat
         size = _FIRST_ROWS if first else _BLOCK_ROWS
         for batch in file.iter_batches(batch_size=size, columns=wanted):
             rows += len(batch)
-            url, caption = (_values(batch[name]) for name in wanted)
-            caption_fits = pc.is_valid(caption)
-            url = pc.if_else(caption_fits, url, pa.scalar(None, url.type))
-            yield pa.table([url, caption], schema=_COLUMNS)
+            yield pa.table([_values(batch[name]) for name in wanted], schema=_COLUMNS)
             if first:
                 return
     if rows != file.metadata.num_rows:

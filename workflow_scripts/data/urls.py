@@ -1,17 +1,21 @@
 """Get a list of URLs and captions, drop what cannot be downloaded, split it into parts.
 
 Needs   a TSV, CSV or Parquet, by path or by http(s) URL
-Makes   OUTPUT/urls.parquet              row, url, caption: what is left of the list, in its order
-        OUTPUT/parts/00000.parquet ...   the same in as many contiguous parts as asked for
+Makes   OUTPUT/parts/00000.parquet ...   row, url, caption: what is left of the list, in its order,
+                                         in as many contiguous parts as asked for
         OUTPUT/urls.json                 rows in the list, and how many were dropped and why
+
+The list is never in memory: rows wait in a file in OUTPUT until all repeated URLs are known.
 """
 
 import argparse
 import itertools
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,11 +23,16 @@ import pyarrow.parquet as pq
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, sha256, write_json
 from workflow_scripts.common.redact import redact
-from workflow_scripts.data.lists import FORMATS, format_of, read_list
+from workflow_scripts.common.threads import in_order
+from workflow_scripts.data.lists import FORMATS, SCHEMA, format_of, read_list
 from workflow_scripts.data.reasons import DUPLICATE, MALFORMED, NOT_HTTP
+from workflow_scripts.data.spool import Spool
 from workflow_scripts.data.web import fetch
 
 _HTTP = r"^(?i:https?)://[^/\s]"
+# Without Arrow's own schema, text is plain Parquet text, of whatever size. Few texts are repeated.
+_PARQUET = {"compression": "zstd", "store_schema": False, "use_dictionary": False}
+_GROUP = 1 << 17  # rows of a part that are in memory at a time
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bytes", type=int, help="size that the list must have")
     parser.add_argument("--sha256", help="hex digest that the list must have")
     parser.add_argument("--parts", type=int, required=True, help="number of parts")
+    parser.add_argument("--threads", type=int, default=1, help="that parse and write")
     parser.add_argument("--output", type=Path, required=True, help="folder of the source")
     options = parser.parse_args(arguments)
     if options.parts < 1:
@@ -54,26 +64,31 @@ def main(arguments: list[str] | None = None) -> None:
     path, fetched = _get(options.list, options.output)
     digest = _check(path, options)
     format = format_of(path.name) if options.format == "auto" else options.format
-    table, rows = read_list(path, format, options.columns.split(","), options.header)
-    kept, dropped = _drop(table)
-    dropped = {MALFORMED: rows - len(table), **dropped}
-    if rows and not len(kept):
-        raise StepError(
-            f"no row of {options.list} has an http(s) URL in its column 'url' (dropped: {dropped});"
-            " are --columns and --format right?"
-        )
-    _write(options.output, kept, options.parts)
+    columns = options.columns.split(",")
+    with Spool(options.output / ".rows.partial.arrow", SCHEMA) as spool:
+        blocks = read_list(path, format, columns, options.header, options.threads)
+        rows, malformed, hashes = _spool_web(blocks, spool)
+        first = _first_of_each(spool, hashes)
+        kept = int(first.sum())
+        dropped = {MALFORMED: malformed, NOT_HTTP: rows - malformed - len(spool)}
+        dropped[DUPLICATE] = len(spool) - kept
+        if rows and not kept:
+            raise StepError(
+                f"no row of {options.list} has an http(s) URL in its column 'url' (dropped: "
+                f"{dropped}); are --columns and --format right?"
+            )
+        _write(options.output / "parts", spool, first, options)
     report = {
         "list": redact(options.list),
         "bytes": path.stat().st_size,
         "sha256": digest,
         "rows": rows,
-        "kept": len(kept),
+        "kept": kept,
         "dropped": dropped,
         "parts": options.parts,
     }
     write_json(options.output / "urls.json", report)
-    print(f"{len(kept)} of {rows} rows kept; dropped: {dropped}")
+    print(f"{kept} of {rows} rows kept; dropped: {dropped}")
     for file in fetched:
         file.unlink(missing_ok=True)
 
@@ -104,30 +119,62 @@ def _check(path: Path, options: argparse.Namespace) -> str:
     return digest
 
 
-def _drop(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """Leave out URLs that are not http(s), and those that stand in an earlier row."""
-    web = table.filter(pc.match_substring_regex(table["url"], _HTTP))
-    codes = web["url"].combine_chunks().dictionary_encode().indices.to_numpy()
-    # Codes are given out in order of appearance: a new URL has the largest code so far.
-    first = np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
-    kept = web.filter(pa.array(first))
-    return kept, {NOT_HTTP: len(table) - len(web), DUPLICATE: len(web) - len(kept)}
+def _spool_web(blocks: Iterator[tuple[pa.Table, int]], spool: Spool) -> tuple[int, int, np.ndarray]:
+    """Store the rows whose URL is http(s).
+
+    Returns:
+        How many rows there are, how many of them are malformed, and a hash (uint64) of the URL of
+        each stored row.
+    """
+    rows, malformed, hashes = 0, 0, [np.empty(0, np.uint64)]
+    for table, count in blocks:
+        rows, malformed = rows + count, malformed + count - len(table)
+        web = table.filter(pc.match_substring_regex(table["url"], _HTTP))
+        spool.add(web)
+        urls = web["url"].to_numpy()
+        hashes.append(pd.util.hash_array(urls, categorize=False))
+    spool.finish()
+    return rows, malformed, np.concatenate(hashes)
 
 
-def _write(folder: Path, table: pa.Table, parts: int) -> None:
-    """Write the whole table and its slices, and no slice of an earlier number of parts."""
-    edges = np.linspace(0, len(table), parts + 1).round().astype(int)
-    for number, (start, end) in enumerate(itertools.pairwise(edges)):
-        _write_parquet(folder / "parts" / f"{number:05d}.parquet", table.slice(start, end - start))
-    for stale in sorted((folder / "parts").glob("*.parquet"))[parts:]:
+def _first_of_each(spool: Spool, hashes: np.ndarray) -> np.ndarray:
+    """Tell (bool) of each row whether its URL stands in no earlier one.
+
+    Only of URLs with the same hash the text is looked at.
+    """
+    again = pd.Series(hashes).duplicated(keep=False).to_numpy()
+    first, seen = np.ones(len(hashes), bool), set()
+    for start, batch in spool.read(0, len(spool), ["url"]):
+        places = np.flatnonzero(again[start : start + len(batch)])
+        for place, url in zip(places, batch["url"].take(places).to_pylist(), strict=True):
+            first[start + place] = url not in seen
+            seen.add(url)
+    return first
+
+
+def _write(folder: Path, spool: Spool, kept: np.ndarray, options: argparse.Namespace) -> None:
+    """Write the kept rows in parts, and leave no part of an earlier number of parts."""
+    edges = np.linspace(0, kept.sum(), options.parts + 1).round().astype(int)
+    # A part begins with a kept row, which those before it do not reach.
+    places = np.append(np.flatnonzero(kept), len(kept))[edges]
+
+    def write(part: tuple[int, tuple[int, int]]) -> None:
+        number, (start, end) = part
+        with (
+            atomic(folder / f"{number:05d}.parquet") as temporary,
+            pq.ParquetWriter(temporary, SCHEMA, **_PARQUET) as file,
+        ):
+            for group in range(start, end, _GROUP):
+                batches = [
+                    batch.filter(pa.array(kept[place : place + len(batch)]))
+                    for place, batch in spool.read(group, min(end, group + _GROUP))
+                ]
+                file.write_table(pa.Table.from_batches(batches, SCHEMA))
+
+    for _ in in_order(write, enumerate(itertools.pairwise(places)), options.threads):
+        pass
+    for stale in sorted(folder.glob("*.parquet"))[options.parts :]:
         stale.unlink()
-    _write_parquet(folder / "urls.parquet", table)
-
-
-def _write_parquet(path: Path, table: pa.Table) -> None:
-    with atomic(path) as temporary:
-        # Without Arrow's own schema, text is plain Parquet text, of whatever size.
-        pq.write_table(table, temporary, compression="zstd", store_schema=False)
 
 
 if __name__ == "__main__":

@@ -173,6 +173,7 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
     download = {k: v for k, v in config["download"].items() if k != "min_size"}
     for name, spec in data.lists.items():
         declared = {k: v for k, v in config["sources"][spec["name"]].items() if k != "world"}
+        declared |= {"threads": config["resources"]["url_list"]["threads"]}
         yield "url_list", name, options(declared | {"columns": ",".join(declared["columns"])})
     for name, spec in data.shards.items():
         yield "download", name, options({"image_size": spec["image_size"], **download})
