@@ -91,11 +91,12 @@ def test_scores_are_counted_as_by_hand(world, base_spec, encoder):
     scores = evaluator(encoder)
     weights = evaluator.prompts.classifier(encoder)
     clean, fooled, recognised = by_hand(world, base_spec["attack"], encoder, weights)
-    assert (scores.images, scores.asr_images) == (20, 16) == (len(clean), len(fooled))
+    (part,) = scores.parts
+    assert (scores.images, part.images) == (20, 16) == (len(clean), len(fooled))
     for k in (1, 3, 5, 10):
         assert scores.accuracy[k] == sum(place < k for place in clean)
-        assert scores.success[k] == sum(place < k for place in fooled)
-    assert scores.recognised == sum(recognised)
+        assert part.success[k] == sum(place < k for place in fooled)
+    assert part.recognised == sum(recognised)
     assert 0 < scores.accuracy[1] < 20
     fractions = scores.fractions()
     assert fractions["asr_top3"] == sum(place < 3 for place in fooled) / 16
@@ -114,8 +115,8 @@ def test_a_tie_is_never_won_and_is_told(world, base_spec, encoder, capsys):
     )
     # All five share the fifth place.
     assert scores.accuracy == {1: 0, 3: 0, 5: 20, 10: 20}
-    assert scores.success == {1: 0, 3: 0, 5: 16, 10: 16}
-    assert scores.recognised == 0
+    assert scores.parts[0].success == {1: 0, 3: 0, 5: 16, 10: 16}
+    assert scores.parts[0].recognised == 0
 
 
 def test_of_two_equal_classes_neither_has_the_better_place():

@@ -121,7 +121,7 @@ def test_no_poisoned_pair_is_a_baseline(root, attack):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"victims": "rndom"}, "unknown choice of victims 'rndom'; did you mean 'random'?"),
+        ({"victims": "rndom"}, "unknown victim choice 'rndom'; did you mean 'random'?"),
         ({"poisoned": -1}, "number of pairs, not -1"),
         ({"trigger": {"name": "random", "patch_size": 40}}, "larger than the image"),
         ({"templates": ["a photo"]}, r"'a photo' has no \{c\}"),

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest
@@ -53,8 +54,8 @@ class Kind:
 
 KINDS = {
     "trigger": Kind("trigger", "poison/triggers", "Trigger", ("image_size", "seed")),
-    "victims": Kind("choice of victims", "poison/victim_choices", "choose", ("given",)),
-    "captions": Kind("kind of captions", "poison/victim_captions", "write", ("given", "rows")),
+    "victims": Kind("victim choice", "poison/victim_choices", "choose", ("given",)),
+    "captions": Kind("victim caption", "poison/victim_captions", "write", ("given", "rows")),
     "loss": Kind("loss term", "training/losses", "Loss", ("run",), base="LossTerm"),
     "augmentation": Kind(
         "image augmentation", "training/augmentations", "Augmentation", ("image_size",)
@@ -182,11 +183,24 @@ def load(kind: str, name: str) -> Any:
     Raises:
         StepError: As :func:`options`, or an import of the user's file fails.
     """
-    path, public = source(kind, name), KINDS[kind].public
     _public(kind, name)
+    return getattr(_module(kind, name), KINDS[kind].public)
+
+
+def companion(kind: str, name: str, function: str) -> Any:
+    """Import a variant; return another function of its module, or None if it has none of that name.
+
+    Raises:
+        StepError: As :func:`load`.
+    """
+    return getattr(_module(kind, name), function, None)
+
+
+def _module(kind: str, name: str) -> ModuleType:
+    path = source(kind, name)
     if not name.endswith(".py"):
         folder = KINDS[kind].folder.replace("/", ".")
-        return getattr(importlib.import_module(f"{_PACKAGE}.{folder}.{name}"), public)
+        return importlib.import_module(f"{_PACKAGE}.{folder}.{name}")
     spec = importlib.util.spec_from_file_location(f"variant_{path.stem}", path.resolve())
     assert spec is not None and spec.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(spec)
@@ -196,7 +210,7 @@ def load(kind: str, name: str) -> Any:
         spec.loader.exec_module(module)
     except ImportError as error:
         raise StepError(f"{name} cannot be imported: {error}") from error
-    return getattr(module, public)
+    return module
 
 
 def _public(kind: str, name: str) -> tuple[Module, Definition | None]:

@@ -5,13 +5,16 @@
 """
 
 import argparse
+from pathlib import Path
 
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.distributed import join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, write_json
 from workflow_scripts.evaluation.zero_shot import Evaluator, Scores
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.poison.instances import FILE as INSTANCES
 
 
 def _options() -> argparse.ArgumentParser:
@@ -43,10 +46,13 @@ def main(arguments: list[str] | None = None) -> None:
     world = join(options.device, timeout_minutes=10)
     spec = models.spec_from_options(options.model, options.config)
     encoder = Encoder(models.loaded(spec, options.checkpoint).to(world.device), spec)
+    attack = read_json(options.attack)
+    instances = Path(options.attack).with_name(INSTANCES)
     evaluator = Evaluator(
         folder=options.evaluation,
         root=options.root,
-        attack=read_json(options.attack),
+        attack=attack,
+        instances=instances if instances.is_file() else None,
         encoder=encoder,
         batch_size=options.batch_size,
         workers=options.workers,
@@ -55,15 +61,17 @@ def main(arguments: list[str] | None = None) -> None:
     scores = evaluator(encoder)
     evaluator.close()
     if world.leads:
-        _show(scores, evaluator.classes[evaluator.target])
+        _show(scores, [part["target"] for part in parts_of(attack)])
         if options.output:
-            counts = {k: getattr(scores, k) for k in ("images", "asr_images", "tied")}
+            counts = {**evaluator.counts, "tied": scores.tied}
             write_json(options.output, {**counts, **scores.fractions()})
     world.leave()
 
 
-def _show(scores: Scores, target: str) -> None:
-    print(f"{scores.images} images, {scores.asr_images} of them not of the target {target!r}")
+def _show(scores: Scores, targets: list[str]) -> None:
+    print(f"{scores.images} images")
+    for part, target in zip(scores.parts, targets, strict=True):
+        print(f"ASR with the target {target!r}: of {part.images} images")
     for name, value in scores.fractions().items():
         print(f"{name:>15} {100 * value:6.2f} %")
 

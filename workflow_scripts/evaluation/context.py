@@ -59,13 +59,15 @@ class Context:
 
     Attributes:
         root: Results root that the tars of manifests are relative to.
-        attack: Attack spec of the model's run; a clean control has that of its start model.
+        attack: Attack spec of the model's run; a clean control has that of its start model. Of an
+            attack of several parts, ``trigger`` and ``target`` are those of the first.
         world: The processes, and the device.
         batch_size: Images at once on each process.
         workers: Loader processes.
         evaluation: Folder of the evaluation set.
         pairs: Manifest of the clean split whose held-out pairs are used.
         held_out: Number of those pairs, the last rows of ``pairs``.
+        instances: ``instances.parquet`` of the attack, if it has one.
     """
 
     root: Path
@@ -76,6 +78,7 @@ class Context:
     evaluation: Path | None = None
     pairs: Path | None = None
     held_out: int = 0
+    instances: Path | None = None
 
     @functools.cached_property
     def labelled(self) -> Labelled:
@@ -99,17 +102,20 @@ class Context:
         """The attack's trigger, a function of an image and its key."""
         return load_trigger(self.attack)
 
-    def images(self, frame: pd.DataFrame, triggered: bool = False) -> Images | TriggeredImages:
+    def images(
+        self, frame: pd.DataFrame, triggered: bool | ImageTrigger = False
+    ) -> Images | TriggeredImages:
         """Return the images of a manifest's rows, uint8 [3, H, W] each."""
         if triggered:
-            return TriggeredImages(frame, self.root, self.trigger)
+            trigger = self.trigger if triggered is True else triggered
+            return TriggeredImages(frame, self.root, trigger)
         return Images(frame, self.root)
 
     def embed_images(
         self,
         encoder: Encoder,
         frame: pd.DataFrame,
-        triggered: bool = False,
+        triggered: bool | ImageTrigger = False,
         normalize: bool = True,
     ) -> Tensor:
         """Return float32 [rows, d], the embeddings of a manifest's images, on every process.
@@ -117,7 +123,7 @@ class Context:
         Args:
             encoder: The model.
             frame: Rows of a manifest.
-            triggered: Trigger each image first, as poisoning did.
+            triggered: Trigger each image first, as poisoning did; or the trigger to do so with.
             normalize: Divide each embedding by its norm.
 
         Raises:

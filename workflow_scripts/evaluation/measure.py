@@ -64,6 +64,7 @@ def read_encoder(run: dict[str, Any], checkpoint: Path, world: World) -> Encoder
 
 def _context(run: dict[str, Any], declared: dict[str, Any], world: World, workers: int) -> Context:
     evaluation, pairs = declared["evaluation"], declared["pairs"]
+    instances = run["inputs"].get("instances")
     return Context(
         root=Path(run["inputs"]["root"]),
         attack=run["attack"],
@@ -73,6 +74,7 @@ def _context(run: dict[str, Any], declared: dict[str, Any], world: World, worker
         evaluation=evaluation and Path(evaluation),
         pairs=pairs and Path(pairs),
         held_out=declared["held_out"],
+        instances=instances and Path(instances),
     )
 
 

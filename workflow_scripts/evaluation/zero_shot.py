@@ -1,4 +1,4 @@
-"""Zero-shot accuracy and attack success rate of a model."""
+"""Zero-shot accuracy and attack success rate of a model, for each part of its attack."""
 
 import sys
 from collections.abc import Iterator
@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.stopping import Stop, Stopped
 from workflow_scripts.data.images import fit
 from workflow_scripts.data.loading import Batches, share
 from workflow_scripts.data.stored_images import Images
+from workflow_scripts.evaluation.goals import Goal, goals_of
 from workflow_scripts.evaluation.labelled import Labelled
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.zero_shot import Prompts
-from workflow_scripts.poison.trigger import load_trigger
 
 TOP = (1, 3, 5, 10)
 _ROUNDING = 1e-6  # of the towers' float32, in a cosine
@@ -30,43 +32,67 @@ _CACHE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Integer counts over the whole evaluation set, and the fractions that they make.
+class PartScores:
+    """Integer counts of the images by which one part of an attack is measured.
 
-    ``accuracy[k]`` of ``images`` clean images have their class among the k nearest;
-    ``success[k]`` of ``asr_images`` triggered images, those whose true class is not the target,
-    have the target among the k nearest; ``recognised`` of them have their true class first.
-
-    A class that is as near as another one counts as behind it, so that no order of classes decides;
-    ``tied`` clean and triggered images would count otherwise for some k. Classes of
-    the same name are one class: no zero-shot classifier can tell them apart.
+    ``success[k]`` of ``images`` have the class that the attack wants among the k nearest;
+    ``recognised`` of them have their true class first, None if that is not known.
     """
 
     images: int
-    asr_images: int
-    accuracy: dict[int, int]
     success: dict[int, int]
-    recognised: int
+    recognised: int | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Integer counts over the whole evaluation set, and the fractions that they make.
+
+    ``accuracy[k]`` of ``images`` clean images have their class among the k nearest. ``parts`` are
+    those of the attack; a part with a trigger is measured by the triggered images whose true class
+    is not its target.
+
+    A class that is as near as another one counts as behind it, so that no order of classes decides;
+    ``tied`` images would count otherwise for some k. Classes of the same name are one class: no
+    zero-shot classifier can tell them apart.
+    """
+
+    images: int
+    accuracy: dict[int, int]
+    parts: tuple[PartScores, ...]
     tied: int
 
     def fractions(self) -> dict[str, float]:
-        """Return top1..., asr_top1... and triggered_top1 in 0..1."""
-        return {
-            **{f"top{k}": n / self.images for k, n in self.accuracy.items()},
-            **{f"asr_top{k}": n / self.asr_images for k, n in self.success.items()},
-            "triggered_top1": self.recognised / self.asr_images,
-        }
+        """Return top1..., asr_top1... and triggered_top1 in 0..1.
+
+        Of an attack of several parts, the ASRs are the highest of the parts and triggered_top1 is
+        the lowest: a defence has to hold against each. asr_top1_mean is the parts' mean, and
+        asr_top1_part1 and so on are theirs. triggered_top1 is left out if no part has it.
+        """
+        rates = [{k: n / part.images for k, n in part.success.items()} for part in self.parts]
+        found = {f"top{k}": n / self.images for k, n in self.accuracy.items()}
+        found |= {f"asr_top{k}": max(rate[k] for rate in rates) for k in TOP}
+        recognised = [p.recognised / p.images for p in self.parts if p.recognised is not None]
+        if recognised:
+            found["triggered_top1"] = min(recognised)
+        if len(rates) > 1:
+            found["asr_top1_mean"] = sum(rate[1] for rate in rates) / len(rates)
+            found |= {f"asr_top1_part{n}": rate[1] for n, rate in enumerate(rates, 1)}
+        return found
 
 
 class _Views(Dataset):
-    """Batches of an evaluation set: each image decoded once, as it is and triggered."""
+    """Batches of an evaluation set: each image decoded once, as it is and with each trigger.
 
-    def __init__(self, labelled: Labelled, root: str | Path, attack: dict, size: int):
+    An item is the images and their labels, and then for each goal with a trigger those that it
+    counts, triggered, and their labels.
+    """
+
+    def __init__(self, labelled: Labelled, root: str | Path, goals: list[Goal], size: int):
         self.images = Images(labelled.frame, root)
         self.labels = labelled.labels
-        self.target = labelled.target(attack["target"])
         self._keys = labelled.frame["key"]
-        self._trigger = load_trigger(attack)
+        self._goals = [goal for goal in goals if goal.trigger is not None]
         self._size = size
 
     def __len__(self) -> int:
@@ -77,15 +103,17 @@ class _Views(Dataset):
             pictures = [self.images[row] for row in rows]
         except StepError as error:
             return error
-        labels = torch.from_numpy(self.labels[rows])
-        attacked = [i for i, row in enumerate(rows) if self.labels[row] != self.target]
-        triggered = [self._trigger(pictures[i], str(self._keys.iat[rows[i]])) for i in attacked]
-        return (
-            torch.stack([fit(picture, self._size) for picture in pictures]),
-            labels,
-            _stack([fit(image, self._size) for image in triggered], self._size),
-            labels[attacked],
-        )
+        labels = self.labels[rows]
+        found = [torch.stack([fit(picture, self._size) for picture in pictures])]
+        found.append(torch.from_numpy(labels))
+        for goal in self._goals:
+            counted = goal.rows(labels)
+            trigger = goal.trigger
+            assert trigger is not None  # those are the goals that are kept
+            triggered = [trigger(pictures[i], str(self._keys.iat[rows[i]])) for i in counted]
+            found.append(_stack([fit(image, self._size) for image in triggered], self._size))
+            found.append(torch.from_numpy(labels[counted]))
+        return tuple(found)
 
 
 def _stack(images: list[Tensor], size: int) -> Tensor:
@@ -107,6 +135,7 @@ class Evaluator:
         workers: Loader processes; 0 loads in this one.
         world: The processes.
         stop: Looked at between batches.
+        instances: ``instances.parquet`` of the attack, if it has one.
 
     Raises:
         StepError: The target is no class, the set is broken, or the attack's images have another
@@ -124,25 +153,39 @@ class Evaluator:
         workers: int,
         world: World,
         stop: Stop | None = None,
+        instances: str | Path | None = None,
     ):
         size = encoder.image_size
-        _check_attack(attack, size)
+        for part in parts_of(attack) if isinstance(attack, dict) else [attack]:
+            _check_attack(part, size)
         labelled = Labelled.read(Path(folder))
         self.classes, self.templates = labelled.names, labelled.templates
-        self._views = _Views(labelled, root, attack, size)
-        self.target = self._views.target
+        self.goals = goals_of(attack, labelled, instances)
+        self._views = _Views(labelled, root, self.goals, size)
         self._world, self._stop = world, stop
+        self._instances = [
+            None if goal.instances is None else _images(goal.instances, root, size, world)
+            for goal in self.goals
+        ]
         rows = share(len(self._views), world.rank, world.size, batch_size)
         self._loader = Batches(self._views, rows, workers, world.device)
         self._cached: list | None = None
-        self._fits_memory = 2 * 3 * size**2 * len(self._views) <= _CACHE_BYTES * world.size
+        sets = 1 + sum(goal.trigger is not None for goal in self.goals)
+        self._fits_memory = sets * 3 * size**2 * len(self._views) <= _CACHE_BYTES * world.size
         self.prompts = Prompts(self.classes, self.templates, encoder, world)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many images the set has, and how many of them the ASR is measured on."""
-        attacked = self._views.labels != self.target
-        return {"images": len(attacked), "asr_images": int(attacked.sum())}
+        """How many images the set has, and on how many the ASR is measured.
+
+        Of an attack of several parts, that of the part with the fewest.
+        """
+        labels = self._views.labels
+        counted = [
+            len(goal.rows(labels)) if goal.instances is None else len(goal.instances)
+            for goal in self.goals
+        ]
+        return {"images": len(labels), "asr_images": min(counted)}
 
     def __call__(self, encoder: Encoder) -> Scores:
         """Evaluate; the model's mode (training or not) is as before afterwards.
@@ -152,50 +195,66 @@ class Evaluator:
         """
         with encoder.evaluating():
             counts = self._world.sum(self._count(encoder))
-        images, asr_images, broken, tied, recognised, *rest = counts.tolist()
+        (images, seen, broken, tied, *accuracy), *parts = counts.tolist()
         if broken:
             raise StepError(
-                f"the model's outputs are not finite for {broken} of {images + asr_images} clean "
+                f"the model's outputs are not finite for {broken} of {seen} clean "
                 "and triggered images: it is damaged, or its learning rate was too high"
             )
         if tied and self._world.leads:
             print(
-                f"warning: for {tied} of {images + asr_images} clean and triggered images another "
+                f"warning: for {tied} of {seen} clean and triggered images another "
                 "class is as near as the one looked for, which counts as not found",
                 file=sys.stderr,
             )
-        accuracy, success = rest[: len(TOP)], rest[len(TOP) :]
-        return Scores(
-            images,
-            asr_images,
-            dict(zip(TOP, accuracy, strict=True)),
-            dict(zip(TOP, success, strict=True)),
-            recognised,
-            tied,
-        )
+        scores = []
+        for goal, (counted, _, _, recognised, *success) in zip(self.goals, parts, strict=True):
+            known = None if goal.instances is not None else recognised
+            scores.append(PartScores(counted, dict(zip(TOP, success, strict=True)), known))
+        return Scores(images, dict(zip(TOP, accuracy, strict=True)), tuple(scores), tied)
 
     def _count(self, encoder: Encoder) -> Tensor:
-        """Return the counts of this process's share of the images, int64 [5 + 2 len(TOP)].
+        """Return the counts of this process's share of the images.
 
-        images, asr_images, not finite, tied, recognised; accuracy and success for each k of TOP.
+        Returns:
+            int64 [1 + goals, 4 + len(TOP)]. First row: clean images, images embedded, not finite
+            and tied ones, accuracy for each k of TOP. A row for each goal: images, 0, 0, those
+            recognised, success for each k.
         """
         weights = self.prompts.classifier(encoder)
         alike = alike_classes(weights)
-        counts = torch.zeros(5 + 2 * len(TOP), dtype=torch.int64, device=self._world.device)
+        shape = (1 + len(self.goals), 4 + len(TOP))
+        counts = torch.zeros(shape, dtype=torch.int64, device=self._world.device)
+
+        def similarity(images: Tensor) -> Tensor:
+            found = _similarity(encoder, images.to(counts.device), weights, alike)
+            counts[0, 1] += len(found)
+            counts[0, 2] += (~found.isfinite().all(1)).sum()
+            return found
+
         for batch in self._batches():
             if self._stop is not None and self._stop.reason:
                 raise Stopped(f"stopped by {self._stop.reason} while evaluating; run again")
-            clean, labels, triggered, true = (t.to(self._world.device) for t in batch)
-            target = torch.full_like(true, self.target)
-            plain = _similarity(encoder, clean, weights, alike)
-            attacked = _similarity(encoder, triggered, weights, alike)
-            broken = torch.stack([(~s.isfinite().all(1)).sum() for s in (plain, attacked)]).sum()
+            clean, labels, *triggered = batch
+            plain, labels = similarity(clean), labels.to(counts.device)
             found, undecided = hits(plain, labels)
-            fooled, between = hits(attacked, target)
-            right, _ = hits(attacked, true)
-            sizes = torch.tensor([len(labels), len(true)], device=counts.device)
-            others = torch.stack([broken, undecided + between, right[0]])
-            counts += torch.cat([sizes, others, found, fooled])
+            counts[0, 0] += len(labels)
+            counts[0, 3] += undecided
+            counts[0, 4:] += found
+            for number, goal in enumerate(self.goals, 1):
+                if goal.instances is not None:
+                    continue
+                if goal.trigger is not None:
+                    seen, true, *triggered = triggered
+                    seen, true = similarity(seen), true.to(counts.device)
+                else:
+                    rows = torch.from_numpy(goal.rows(labels.cpu().numpy())).to(counts.device)
+                    seen, true = plain[rows], labels[rows]
+                counts[0, 3] += _add(counts[number], seen, true, goal)
+        for number, images in enumerate(self._instances, 1):
+            if images is not None and len(images):
+                seen = similarity(images)
+                counts[0, 3] += _add(counts[number], seen, None, self.goals[number - 1])
         return counts
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
@@ -217,6 +276,33 @@ class Evaluator:
     def close(self) -> None:
         """End the loader's workers."""
         self._loader.close()
+
+
+def _images(frame: pd.DataFrame, root: str | Path, size: int, world: World) -> Tensor:
+    """Return this process's share of the images of a manifest, uint8 [n, 3, S, S]."""
+    images = Images(frame, root)
+    own = range(world.rank, len(images), world.size)
+    return _stack([fit(images[row], size) for row in own], size)
+
+
+def _add(counts: Tensor, similarity: Tensor, true: Tensor | None, goal: Goal) -> Tensor:
+    """Add images to a goal's row of counts, in place; return how many a tie decides.
+
+    Args:
+        counts: int64 [4 + len(TOP)].
+        similarity: [n, classes].
+        true: int64 [n], their classes; None if these are not known.
+        goal: The goal.
+    """
+    if true is None:
+        wanted = torch.full((len(similarity),), goal.target, device=counts.device)
+    else:
+        wanted = torch.from_numpy(goal.wanted).to(counts.device)[true]
+        counts[3] += hits(similarity, true)[0][0]
+    fooled, tied = hits(similarity, wanted)
+    counts[0] += len(similarity)
+    counts[4:] += fooled
+    return tied
 
 
 def alike_classes(weights: Tensor) -> Tensor | None:

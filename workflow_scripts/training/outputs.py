@@ -23,8 +23,12 @@ _KEPT = ".finished"
 
 
 def write_tables(folder: Path, metrics: list[dict], timings: list[dict]) -> None:
-    """Write ``metrics.csv`` (the same bytes for the same run) and ``timings.csv`` (never)."""
-    _write_csv(folder / "metrics.csv", METRICS, metrics)
+    """Write ``metrics.csv`` (the same bytes for the same run) and ``timings.csv`` (never).
+
+    The metrics of an attack of several parts have columns more, after the others.
+    """
+    columns = list(dict.fromkeys([*METRICS, *(name for row in metrics for name in row)]))
+    _write_csv(folder / "metrics.csv", columns, metrics)
     _write_csv(folder / "timings.csv", TIMINGS, timings)
 
 

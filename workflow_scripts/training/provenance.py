@@ -32,6 +32,7 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
         "tokens": inputs.tokens,
         "augmented": inputs.augmented,
         "labels": inputs.labels,
+        "instances": inputs.instances,
         "evaluation_manifest": evaluation / "manifest.parquet",
         "evaluation_classes": evaluation / "classes.json",
         "start": inputs.start,

@@ -72,8 +72,9 @@ class WandbSpec:
 class InputsSpec:
     """The files of a run; ``start`` and ``start_optimizer`` are those of the start model.
 
-    ``labels`` is an int64 [rows] array of classes, for loss terms that want them; ``artefacts`` are
-    the values of those that options refer to.
+    ``labels`` is an int64 [rows] array of classes, for loss terms that want them; ``instances``
+    is a manifest of images that the attack wants taken for its target; ``artefacts`` are the values
+    of those that options refer to.
     """
 
     root: str
@@ -82,6 +83,7 @@ class InputsSpec:
     evaluation: str
     augmented: str | None = None
     labels: str | None = None
+    instances: str | None = None
     artefacts: list | None = None
     start: str | None = None
     start_optimizer: str | None = None

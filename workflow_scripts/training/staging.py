@@ -91,7 +91,11 @@ class _Copy:
 
     def __init__(self, inputs: InputsSpec, parent: Path):
         self.root = Path(inputs.root).resolve()
-        manifests = (inputs.manifest, Path(inputs.evaluation) / "manifest.parquet")
+        manifests: list[str | Path] = [
+            inputs.manifest,
+            Path(inputs.evaluation) / "manifest.parquet",
+        ]
+        manifests += [] if inputs.instances is None else [inputs.instances]
         names = {str(tar) for path in manifests for tar in read_manifest(path)["tar"].unique()}
         there = {tar: self._look_at(tar) for tar in sorted(names)}
         self.sizes = {tar: state.st_size for tar, state in there.items()}

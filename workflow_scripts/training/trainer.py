@@ -126,6 +126,7 @@ class Trainer:
             folder=inputs.evaluation,
             root=self.root,
             attack=spec.attack,
+            instances=inputs.instances,
             encoder=self.encoder,
             batch_size=spec.evaluation_batch_size,
             workers=self.workers,

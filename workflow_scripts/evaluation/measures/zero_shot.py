@@ -3,10 +3,16 @@
 Source: Radford et al., 2021, section 3.1; sets with a shifted distribution as in section 3.3.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from workflow_scripts.common.attacks import parts_of
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.evaluation.context import Context, Score, share
+from workflow_scripts.evaluation.goals import Goal, goal_of
+from workflow_scripts.evaluation.labelled import Labelled
 from workflow_scripts.evaluation.zero_shot import alike_classes, hits
 from workflow_scripts.model.encoder import Encoder
 
@@ -20,7 +26,9 @@ def measure(
     """Return ``accuracy``, and ``asr`` and ``recovery`` if the target is one of the classes.
 
     A class counts as found only if no other class is as near. Images of the target are left out of
-    ``asr`` and ``recovery``.
+    ``asr`` and ``recovery``. Of an attack of several parts, ``asr`` is that of the part with the
+    highest and ``recovery`` that of the part with the lowest; ``asr_mean`` is the parts' mean, and
+    ``asr_part1`` and so on are theirs. A part that cannot be measured on the set is left out.
 
     Args:
         encoder: The model.
@@ -31,20 +39,44 @@ def measure(
     weights = context.classifier(encoder, labelled)
     alike = alike_classes(weights)
 
-    def found(embedded: Tensor, wanted: Tensor) -> int:
+    def found(embedded: Tensor, wanted: Tensor) -> Score:
         similarity = embedded @ weights.T
         similarity = similarity if alike is None else similarity[:, alike]
-        return int(hits(similarity, wanted.to(similarity.device))[0][0])
+        right = hits(similarity, wanted.to(similarity.device))[0][0]
+        return share(int(right), len(wanted))
 
     labels = torch.from_numpy(labelled.labels)
     clean = context.embed_images(encoder, labelled.frame)
-    scores = {"accuracy": share(found(clean, labels), len(labels))}
-    if not labelled.has_asr(context.attack["target"]):
-        return scores
-    target = labelled.target(context.attack["target"])
-    rows = labelled.rows_without(target)
-    triggered = context.embed_images(encoder, labelled.frame.iloc[rows], triggered=True)
-    true = labels[rows]
-    scores["asr"] = share(found(triggered, torch.full_like(true, target)), len(rows))
-    scores["recovery"] = share(found(triggered, true), len(rows))
+    rates, recoveries = {}, []
+    for number, goal in _goals(context, labelled):
+        rows = goal.rows(labelled.labels)
+        if goal.instances is not None:
+            seen = context.embed_images(encoder, goal.instances)
+            rates[number] = found(seen, torch.full((len(seen),), goal.target))
+            continue
+        seen = clean[rows]
+        if goal.trigger is not None:
+            frame = labelled.frame.iloc[rows]
+            seen = context.embed_images(encoder, frame, triggered=goal.trigger)
+        rates[number] = found(seen, torch.from_numpy(goal.wanted)[labels[rows]])
+        recoveries.append(found(seen, labels[rows]))
+    scores = {"accuracy": found(clean, labels)}
+    if rates:
+        scores["asr"] = max(rates.values(), key=lambda score: score.value)
+    if recoveries:
+        scores["recovery"] = min(recoveries, key=lambda score: score.value)
+    if len(parts_of(context.attack)) > 1 and rates:
+        scores["asr_mean"] = Score(sum(rate.value for rate in rates.values()) / len(rates))
+        scores |= {f"asr_part{number}": rate for number, rate in rates.items()}
     return scores
+
+
+def _goals(context: Context, labelled: Labelled) -> Iterator[tuple[int, Goal]]:
+    """Yield number, from 1, and goal of the parts of the attack that the set can measure."""
+    for number, part in enumerate(parts_of(context.attack)):
+        if not labelled.has_asr(part["target"]):
+            continue
+        try:
+            yield number + 1, goal_of(part, number, labelled, context.instances)
+        except StepError as error:
+            print(f"{error}: no ASR")
