@@ -7,6 +7,7 @@ Makes   SOURCE/manifest.parquet     the usable pairs of all parts, in the order 
 """
 
 import argparse
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
-from workflow_scripts.data.manifest import read_digests, read_manifest, write_manifest
+from workflow_scripts.data.pair_stream import count_pairs, read_pairs, write_pairs
 from workflow_scripts.data.reasons import REASONS
 
 _FIT = "usable"
@@ -31,24 +32,21 @@ def main(arguments: list[str] | None = None) -> None:
     source, urls = options.source, _read(options.urls or options.source / "urls.json")
     parts = [source / "pairs" / f"{part:05d}.parquet" for part in range(urls["parts"])]
     reports = [_read(part.with_suffix(".json")) for part in parts]
-    pairs = pd.concat([_read_pairs(part) for part in parts], ignore_index=True)
+    usable = sum(count_pairs(part) for part in parts)
     losses = Counter(urls["dropped"])
     for report in reports:
         losses.update(report["lost"])
-    rows = len(pairs) + losses.total()
-    if rows != urls["rows"] or len(pairs) != sum(report[_FIT] for report in reports):
+    rows = usable + losses.total()
+    if rows != urls["rows"] or usable != sum(report[_FIT] for report in reports):
         raise StepError(
             f"the parts of {source} account for {rows} rows, but the list has {urls['rows']}; "
             f"delete {source / 'pairs'} and the shards that it was made of to make them again"
         )
-    if not len(pairs):
+    if not usable:
         raise StepError(f"not one row of {urls['list']} is a usable pair; lost: {dict(losses)}")
-    write_manifest(source / "manifest.parquet", pairs)
-    _write_losses(source / "losses.csv", losses, len(pairs))
-
-
-def _read_pairs(path: Path) -> pd.DataFrame:
-    return read_manifest(path).assign(sha256=read_digests(path))
+    pairs = itertools.chain.from_iterable(map(read_pairs, parts))
+    write_pairs(source / "manifest.parquet", pairs)
+    _write_losses(source / "losses.csv", losses, usable)
 
 
 def _read(path: Path) -> dict:

@@ -1,10 +1,13 @@
 """Take the first N usable pairs of a source: a dataset."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.data.manifest import read_digests, read_manifest, write_manifest
+from workflow_scripts.data.pair_stream import count_pairs, read_pairs, write_pairs
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -14,14 +17,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pairs", required=True, help='how many, or "all"')
     parser.add_argument("--output", type=Path, required=True, help="manifest of the dataset")
     options = parser.parse_args(arguments)
-    pairs = read_manifest(options.manifest).assign(sha256=read_digests(options.manifest))
-    wanted = _number(options.pairs, len(pairs))
-    if wanted > len(pairs):
+    available = count_pairs(options.manifest)
+    wanted = _number(options.pairs, available)
+    if wanted > available:
         raise StepError(
-            f"{options.manifest} has {len(pairs)} usable pairs, {wanted} are asked for; ask for "
+            f"{options.manifest} has {available} usable pairs, {wanted} are asked for; ask for "
             'fewer, or for "all"'
         )
-    write_manifest(options.output, pairs.iloc[:wanted])
+    write_pairs(options.output, _first(read_pairs(options.manifest), wanted))
+
+
+def _first(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    for table in tables:
+        yield table.slice(0, rows)
+        rows -= len(table)
+        if rows <= 0:
+            return
 
 
 def _number(pairs: str, available: int) -> int:

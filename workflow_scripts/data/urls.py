@@ -26,6 +26,7 @@ from workflow_scripts.common.redact import redact
 from workflow_scripts.common.threads import in_order
 from workflow_scripts.data.lists import FORMATS, SCHEMA, format_of, read_list
 from workflow_scripts.data.reasons import DUPLICATE, MALFORMED, NOT_HTTP
+from workflow_scripts.data.repeats import repeated
 from workflow_scripts.data.spool import Spool
 from workflow_scripts.data.web import fetch
 
@@ -142,7 +143,7 @@ def _first_of_each(spool: Spool, hashes: np.ndarray) -> np.ndarray:
 
     Only of URLs with the same hash the text is looked at.
     """
-    again = pd.Series(hashes).duplicated(keep=False).to_numpy()
+    again = repeated(hashes)
     first, seen = np.ones(len(hashes), bool), set()
     for start, batch in spool.read(0, len(spool), ["url"]):
         places = np.flatnonzero(again[start : start + len(batch)])
