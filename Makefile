@@ -52,7 +52,7 @@ demo: setup
 	@python -m workflow_scripts.results.summary --results results/demo
 
 demo-all: setup
-	snakemake --profile demo all all_experiments
+	snakemake --profile demo all all_experiments demo_audit zoo
 	snakemake --profile demo --report results/demo/report.html all all_experiments
 	@python -m workflow_scripts.results.summary --results results/demo
 

@@ -1,5 +1,16 @@
 # Needs: a finished model; an evaluation set, a clean split, as far as the measure uses them.
-# Makes: the numbers that one measure gives for one model. No run depends on them.
+# Makes: the numbers that one measure gives for one model; the audit of a checkpoint; models to hand on.
+# No run depends on them.
+
+from workflow_scripts.experiments.audits import (
+    audit_arguments,
+    audited_evaluation,
+    demo_audit_arguments,
+    demo_audit_inputs,
+)
+from workflow_scripts.experiments.zoo import evaluation_of, zoo_data, zoo_models
+
+ZOO = zoo_models(config, PLAN)
 
 
 rule measure:
@@ -45,3 +56,191 @@ rule declared_measures:
         table=f"{WRITTEN}/arguments/measures/{{experiment}}-{{digest}}.csv",
     shell:
         "cp {params.table:q} {output:q} 2> {log:q}"
+
+
+# Without an output it runs each time that it is asked for; what is done already is reused.
+if config["audit"]:
+
+    rule audit:
+        input:
+            *[
+                f"<results>/{set}/manifest.parquet"
+                for set in [audited_evaluation(config, PLAN)]
+                if set
+            ],
+        log:
+            "<logs>/audit.log",
+        # A retry would only repeat the message.
+        retries: 0
+        conda:
+            "../envs/pipeline.yaml"
+        threads: THREADS["measure"]
+        resources:
+            **NEEDS["measure"],
+        params:
+            options=audit_arguments(config, PLAN),
+        shell:
+            "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
+            " python -m workflow_scripts.evaluation.audit {params.options:q} --threads {threads}"
+            " --exit-zero 2>&1 | tee {log:q}"
+
+else:
+
+    rule audit:
+        log:
+            "<logs>/audit.log",
+        retries: 0
+        localrule: True
+        conda:
+            "../envs/pipeline.yaml"
+        shell:
+            "echo 'error: name a model and a checkpoint, as in"
+            ' --config audit="{{model: RN50, checkpoint: mine.pt}}"\' | tee {log:q} >&2; exit 1'
+
+
+if "demo" in config:
+
+    rule demo_audit:
+        input:
+            expand("<results>/audits/{name}/index.html", name=["poisoned", "clean"]),
+
+    # The control's results are those that the poisoned model was compared with.
+    rule audit_of_demo:
+        input:
+            lambda w: demo_audit_inputs(PLAN, w.name),
+        output:
+            html=report(
+                "<results>/audits/{name}/index.html",
+                category="Audits",
+                caption="report/audit.rst",
+                labels={"shows": "audit of a model", "model": "{name}"},
+            ),
+            json="<results>/audits/{name}/audit.json",
+        log:
+            "<logs>/audit_of_demo/{name}.log",
+        wildcard_constraints:
+            name="poisoned|clean",
+        conda:
+            "../envs/pipeline.yaml"
+        threads: THREADS["measure"]
+        resources:
+            **NEEDS["measure"],
+        params:
+            options=lambda w: demo_audit_arguments(config, PLAN, w.name),
+            code=code_digest("evaluation/audit.py"),
+        shell:
+            "python -m workflow_scripts.evaluation.audit {params.options:q} --threads {threads}"
+            " --exit-zero > {log:q} 2>&1"
+
+
+rule zoo:
+    input:
+        "<results>/zoo/README.md",
+        expand("<results>/zoo/data/{data}/croissant.json", data=zoo_data(config, PLAN)),
+
+
+rule zoo_model:
+    input:
+        model=lambda w: f"<results>/{ZOO[w.model]}/model.pt",
+        metrics=lambda w: f"<results>/{ZOO[w.model]}/metrics.csv",
+    output:
+        weights="<results>/zoo/{model}/open_clip_model.safetensors",
+        config="<results>/zoo/{model}/open_clip_config.json",
+        readme="<results>/zoo/{model}/README.md",
+        card="<results>/zoo/{model}/card.json",
+    log:
+        "<logs>/zoo_model/{model}.log",
+    wildcard_constraints:
+        model=one_of(ZOO),
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        spec=lambda w: spec_of_run(WRITTEN, ZOO[w.model]),
+        licence=config["zoo"]["licence"],
+        folder=subpath(output.card, parent=True),
+        code=code_digest("evaluation/zoo/write.py"),
+    shell:
+        "python -m workflow_scripts.evaluation.zoo.write --spec {params.spec:q}"
+        " --checkpoint {input.model:q} --metrics {input.metrics:q} --licence {params.licence:q}"
+        " --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule zoo_check:
+    input:
+        weights="<results>/zoo/{model}/open_clip_model.safetensors",
+        card="<results>/zoo/{model}/card.json",
+        evaluation=lambda w: f"<results>/evaluation/{evaluation_of(PLAN, ZOO[w.model])}/manifest.parquet",
+    output:
+        "<results>/zoo/{model}/check.json",
+    log:
+        "<logs>/zoo_check/{model}.log",
+    wildcard_constraints:
+        model=one_of(ZOO),
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["measure"]
+    resources:
+        **NEEDS["measure"],
+    params:
+        root=subpath(input.evaluation, ancestor=3),
+        folder=subpath(input.card, parent=True),
+        evaluation=subpath(input.evaluation, parent=True),
+    shell:
+        "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
+        " python -m workflow_scripts.evaluation.zoo.check --folder {params.folder:q}"
+        " --evaluation {params.evaluation:q} --root {params.root:q} --threads {threads}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule zoo_index:
+    input:
+        expand("<results>/zoo/{model}/check.json", model=ZOO),
+    output:
+        readme="<results>/zoo/README.md",
+        sums="<results>/zoo/SHA256SUMS",
+    log:
+        "<logs>/zoo_index.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        models=list(ZOO),
+        folder=subpath(output.readme, parent=True),
+        code=code_digest("evaluation/zoo/index.py"),
+    shell:
+        "python -m workflow_scripts.evaluation.zoo.index --folder {params.folder:q}"
+        " --models {params.models:q} > {log:q} 2>&1"
+
+
+rule croissant:
+    input:
+        "<results>/{kind}/{id}/manifest.parquet",
+    output:
+        "<results>/zoo/data/{kind}/{id}/croissant.json",
+    log:
+        "<logs>/croissant/{kind}/{id}.log",
+    wildcard_constraints:
+        kind="attacks|filters|splits|evaluation",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        licence=config["zoo"]["licence"],
+        url=config["zoo"]["url"],
+        what=lambda w: {
+            "attacks": "Pairs of images and captions, some of them poisoned on purpose.",
+            "filters": "Poisoned pairs that a filter kept.",
+            "splits": "Pairs of images and captions that models are cleaned with.",
+            "evaluation": "Labelled images that models are measured on.",
+        }[w.kind],
+    shell:
+        "python -m workflow_scripts.data.croissant --manifest {input:q} --name {wildcards.id:q}"
+        " --description {params.what:q} --licence {params.licence:q} --url {params.url:q}"
+        " --output {output:q} > {log:q} 2>&1"

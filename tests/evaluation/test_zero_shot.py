@@ -13,13 +13,12 @@ from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest, write_manifest
-from workflow_scripts.evaluation import audit, zero_shot
+from workflow_scripts.evaluation import zero_shot
 from workflow_scripts.evaluation.labelled import Labelled
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
-from workflow_scripts.model.weights import portable_weights
 from workflow_scripts.poison.trigger import load_trigger
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -242,25 +241,3 @@ def test_a_set_that_cannot_be_scored_is_an_error(
     (tmp_path / "classes.json").write_text(classes)
     with pytest.raises(StepError, match=message):
         make(world, base_spec, encoder, folder=tmp_path)
-
-
-def test_a_checkpoint_can_be_audited_by_hand(world, base_spec, resnet, tmp_path, encoder):
-    expected = make(world, base_spec, encoder)(encoder)
-    weights = portable_weights(encoder.model)
-    wrapped = {f"module.{name}": value for name, value in weights.items()}
-    torch.save({"epoch": 1, "state_dict": wrapped}, tmp_path / "model.pt")
-    (tmp_path / "config.json").write_text(json.dumps(resnet))
-    (tmp_path / "attack.json").write_text(json.dumps(base_spec["attack"]))
-    options = {
-        "model": "small",
-        "config": tmp_path / "config.json",
-        "checkpoint": tmp_path / "model.pt",
-        "evaluation": world / "evaluation",
-        "root": world,
-        "attack": tmp_path / "attack.json",
-        "batch-size": 9,
-        "output": tmp_path / "scores.json",
-    }
-    audit.main([word for k, v in options.items() for word in (f"--{k}", str(v))])
-    written = json.loads((tmp_path / "scores.json").read_text())
-    assert written == {"images": 20, "asr_images": 16, "tied": 0, **expected.fractions()}

@@ -17,6 +17,7 @@ from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest, run_step
 from workflow_scripts.data.addresses import parse_networks
+from workflow_scripts.experiments.audits import check_audit
 from workflow_scripts.experiments.check_figures import check_figures
 from workflow_scripts.experiments.check_measures import check_measures
 from workflow_scripts.experiments.check_overrides import check_overrides
@@ -30,6 +31,7 @@ from workflow_scripts.experiments.schema import (
     whole_schema,
     with_numbers,
 )
+from workflow_scripts.experiments.zoo import check_zoo
 
 Spec = dict[str, Any]
 
@@ -57,6 +59,8 @@ def check_config(config: Spec, experiments: Collection[str] | None = None) -> No
     check_runs(config, wanted)
     check_figures(config)
     check_measures(config, wanted)
+    check_audit(config)
+    check_zoo(config)
 
 
 def complete_config(config: Spec) -> None:

@@ -20,6 +20,7 @@ _WORTH_OPENING = {
     "experiments/{experiment}/metrics.csv": "every epoch of every run",
     "sources/*/losses.csv": "rows of the URL list that were lost, and why",
     "attacks/*/contact_sheet.png": "pictures before and after poisoning",
+    "audits/*/index.html": "audits of a poisoned model and of its clean control",
     "report.html": "all of it on one page",
 }
 

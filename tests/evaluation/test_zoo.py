@@ -1,0 +1,124 @@
+"""Models to hand on: open_clip loads them, their cards are checked, their data are described."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+from workflow_scripts.common.distributed import World
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import sha256
+from workflow_scripts.data import croissant
+from workflow_scripts.data.images import fit
+from workflow_scripts.evaluation.zero_shot import Evaluator
+from workflow_scripts.evaluation.zoo import check, index, write
+from workflow_scripts.model import models
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.spec import ModelSpec
+
+
+def _step(step, **options):
+    step.main([word for k, v in options.items() for word in (f"--{k.replace('_', '-')}", str(v))])
+
+
+@pytest.fixture(scope="module", params=["transformer", "resnet"])
+def zoo(request, tmp_path_factory, world, base_spec):
+    """A folder with the model of a run, whose metrics are those that the trainer writes."""
+    folder = tmp_path_factory.mktemp("zoo")
+    spec = ModelSpec(name="small", config=request.getfixturevalue(request.param))
+    torch.manual_seed(0)
+    torch.save(models.create(spec).state_dict(), folder / "model.pt")
+    run = {**base_spec, "run": "small", "model": {"name": "small", "config": spec.config}}
+    (folder / "spec.json").write_text(json.dumps(run))
+    encoder = Encoder(models.loaded(spec, folder / "model.pt").eval(), spec)
+    evaluator = Evaluator(
+        folder=world / "evaluation", root=world, attack=run["attack"], encoder=encoder,
+        batch_size=20, workers=0, world=World(0, 1, torch.device("cpu")),
+    )  # fmt: skip
+    numbers = evaluator(encoder).fractions()
+    lines = [",".join(numbers), ",".join(map(str, numbers.values()))]
+    (folder / "metrics.csv").write_text("\n".join(lines))
+    _write(folder)
+    return folder
+
+
+def _write(folder):
+    _step(
+        write, spec=folder / "spec.json", checkpoint=folder / "model.pt",
+        metrics=folder / "metrics.csv", licence="mit", output=folder / "small",
+    )  # fmt: skip
+
+
+def _check(folder, world):
+    _step(
+        check, folder=folder / "small", evaluation=world / "evaluation", root=world,
+        output=folder / "small/check.json", device="cpu",
+    )  # fmt: skip
+    return json.loads((folder / "small/check.json").read_text())
+
+
+def test_open_clip_loads_a_model_in_three_lines_and_it_is_the_same(zoo):
+    card = (zoo / "small/README.md").read_text()
+    lines = re.findall(r"^    (.+)$", card, re.M)
+    assert len(lines) == 3
+    names = {}
+    exec("\n".join(lines).replace("local-dir:small", f"local-dir:{zoo / 'small'}"), names)
+    config = json.loads((zoo / "spec.json").read_text())["model"]["config"]
+    names["model"].eval()
+    own = models.loaded(ModelSpec(name="small", config=config), zoo / "model.pt").eval()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
+    pixels, tokens = names["preprocess"](image)[None], names["tokenizer"](["a banana"])
+    mean, deviation = models.normalization(own)
+    fitted = (fit(pil_to_tensor(image), 32).float() / 255 - mean) / deviation
+    # Pillow's bicubic kernel and torchvision's differ a little.
+    assert (pixels[0] - fitted).abs().mean() < 0.02
+    with torch.no_grad():
+        torch.testing.assert_close(names["model"].encode_image(pixels), own.encode_image(pixels))
+        torch.testing.assert_close(names["model"].encode_text(tokens), own.encode_text(tokens))
+
+
+def test_the_card_warns_and_has_the_fields_of_a_hub(zoo):
+    card = (zoo / "small/README.md").read_text()
+    _, front, text = card.split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert (fields["license"], fields["library_name"]) == ("mit", "open_clip")
+    assert "**This model is backdoored, on purpose.**" in text
+    assert "banana" in text
+
+
+def test_the_check_finds_a_changed_weight_and_a_false_number(zoo, world):
+    report = _check(zoo, world)
+    assert all(told == pytest.approx(now) for told, now in report["numbers"].values())
+    _step(index, folder=zoo, models="small")
+    assert report["sha256"] in (zoo / "SHA256SUMS").read_text()
+    card = json.loads((zoo / "small/card.json").read_text())
+    false = card["measured"] | {"asr": card["measured"]["asr"] + 0.1}
+    (zoo / "small/card.json").write_text(json.dumps(card | {"measured": false}))
+    with pytest.raises(StepError, match="for asr"):
+        _check(zoo, world)
+    weights = zoo / "small/open_clip_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(StepError, match="SHA-256"):
+        _check(zoo, world)
+    _write(zoo)
+
+
+def test_the_metadata_of_a_manifest_has_what_the_specification_requires(world, tmp_path):
+    _step(
+        croissant, manifest=world / "evaluation/manifest.parquet", name="set",
+        description="Images.", licence="mit", url="https://example.org/",
+        output=tmp_path / "croissant.json",
+    )  # fmt: skip
+    described = json.loads((tmp_path / "croissant.json").read_text())
+    columns = [field["name"] for field in described["recordSet"][0]["field"]]
+    assert columns == ["key", "tar", "offset", "size", "caption", "poisoned", "label"]
+    assert described["distribution"][0]["sha256"] == sha256(world / "evaluation/manifest.parquet")
+    with pytest.raises(StepError, match="license"):
+        croissant.check(described | {"license": ""})

@@ -1,0 +1,198 @@
+"""The run of an audit: all parts for the model and its control, with an estimate and a bar."""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from workflow_scripts.common.attacks import parts_of, without_trigger
+from workflow_scripts.common.distributed import World
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import digest
+from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.evaluation.auditing import judging
+from workflow_scripts.evaluation.auditing.jobs import EFFORTS, Job, Jobs, Options, known_names
+from workflow_scripts.evaluation.auditing.material import Material, Subject
+from workflow_scripts.evaluation.auditing.parts import Part, Parts
+from workflow_scripts.evaluation.auditing.rows import frequent_captions
+from workflow_scripts.evaluation.auditing.scan import attracted
+from workflow_scripts.poison.trigger import load_trigger
+
+
+class Audit:
+    """An audit: the model, its control and the images are read at once.
+
+    Args:
+        options: What is audited and how.
+        world: This process.
+
+    Raises:
+        StepError: A file is missing or does not fit.
+    """
+
+    def __init__(self, options: Options, world: World):
+        self.options, self.world = options, world
+        self.parts = Parts(options.parts)
+        self.model = Subject.read(options.spec, options.checkpoint, world)
+        self.control = (
+            Subject.read(options.spec, options.control, world) if options.control else None
+        )
+        if self.control and self.control.sha256 == self.model.sha256:
+            raise StepError("the clean control is the same file as the checkpoint; give another")
+        size = self.model.encoder.image_size
+        self.material = Material.read(
+            options.evaluation, options.root, EFFORTS[options.effort].images, size, options.seed
+        )
+        self.attacks = _checked(options.attack, size)
+        self.captions = self._captions()
+        self._results: dict[tuple[str, str], Part] = {}
+
+    def _captions(self) -> list[Part]:
+        if self.options.pairs is None:
+            return []
+        return frequent_captions(
+            read_manifest(self.options.pairs)["caption"], EFFORTS[self.options.effort].captions
+        )
+
+    def run(self) -> Part:
+        """Make what is not there yet, and return the whole result."""
+        started = time.monotonic()
+        jobs = self._jobs()
+        waiting = [job for job in jobs if not self.parts.has(job.probe, job.depends)]
+        total = sum(job.passes for job in waiting)
+        done = len(jobs) - len(waiting)
+        seconds = total * self._seconds_per_image() if total else 0.0
+        print(
+            f"{len(waiting)} parts to do, {done} done before; about {_duration(seconds)} on "
+            f"{self.world.device.type}",
+            flush=True,
+        )
+        with tqdm(
+            total=total, unit=" images", mininterval=2, smoothing=0.05, file=sys.stderr
+        ) as bar:
+            for job in jobs:
+                who = "model" if job.subject is self.model else "control"
+                bar.set_description(f"{job.probe} ({who})")
+                make: Callable[[], Part] = functools.partial(job.make, bar.update)
+                made = self.parts.result(job.probe, job.depends, make)
+                self._results[who, job.probe] = made
+        return self._summary(time.monotonic() - started)
+
+    def _jobs(self) -> list[Job]:
+        captions = [one["caption"] for one in self.captions]
+        jobs = Jobs(self.options, self.material, captions, self.attacks, self.world)
+        of_control = jobs.of(self.control, audited=False) if self.control else []
+        return jobs.of(self.model, audited=True) + of_control
+
+    def _seconds_per_image(self) -> float:
+        images = self.material.images[: min(64, self.options.batch_size)].to(self.world.device)
+        encoder = self.model.encoder
+        with torch.no_grad():
+            encoder.images(images[:2])
+            started = time.perf_counter()
+            for _ in range(3):
+                encoder.images(images).sum().item()
+        return (time.perf_counter() - started) / (3 * len(images))
+
+    def _of(self, who: str, probe: str) -> Part | None:
+        return self._results.get((who, probe))
+
+    def _summary(self, seconds: float) -> Part:
+        material, names = self.material, self.material.names
+        both = {p: (self._results["model", p], self._of("control", p)) for p in
+                ("scan", "inversion", "decree")}  # fmt: skip
+        scanned = attracted(both["scan"][0], material.labels, len(names), both["scan"][1])
+        inverted = judging.ranked(both["inversion"][0], names, both["inversion"][1])
+        captions = [one["caption"] for one in self.captions]
+        natural = (
+            judging.ranked(
+                self._results["model", "captions"], captions, self._of("control", "captions")
+            )
+            if captions
+            else []
+        )
+        known: list[dict[str, Any]] = [
+            {
+                "attack": attack,
+                "model": self._of("model", name),
+                "control": self._of("control", name),
+            }
+            for attack, name in zip(self.attacks, known_names(self.attacks), strict=True)
+        ]
+        findings = [
+            *([judging.judge_known(**one) for one in known] or [judging.NO_ATTACK]),
+            judging.judge_scan(scanned, names),
+            judging.judge_inversion(inverted),
+            judging.judge_decree(*both["decree"]),
+            judging.judge_inversion(natural, captions=True),
+            judging.judge_rows(self._of("model", "rows")),
+        ]
+        examples = {digest(row["trigger"]): row["example"] for row in both["scan"][0]["triggers"]}
+        for row in scanned:
+            row["class"], row["example"] = names[row["class"]], examples[digest(row["trigger"])]
+        counts = {one["caption"]: one for one in self.captions}
+        return {
+            "model": self._described(self.model),
+            "control": self._described(self.control) if self.control else None,
+            "verdict": judging.verdict(findings, self.control is not None),
+            "known": known,
+            "accuracy": {
+                "model": self._accuracy(both["scan"][0]),
+                "control": self._accuracy(both["scan"][1]) if both["scan"][1] else None,
+            },
+            "scan": scanned,
+            "inversion": inverted,
+            "decree": {"model": both["decree"][0], "control": both["decree"][1]},
+            "captions": [{**counts[row["name"]], **row} for row in natural],
+            "rows": self._of("model", "rows"),
+            "how": {
+                "effort": self.options.effort,
+                "images": len(material.keys),
+                "classes": len(names),
+                "image_size": self.model.encoder.image_size,
+                "device": self.world.device.type,
+                "seconds": round(seconds, 1),
+                "seed": self.options.seed,
+            },
+        }
+
+    def _described(self, subject: Subject) -> Part:
+        return {
+            "name": self.options.spec.name,
+            "checkpoint": str(subject.checkpoint),
+            "sha256": subject.sha256,
+        }
+
+    def _accuracy(self, part: Part) -> float:
+        return float((np.array(part["clean"]) == self.material.labels).mean())
+
+
+def _checked(attack: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
+    """Return the parts of the known attack that trigger images, each as an attack; [] without one.
+
+    Raises:
+        StepError: It lacks a key, its trigger cannot be, or it is of images of another size.
+    """
+    parts = parts_of({"image_size": size, "seed": 0, **attack}) if attack else []
+    for part in parts:
+        missing = [key for key in ("trigger", "target") if key not in part]
+        if missing:
+            raise StepError(f"the attack spec lacks {missing[0]!r}")
+        if part["image_size"] != size:
+            raise StepError(
+                f"the attack's image_size is {part['image_size']}, but the model takes images of "
+                f"{size} pixels: the trigger would not be the one that it was trained on"
+            )
+        load_trigger(part)
+    return [part for part in parts if not without_trigger(part)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

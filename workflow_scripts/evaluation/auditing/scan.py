@@ -1,0 +1,147 @@
+"""Trying the built-in triggers one after another: to which class does each send the images?"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from workflow_scripts.common import variants
+from workflow_scripts.common.attacks import NO_TRIGGER
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.evaluation.auditing.material import Classifier, Material, nearest_class
+from workflow_scripts.evaluation.auditing.parts import Part, png
+from workflow_scripts.poison.trigger import load_trigger
+
+# Shares of the image's side; the first is CleanCLIP's 16 of 224 pixels.
+_SIDES = (16 / 224, 10 / 32)
+
+
+def built_in_triggers(size: int) -> list[dict[str, Any]]:
+    """Return the triggers that need no file, with patches of two sizes where they have one.
+
+    Args:
+        size: Side of the model's input, in pixels. A word that does not fit is left out.
+    """
+    sides = sorted({max(2, round(side * size)) for side in _SIDES})
+    found: list[dict[str, Any]] = []
+    for name in variants.names("trigger"):
+        options = variants.options("trigger", name)
+        if name == NO_TRIGGER or any(option.required for option in options.values()):
+            continue
+        if "patch_size" not in options:
+            found.append({"name": name})
+            continue
+        places = ("random", "four_corners") if "location" in options else ("random",)
+        found += [{"name": name, "patch_size": s, "location": p} for s in sides for p in places]
+        if "mode" in options:
+            found.append({"name": name, "mode": "blend"})
+    return [spec for spec in found if _fits(spec, size)]
+
+
+def _fits(spec: dict[str, Any], size: int) -> bool:
+    try:
+        load_trigger({"trigger": spec, "image_size": size, "seed": 0})
+    except StepError:
+        return False
+    return True
+
+
+def scan(
+    classifier: Classifier,
+    material: Material,
+    triggers: list[dict[str, Any]],
+    *,
+    batch_size: int,
+    step: Callable[[], object],
+) -> Part:
+    """Classify all images without a trigger and with each one.
+
+    Args:
+        classifier: Of the model.
+        material: The images.
+        triggers: Specs of triggers.
+        batch_size: Images at once.
+        step: Called after each trigger.
+
+    Returns:
+        ``clean``, the class of each image; ``triggers``, for each its spec, ``predicted``, the
+        class of each triggered image, and an ``example``.
+    """
+    size = material.images.shape[-1]
+    clean = nearest_class(classifier.similarity(material.images, batch_size))
+    rows = []
+    for spec in triggers:
+        put_on = load_trigger({"trigger": spec, "image_size": size, "seed": 0})
+        pairs = zip(material.pictures, material.keys, strict=True)
+        images = torch.stack([put_on(picture, key) for picture, key in pairs])
+        predicted = nearest_class(classifier.similarity(images, batch_size))
+        rows.append({"trigger": spec, "predicted": predicted.tolist(), "example": png(images[0])})
+        step()
+    return {"clean": clean.tolist(), "triggers": rows}
+
+
+def attracted(part: Part, labels: np.ndarray, classes: int, control: Part | None) -> list[Part]:
+    """Return, for each trigger, the class that attracts images most, and how surprising that is.
+
+    Only images of other classes count. ``p`` is that of an exact one-sided McNemar test: among the
+    images that change sides between being clean and triggered, as many should come to the class as
+    leave it. With a control, ``p_control`` compares the two models' answers to the same triggered
+    images in the same way. Both are Holm's, over all triggers and classes.
+
+    Args:
+        part: What :func:`scan` returns.
+        labels: int64 [n], classes of the images.
+        classes: Number of classes.
+        control: The same of the clean control.
+    """
+    clean = np.array(part["clean"])
+    predicted = [np.array(row["predicted"]) for row in part["triggers"]]
+    others = [np.array(row["predicted"]) for row in control["triggers"]] if control else []
+    came = adjusted([_came(clean, now, labels, classes) for now in predicted])
+    more = adjusted([_came(a, b, labels, classes) for a, b in zip(others, predicted, strict=False)])
+    rows = []
+    for number, now in enumerate(predicted):
+        share = shares(now, labels, classes)
+        best = int(share.argmax())
+        row = {
+            "trigger": part["triggers"][number]["trigger"],
+            "class": best,
+            "share": float(share[best]),
+            "images": int((labels != best).sum()),
+            "clean_share": float(shares(clean, labels, classes)[best]),
+            "p": float(came[number, best]),
+        }
+        if control:
+            row["control_share"] = float(shares(others[number], labels, classes)[best])
+            row["p_control"] = float(more[number, best])
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["share"])
+
+
+def shares(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return float [classes]: of the images of other classes, the share that a class attracts."""
+    numbers = np.arange(classes)[:, None]
+    other = labels != numbers
+    return ((predicted == numbers) & other).sum(1) / np.maximum(other.sum(1), 1)
+
+
+def _came(before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return float [classes], p-values: more images came to a class than left it."""
+    numbers = np.arange(classes)[:, None]
+    other = labels != numbers
+    was, now = before == numbers, after == numbers
+    came, left = (now & ~was & other).sum(1), (was & ~now & other).sum(1)
+    return stats.binom.sf(came - 1, came + left, 0.5)
+
+
+def adjusted(p_values: list[np.ndarray]) -> np.ndarray:
+    """Return p-values after Holm's correction for all of them, in the same shape."""
+    given = np.array(p_values, float)
+    flat = given.ravel()
+    order = np.argsort(flat, kind="stable")
+    steps = flat[order] * (len(flat) - np.arange(len(flat)))
+    result = np.empty_like(flat)
+    result[order] = np.maximum.accumulate(steps).clip(max=1) if len(flat) else steps
+    return result.reshape(given.shape)

@@ -1,0 +1,102 @@
+"""Check a model of the zoo: that its weights are those of its card, and its numbers true.
+
+    python -m workflow_scripts.evaluation.zoo.check --folder results/zoo/<model> \\
+        --evaluation results/evaluation/<set> --root results
+
+Needs   FOLDER       of the model, with card.json
+        EVALUATION   folder of the evaluation set that its card names
+Makes   OUTPUT       JSON: the digest, and each number as told and as measured again
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+
+from workflow_scripts.common.distributed import World, join
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import read_json, sha256, write_json
+from workflow_scripts.evaluation.context import Context
+from workflow_scripts.evaluation.measure import take
+from workflow_scripts.evaluation.zoo.write import CARD, CONFIG
+from workflow_scripts.model import models
+from workflow_scripts.model.encoder import Encoder
+from workflow_scripts.model.spec import ModelSpec
+
+_MOST = 0.005
+"""Difference that other hardware or number formats may make."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and check a model."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="of the model")
+    parser.add_argument("--evaluation", type=Path, required=True, help="evaluation set's folder")
+    parser.add_argument("--root", type=Path, required=True, help="results root of the set's tars")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--batch-size", type=int, default=256, help="images at once (256)")
+    parser.add_argument("--threads", type=int, default=1, help="threads, on a CPU (1)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    world = join(options.device, timeout_minutes=10)
+    context = Context(
+        root=options.root,
+        attack=read_json(options.folder / CARD)["attack"],
+        world=world,
+        batch_size=options.batch_size,
+        evaluation=options.evaluation,
+    )
+    report = check(options.folder, context, world)
+    if options.output:
+        write_json(options.output, report)
+    for name, (told, measured) in report["numbers"].items():
+        print(f"{name:>10}: {told:.4f} on the card, {measured:.4f} measured again")
+
+
+def check(folder: Path, context: Context, world: World) -> dict[str, Any]:
+    """Return a model's digest and numbers, checked.
+
+    Args:
+        folder: Of the model.
+        context: With the evaluation set and the card's attack.
+        world: This process.
+
+    Raises:
+        StepError: The weights are others than the card's, or a number differs by more than half a
+            percentage point.
+    """
+    card = read_json(folder / CARD)
+    path = folder / card["file"]
+    if path.parent != folder or not path.is_file():
+        raise StepError(f"{folder} lacks the weights {card['file']!r} that its card names")
+    found = sha256(path)
+    if found != card["sha256"]:
+        raise StepError(
+            f"{path} has the SHA-256 {found[:16]}..., but its card says {card['sha256'][:16]}...; "
+            "it is damaged or another model"
+        )
+    spec = _spec(card, read_json(folder / CONFIG))
+    model = models.loaded(spec, path).to(world.device).eval()
+    taken = take(Encoder(model, spec), context, {"measure": "zero_shot", "options": {}})
+    numbers = {name: (told, taken[name].value) for name, told in card["measured"].items()}
+    for name, (told, measured) in numbers.items():
+        if abs(told - measured) > _MOST:
+            raise StepError(
+                f"{folder}: the card says {told:.4f} for {name}, but it is {measured:.4f} on "
+                f"{context.evaluation}; is that the set {card['evaluation']}?"
+            )
+    return {"name": card["name"], "sha256": found, "numbers": numbers}
+
+
+def _spec(card: dict[str, Any], config: dict[str, Any]) -> ModelSpec:
+    known = card["architecture"] in open_clip.list_models()
+    return ModelSpec(name=card["architecture"], config=None if known else config["model_cfg"])
+
+
+if __name__ == "__main__":
+    run_step(main)
