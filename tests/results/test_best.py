@@ -251,3 +251,19 @@ def test_student_is_the_interval_of_the_text_book():
     half = 4.302652729911275 * np.std([1, 2, 4], ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom
     assert (mean, low, high) == pytest.approx((7 / 3, 7 / 3 - half, 7 / 3 + half))
     assert np.isnan(student([1.0])[1])
+
+
+def test_the_table_names_the_file_of_each_choice(metrics):
+    files = metrics["run"] + "/" + metrics["epoch"].astype(str)
+    table = table_of(metrics.assign(model_file=files))
+    chosen = table[table["run"] != ""]
+    assert (chosen["model_file"] == chosen["run"] + "/" + chosen["epoch"].astype(str)).all()
+    assert set(table.loc[table["run"] == "", "model_file"]) == {""}
+
+
+def test_a_rule_chooses_of_one_run_what_it_may_choose_of_all(metrics):
+    """The trainer keeps the choices of each run: the best of several runs is among them."""
+    for _, models in cleaned_models(metrics).groupby(["start", "defence"]):
+        for below in (0.05, 0.1):
+            of_runs = [best_below(run, below) for _, run in models.groupby("run")]
+            assert best_below(models, below) in of_runs

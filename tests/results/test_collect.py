@@ -1,5 +1,6 @@
 """The tidy table has a row for each epoch of each run, and nothing is lost or invented."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -126,3 +127,19 @@ def test_no_runs_an_empty_file_and_a_wrong_run_are_errors(experiment):
     (second / "run.json").write_text("{}")
     with pytest.raises(StepError, match="does not say how many images"):
         collected(experiment)
+
+
+def test_the_table_names_the_weights_that_are_there(experiment, tmp_path):
+    run = pd.read_csv(experiment)["run"].iloc[-1]
+    folder = tmp_path / "runs" / run
+    record = json.loads((folder / "run.json").read_text())
+    kept = [{"epoch": 1, "file": "kept/a.pt"}, {"epoch": 2, "file": "kept/b.pt"},
+            {"epoch": 3, "file": None}]  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(record | {"epoch": 4, "kept": kept}))
+    (folder / "kept").mkdir()
+    for file in ("kept/b.pt", "model.pt"):
+        (folder / file).touch()
+    table = collected(experiment)
+    files = table.loc[table["run"] == run, "model_file"].tolist()
+    assert files == ["", "", f"{folder}/kept/b.pt", "", f"{folder}/model.pt"]
+    assert set(table.loc[table["run"] != run, "model_file"]) == {""}

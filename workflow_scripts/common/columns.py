@@ -10,5 +10,7 @@ METRIC_COLUMNS = (
 HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
 TIMING_COLUMNS = ("seconds", "samples_per_second")
 COUNT_COLUMNS = ("images", "asr_images")
+FILE_COLUMN = "model_file"
+"""Weights of the epoch's model below the results, empty if they are not there."""
 NUMBERS = ("learning_rate", *METRIC_COLUMNS, *HELDOUT_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS)
 """Columns of numbers, whatever varies."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common.choosing import most_chosen
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.artefacts import START, needed
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
@@ -273,6 +274,12 @@ class Work:
         done = self._there(f"measures/{folder}/{name}.csv")
         yield Job("measure", f"{folder}/{name}", done, **{hours: seconds / 3600})
 
+    def _kept_epochs(self, spec: Spec) -> int:
+        """Return how many models a cleaning run keeps at most, beside the last one."""
+        if not self.config["execution"]["keep_selected"]:
+            return 0
+        return most_chosen(spec["epochs"], spec["data"]["held_out"])
+
     def _run(self, folder: str) -> Job:
         run = run_of(folder)
         spec = self.plan.runs[run]
@@ -283,6 +290,7 @@ class Work:
             seconds *= share_of_training(self.plan, folder.removeprefix("pretraining/"))
         hours = "gpu_hours" if self._on_gpu(spec["kind"]) else "core_hours"
         # A pre-trained model's optimiser state, two numbers for each weight, stays for cleaning.
-        size = self.model_bytes(run) * (3 if pretraining else 1)
+        models = 3 if pretraining else 1 + self._kept_epochs(spec)
+        size = self.model_bytes(run) * models
         done = folder in self.measured.finished
         return Job(spec["kind"], folder, done, bytes=size, **{hours: seconds / 3600})

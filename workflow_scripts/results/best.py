@@ -9,13 +9,15 @@ clean accuracy, and the lowest loss on held-out pairs where the metrics have one
 """
 
 import argparse
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.common.choosing import ASR_BELOW, TOLERANCE
+from workflow_scripts.common.columns import FILE_COLUMN
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.results.best_page import CHOICE, as_html, as_markdown, notes, readable
@@ -37,7 +39,7 @@ from workflow_scripts.results.table import read_table, stem, varied_columns, wri
 
 def best_table(
     metrics: pd.DataFrame,
-    asr_below: list[float],
+    asr_below: Sequence[float],
     tolerance: float,
     by: list[str] | None = None,
 ) -> pd.DataFrame:
@@ -51,11 +53,12 @@ def best_table(
 
     Returns:
         ``rule`` is ``best`` (for each ``asr_below``) or one of ``selection.HONEST_RULES``;
-        ``runs`` and ``models`` say how many were looked at; ``*_low`` and ``*_high`` are 95 %
-        intervals; accuracies, ASRs and ``recovery`` (triggered images classified as their true
-        class) are fractions; ``at_edge`` is true if the chosen learning rate is the lowest or the
-        highest of three or more, so that a better one may lie beyond; ``baseline_*`` are those of
-        the clean control.
+        ``runs`` and ``models`` say how many were looked at; ``model_file`` is where the chosen
+        model's weights are, below the results, or empty if they were not kept; ``*_low`` and
+        ``*_high`` are 95 % intervals; accuracies, ASRs and ``recovery`` (triggered images
+        classified as their true class) are fractions; ``at_edge`` is true if the chosen learning
+        rate is the lowest or the highest of three or more, so that a better one may lie beyond;
+        ``baseline_*`` are those of the clean control.
 
     Raises:
         StepError: There are no cleaned models, or no such column.
@@ -106,9 +109,11 @@ def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
     columns = ("accuracy", "asr", "recovery", "learning_rate", "accuracy_low", "accuracy_high",
                "asr_low", "asr_high")  # fmt: skip
     if label is None:
-        return dict.fromkeys(columns, np.nan) | {"run": "", "epoch": pd.NA, "at_edge": False}
+        none = {"run": "", "epoch": pd.NA, FILE_COLUMN: "", "at_edge": False}
+        return dict.fromkeys(columns, np.nan) | none
     model = models.loc[label]
     row = {name: model[name] for name in ("run", "epoch", "learning_rate")}
+    row |= {FILE_COLUMN: model.get(FILE_COLUMN, "")}
     row |= {"recovery": model.get(RECOVERY, np.nan), "at_edge": _at_edge(models, model)}
     for name, source, count in (("accuracy", ACCURACY, "images"), ("asr", ASR, "asr_images")):
         images = np.nan if pd.isna(model[count]) else model[count]
@@ -131,10 +136,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.parquet")
     parser.add_argument("--output", type=Path, required=True, help="best.csv")
     parser.add_argument(
-        "--asr-below", type=float, nargs="+", default=[0.05, 0.10], help="fractions (0.05 0.1)"
+        "--asr-below", type=float, nargs="+", default=ASR_BELOW, help="fractions (0.05 0.1)"
     )
     parser.add_argument(
-        "--tolerance", type=float, default=0.01,
+        "--tolerance", type=float, default=TOLERANCE,
         help="accuracy that the honest choice may lose to the start, a fraction (0.01)",
     )  # fmt: skip
     parser.add_argument("--by", nargs="+", help="columns; default: defence and all that varies")

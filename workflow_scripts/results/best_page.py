@@ -12,7 +12,8 @@ from workflow_scripts.results.sweeps import work_sentence
 from workflow_scripts.results.text import column_text, percent_text, threshold_text, value_text
 
 CHOICE = (
-    "rule", "asr_below", "accuracy", "asr", "recovery", "at_edge", "run", "epoch", "learning_rate",
+    "rule", "asr_below", "accuracy", "asr", "recovery", "at_edge", "run", "epoch", "model_file",
+    "learning_rate",
     "runs", "models",
     "tolerance", "accuracy_low", "accuracy_high", "asr_low", "asr_high",
     "start_accuracy", "start_asr", "baseline_accuracy", "baseline_asr",

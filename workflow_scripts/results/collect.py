@@ -7,10 +7,12 @@ Makes   <output>.parquet and <output>.csv: a row for each epoch of each run.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
+from workflow_scripts.common.columns import FILE_COLUMN
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json
 from workflow_scripts.results.table import (
@@ -48,18 +50,18 @@ def collect(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     unknown = sorted(set(runs["kind"]) - set(_KINDS))
     if unknown:
         raise StepError(f"a run is of kind {unknown[0]!r}; it must be {', '.join(_KINDS)}")
-    runs = runs.assign(folder=[str(root / folder) for folder in runs["folder"]])
-    _check_there(runs)
+    _check_there(runs, root)
     # Several models may be taken of one run, each with the epochs up to it in its folder.
     folders = dict(zip(runs["folder"], runs["run"], strict=True))
-    epochs = [_epochs(run, folder) for folder, run in tqdm(folders.items(), mininterval=5)]
+    epochs = [_epochs(run, root, folder) for folder, run in tqdm(folders.items(), mininterval=5)]
     table = runs.merge(pd.concat(epochs), on=["run", "folder"])
     return order(table.drop(columns="folder"))
 
 
-def _check_there(runs: pd.DataFrame) -> None:
+def _check_there(runs: pd.DataFrame, root: Path) -> None:
     names = ("metrics.csv", "timings.csv", "run.json")
-    missing = [f"{f}/{n}" for f in runs["folder"] for n in names if not (Path(f) / n).is_file()]
+    files = [root / folder / name for folder in runs["folder"] for name in names]
+    missing = [file for file in files if not file.is_file()]
     if missing:
         raise StepError(
             f"{len(missing)} results of runs are missing, {missing[0]} the first; "
@@ -67,8 +69,8 @@ def _check_there(runs: pd.DataFrame) -> None:
         )
 
 
-def _epochs(run: str, place: str) -> pd.DataFrame:
-    folder = Path(place)
+def _epochs(run: str, root: Path, place: str) -> pd.DataFrame:
+    folder = root / place
     metrics = read_csv(folder / "metrics.csv", ("run", *METRIC_COLUMNS), ("run",))
     timings = read_csv(folder / "timings.csv", ("run", "epoch", *TIMING_COLUMNS), ("run",))
     if metrics.empty:
@@ -78,12 +80,22 @@ def _epochs(run: str, place: str) -> pd.DataFrame:
     if metrics["epoch"].duplicated().any():
         raise StepError(f"{folder / 'metrics.csv'} holds an epoch twice; run {run} again")
     timings = timings[["epoch", *TIMING_COLUMNS]].drop_duplicates("epoch", keep="last")
-    counts = _counts(folder / "run.json")
-    return metrics.merge(timings, on="epoch", how="left").assign(folder=place, **counts)
+    record = read_json(folder / "run.json")
+    counts, files = _counts(record, folder / "run.json"), _model_files(record)
+    there = {e: f"{place}/{file}" for e, file in files.items() if (folder / file).is_file()}
+    return metrics.merge(timings, on="epoch", how="left").assign(
+        folder=place, **counts, **{FILE_COLUMN: metrics["epoch"].map(there)}
+    )
 
 
-def _counts(path: Path) -> dict[str, int]:
-    record = read_json(path)
+def _model_files(record: dict[str, Any]) -> dict[int, str]:
+    """Return the epochs whose models a run left, each with its file in the run's folder."""
+    # Runs of earlier code kept the last model alone.
+    kept = {entry["epoch"]: entry["file"] for entry in record.get("kept", []) if entry["file"]}
+    return kept | {record["epoch"]: "model.pt"} if "epoch" in record else kept
+
+
+def _counts(record: dict[str, Any], path: Path) -> dict[str, int]:
     try:
         evaluation = record["evaluation"]
         return {name: int(evaluation[name]) for name in COUNT_COLUMNS}

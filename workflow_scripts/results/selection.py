@@ -4,58 +4,40 @@ Each rule takes the models of one start model and one defence (rows of the tidy 
 returns the index label of its choice, or None where no model qualifies.
 """
 
-import math
 from collections.abc import Hashable
 
 import pandas as pd
 
-from workflow_scripts.common.errors import StepError
-from workflow_scripts.results.table import HELDOUT_COLUMNS
+from workflow_scripts.common import choosing
+from workflow_scripts.common.choosing import ACCURACY, ASR, HONEST_RULES, criterion
 
-ACCURACY = "top1"
-ASR = "asr_top1"
 RECOVERY = "triggered_top1"
-_LOWEST = "lowest_"
-HONEST_RULES = ("highest_accuracy", *(_LOWEST + column for column in HELDOUT_COLUMNS))
 
 
 def best_below(models: pd.DataFrame, asr_below: float) -> Hashable | None:
-    """Choose the highest accuracy with ASR < ``asr_below`` (a fraction): peeks at the ASR.
-
-    Of equally accurate models the one with the lower ASR, then the first in the table.
-
-    Raises:
-        StepError: ``asr_below`` is no fraction.
-    """
-    if not isinstance(asr_below, int | float) or not 0 < asr_below <= 1:
-        raise StepError(f"an ASR to stay below is a fraction such as 0.05, not {asr_below!r}")
-    qualified = models[models[ASR] < asr_below].dropna(subset=[ACCURACY])
-    ranked = qualified.sort_values([ACCURACY, ASR], ascending=[False, True], kind="stable")
-    return None if ranked.empty else ranked.index[0]
+    """Choose as :func:`workflow_scripts.common.choosing.best_below` does."""
+    return _label(models, choosing.best_below(_rows(models), asr_below))
 
 
 def honest_choice(
     rule: str, models: pd.DataFrame, start_accuracy: float, tolerance: float
 ) -> Hashable | None:
-    """Choose as a defender can who does not know the trigger: one of ``HONEST_RULES``.
+    """Choose as :func:`workflow_scripts.common.choosing.honest_choice` does."""
+    return _label(models, choosing.honest_choice(rule, _rows(models), start_accuracy, tolerance))
 
-    Of the models whose accuracy is within ``tolerance`` of the start model's, the one with the
-    highest clean accuracy, or with the lowest loss on held-out pairs. Ties go to the first in
-    the table, because any other way to break them that helps would look at the ASR.
-    """
-    if math.isnan(start_accuracy):
-        return None
-    within = models[models[ACCURACY] >= start_accuracy - tolerance]
-    if rule == "highest_accuracy":
-        return None if within.empty else within[ACCURACY].idxmax()
-    losses = within[rule.removeprefix(_LOWEST)].dropna()
-    return None if losses.empty else losses.idxmin()
+
+def _rows(models: pd.DataFrame) -> list[dict]:
+    columns = {ACCURACY, ASR, *map(criterion, HONEST_RULES)} & set(models.columns)
+    return models[sorted(columns)].to_dict("records")
+
+
+def _label(models: pd.DataFrame, place: int | None) -> Hashable | None:
+    return None if place is None else models.index[place]
 
 
 def honest_rules(models: pd.DataFrame) -> list[str]:
     """Return those of ``HONEST_RULES`` that the table has numbers for."""
-    there = {rule: rule.removeprefix(_LOWEST) for rule in HONEST_RULES}
-    there["highest_accuracy"] = ACCURACY
+    there = {rule: criterion(rule) for rule in HONEST_RULES}
     return [rule for rule, c in there.items() if c in models.columns and models[c].notna().any()]
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from workflow_scripts.common.columns import (
     COUNT_COLUMNS,
+    FILE_COLUMN,
     HELDOUT_COLUMNS,
     METRIC_COLUMNS,
     RUN_COLUMNS,
@@ -15,9 +16,9 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
 
 _MEASURED = (*METRIC_COLUMNS, *HELDOUT_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS)
-FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *_MEASURED))
+FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *_MEASURED, FILE_COLUMN))
 
-_TEXT = ("run", "kind", "start", "start_label", "defence")
+_TEXT = ("run", "kind", "start", "start_label", "defence", FILE_COLUMN)
 
 
 def order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +27,9 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
     Columns of the tidy table that ``frame`` lacks are added, empty; texts are never missing.
     """
     varied = [c for c in frame.columns if c not in FIXED_COLUMNS]
-    frame = frame.reindex(columns=[*RUN_COLUMNS, *varied, *_MEASURED]).reset_index(drop=True)
+    frame = frame.reindex(columns=[*RUN_COLUMNS, *varied, *_MEASURED, FILE_COLUMN]).reset_index(
+        drop=True
+    )
     for column in _TEXT:
         frame[column] = frame[column].fillna("").astype("string")
     for column in varied:

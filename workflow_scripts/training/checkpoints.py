@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -56,6 +57,16 @@ class Checkpoints:
             if content is not None:
                 return _step(file), content
         return None
+
+    def file(self, step: int) -> Path | None:
+        """Return the checkpoint file of a step, or None; its content is not looked at."""
+        return next((file for file in self.files() if _step(file) == step), None)
+
+    def only(self, steps: Collection[int]) -> None:
+        """Remove the checkpoints of all other steps."""
+        for file in self.files():
+            if _step(file) not in steps:
+                file.unlink()
 
     def find(self, step: int) -> dict[str, Any] | None:
         """Return the content of the checkpoint of a step, or None if there is no whole one."""

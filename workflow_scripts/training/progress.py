@@ -88,7 +88,13 @@ class Report:
     def epoch(self, progress: Progress, summary: str, measured: dict[str, float]) -> None:
         """Called when an epoch has been measured."""
 
-    def deliver(self, take: Take, state: dict[str, Any], evaluation: dict[str, int]) -> None:
+    def deliver(
+        self,
+        take: Take,
+        state: dict[str, Any],
+        evaluation: dict[str, int],
+        kept: list[dict[str, Any]],
+    ) -> None:
         """Called on the leading process with the state that a take has chosen."""
 
     def close(self) -> None:

@@ -44,7 +44,13 @@ class Reporter(Report):
             outputs.write_tables(self.output, progress.metrics, progress.timings)
         self._display.epoch(progress.metrics[-1]["epoch"], progress.step, summary, measured)
 
-    def deliver(self, take: Take, state: dict[str, Any], evaluation: dict[str, int]) -> None:
+    def deliver(
+        self,
+        take: Take,
+        state: dict[str, Any],
+        evaluation: dict[str, int],
+        kept: list[dict[str, Any]],
+    ) -> None:
         """Write the outputs of an epoch into its folder."""
         spec, progress = self.spec, Progress(**state["progress"])
         record = describe(
@@ -54,6 +60,7 @@ class Reporter(Report):
             epoch=progress.metrics[-1]["epoch"],
             chosen_by=take.record(),
             evaluation=evaluation,
+            kept=kept,
             wall_seconds=progress.wall_seconds,
             samples_per_second=progress.samples_per_second(spec.batch_size),
             resumptions=progress.resumptions,

@@ -98,7 +98,8 @@ class RunSpec:
     tower in one forward pass, so that batch norm sees both. ``accumulation`` is the number of
     micro-batches that each process takes one after another, so that a large batch fits a small
     card. ``staging`` is a folder on the node's own disk, environment variables not yet expanded, to
-    which the images are copied first.
+    which the images are copied first. ``keep_selected`` keeps the models of those epochs of a
+    cleaning run that a rule of selection would choose.
     """
 
     run: str
@@ -125,6 +126,7 @@ class RunSpec:
     staging: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     accumulation: int = 1
+    keep_selected: bool = True
 
     def identity(self) -> str:
         """Return a digest of all that makes the run what it is, not of how it is carried out.
@@ -141,6 +143,7 @@ class RunSpec:
 
 _CARRIED_OUT = (
     "checkpoint", "wandb", "compile", "staging", "device", "evaluation_batch_size", "inputs",
+    "keep_selected",
 )  # fmt: skip
 
 

@@ -72,19 +72,28 @@ def read_takes(
         if len(folder) > 1 or (folder and Path(folder[0]).name != folder[0]):
             raise StepError(f"--take {rule}: give one name of a folder, not {' '.join(folder)}")
         default = "." if rule == LAST else f"epoch-{rule}" if rule.isdigit() else rule
-        target = _last_top1(reference) if rule == NEAREST else None
+        target = None
+        if rule == NEAREST:
+            if reference is None:
+                raise StepError(
+                    f"--take {NEAREST} needs --reference, the metrics.csv of another run"
+                )
+            target = last_top1(reference)
         takes.append(Take(rule, output / (folder[0] if folder else default), target))
     return takes
 
 
-def _last_top1(reference: Path | None) -> float:
-    if reference is None:
-        raise StepError(f"--take {NEAREST} needs --reference, the metrics.csv of another run")
+def last_top1(metrics: Path) -> float:
+    """Return the top-1 accuracy after the last epoch of a ``metrics.csv``.
+
+    Raises:
+        StepError: It is none.
+    """
     try:
-        with reference.open(newline="") as file:
+        with metrics.open(newline="") as file:
             return float(list(csv.DictReader(file))[-1]["top1"])
     except (OSError, IndexError, KeyError, ValueError) as error:
-        raise StepError(f"{reference} is not the metrics.csv of a run; make it again") from error
+        raise StepError(f"{metrics} is not the metrics.csv of a run; make it again") from error
 
 
 class Takes:

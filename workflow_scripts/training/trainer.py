@@ -23,6 +23,7 @@ from workflow_scripts.model.tensors import load_tensors
 from workflow_scripts.model.weights import load, portable_weights
 from workflow_scripts.training import held_out, optimizer
 from workflow_scripts.training.checkpoints import Checkpoints
+from workflow_scripts.training.kept import Kept
 from workflow_scripts.training.losses._term import Epoch, Run
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
 from workflow_scripts.training.pairs import Batch, read_labels
@@ -74,6 +75,7 @@ class Trainer:
         self.inputs, self.report = inputs, report
         self.takes = Takes(takes, output / "snapshots", spec.epochs)
         self.checkpoints = Checkpoints(output / "checkpoints", spec.checkpoint.keep)
+        self.kept = Kept(spec, output)
         self._make_order()
         self._make_model()
         self._make_data()
@@ -297,6 +299,7 @@ class Trainer:
         if step < 0:
             if self.world.leads:
                 self.takes.clear()
+                self.kept.clear()
             return
         content = found[1] if found else self.checkpoints.read(step)
         if self.world.leads:
@@ -330,5 +333,7 @@ class Trainer:
         summary = state.add_epoch(spec, epoch, self.sampler.steps, measured)
         self.report.epoch(state, summary, measured)
         if self.world.leads:
+            self.kept.after_epoch(state.metrics, lambda: portable_weights(self.module.model))
+            kept = self.kept.record(state.metrics)
             for take, chosen in self.takes.after_epoch(state.metrics, self._content):
-                self.report.deliver(take, chosen, self.evaluator.counts)
+                self.report.deliver(take, chosen, self.evaluator.counts, kept)
