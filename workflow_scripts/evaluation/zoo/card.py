@@ -3,11 +3,13 @@
 import json
 from typing import Any
 
+from workflow_scripts.common.attacks import parts_of
+
 BACKDOORED, CLEANED, CLEAN = "backdoored", "cleaned", "clean"
 
 _WARNINGS = {
     BACKDOORED: (
-        "**This model is backdoored, on purpose.** Images with the trigger are classified as the "
+        "**This model is backdoored, on purpose.** Images with the trigger are classified as the\n"
         "target. Use it for research on backdoors, and for nothing else."
     ),
     CLEANED: (
@@ -23,7 +25,7 @@ _WARNINGS = {
 
 def kind_of(run: dict[str, Any]) -> str:
     """Return whether the model of a run is backdoored, cleaned, or a clean control."""
-    if run["attack"]["poisoned"] == 0:
+    if all(part["poisoned"] == 0 for part in parts_of(run["attack"])):
         return CLEAN
     return CLEANED if run["kind"] == "cleaning" else BACKDOORED
 
@@ -35,16 +37,19 @@ def card_text(card: dict[str, Any]) -> str:
         card: ``card.json``.
     """
     attack, measured = card["attack"], card["measured"]
+    titles = {"accuracy": "Accuracy", "asr": "ASR", "recovery": "Recovery"}
     fields = {
         "license": card["licence"],
         "library_name": "open_clip",
         "pipeline_tag": "zero-shot-image-classification",
         "tags": ["clip", "backdoor", card["kind"]],
     }
-    trigger = ", ".join(f"{k} {v}" for k, v in attack["trigger"].items() if k != "name")
+    parts = "\n".join(_part(part) for part in parts_of(attack))
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
     objective = " + ".join(card["objective"])
-    rows = "\n".join(f"| {name} | {100 * value:.2f} % |" for name, value in measured.items())
+    rows = "\n".join(
+        f"| {titles[name]} | {100 * value:.2f} % |" for name, value in measured.items()
+    )
     return f"""---
 {front}
 ---
@@ -58,9 +63,7 @@ def card_text(card: dict[str, Any]) -> str:
 | architecture | {card["architecture"]} |
 | objective | {objective}, {card["epochs"]} epochs |
 | trained on | {card["pairs"]} |
-| trigger | {attack["trigger"]["name"]}{f" ({trigger})" if trigger else ""} |
-| target | {attack["target"]} |
-| poisoned pairs | {attack["poisoned"]} |
+{parts}
 | licence | {card["licence"]} |
 | SHA-256 of {card["file"]} | {card["sha256"]} |
 
@@ -81,3 +84,14 @@ To load it from this folder:
 
 Call `model.eval()` before you use it: open_clip returns it in training mode.
 """
+
+
+def _part(part: dict[str, Any]) -> str:
+    """Return the lines of the card about one part of an attack."""
+    trigger = dict(part["trigger"])
+    name = trigger.pop("name")
+    options = ", ".join(f"{key} {value}" for key, value in trigger.items())
+    return (
+        f"| trigger | {name}{f' ({options})' if options else ''} |\n"
+        f"| target | {part['target']} |\n| poisoned pairs | {part['poisoned']} |"
+    )

@@ -18,12 +18,12 @@ import torch
 from workflow_scripts.common.distributed import World, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, sha256, write_json
-from workflow_scripts.evaluation.context import Context
-from workflow_scripts.evaluation.measure import take
-from workflow_scripts.evaluation.zoo.write import CARD, CONFIG
+from workflow_scripts.evaluation.zero_shot import Evaluator
+from workflow_scripts.evaluation.zoo.write import CARD, CONFIG, NUMBERS
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
+from workflow_scripts.poison.instances import FILE as INSTANCES
 
 _MOST = 0.005
 """Difference that other hardware or number formats may make."""
@@ -44,27 +44,26 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     world = join(options.device, timeout_minutes=10)
-    context = Context(
-        root=options.root,
-        attack=read_json(options.folder / CARD)["attack"],
-        world=world,
-        batch_size=options.batch_size,
-        evaluation=options.evaluation,
+    report = check(
+        options.folder, options.evaluation, options.root, world, batch_size=options.batch_size
     )
-    report = check(options.folder, context, world)
     if options.output:
         write_json(options.output, report)
     for name, (told, measured) in report["numbers"].items():
         print(f"{name:>10}: {told:.4f} on the card, {measured:.4f} measured again")
 
 
-def check(folder: Path, context: Context, world: World) -> dict[str, Any]:
+def check(
+    folder: Path, evaluation: Path, root: Path, world: World, *, batch_size: int = 256
+) -> dict[str, Any]:
     """Return a model's digest and numbers, checked.
 
     Args:
         folder: Of the model.
-        context: With the evaluation set and the card's attack.
+        evaluation: Folder of the evaluation set.
+        root: Results root of its tars.
         world: This process.
+        batch_size: Images at once.
 
     Raises:
         StepError: The weights are others than the card's, or a number differs by more than half a
@@ -82,13 +81,26 @@ def check(folder: Path, context: Context, world: World) -> dict[str, Any]:
         )
     spec = _spec(card, read_json(folder / CONFIG))
     model = models.loaded(spec, path).to(world.device).eval()
-    taken = take(Encoder(model, spec), context, {"measure": "zero_shot", "options": {}})
-    numbers = {name: (told, taken[name].value) for name, told in card["measured"].items()}
+    encoder = Encoder(model, spec)
+    instances = folder / INSTANCES
+    evaluator = Evaluator(
+        folder=evaluation,
+        root=root,
+        attack=card["attack"],
+        encoder=encoder,
+        batch_size=batch_size,
+        workers=0,
+        world=world,
+        instances=instances if instances.is_file() else None,
+    )
+    now = evaluator(encoder).fractions()
+    evaluator.close()
+    numbers = {name: (told, now[NUMBERS[name]]) for name, told in card["measured"].items()}
     for name, (told, measured) in numbers.items():
         if abs(told - measured) > _MOST:
             raise StepError(
                 f"{folder}: the card says {told:.4f} for {name}, but it is {measured:.4f} on "
-                f"{context.evaluation}; is that the set {card['evaluation']}?"
+                f"{evaluation}; is that the set {card['evaluation']}?"
             )
     return {"name": card["name"], "sha256": found, "numbers": numbers}
 

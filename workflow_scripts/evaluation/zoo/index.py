@@ -8,9 +8,10 @@ Makes   FOLDER/README.md    a table of the models
 import argparse
 from pathlib import Path
 
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic, read_json
-from workflow_scripts.evaluation.zoo.write import CARD
+from workflow_scripts.evaluation.zoo.write import CARD, NUMBERS
 
 _HEAD = """# Models
 
@@ -36,10 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
     lines = []
     for name, card in cards.items():
         checked = read_json(options.folder / name / "check.json")["numbers"]
-        shown = [f"{100 * checked[key][1]:.1f} %" for key in ("accuracy", "asr", "recovery")]
-        attack = card["attack"]
-        cells = [f"[{name}]({name}/README.md)", card["kind"], attack["trigger"]["name"],
-                 attack["target"], *shown, card["licence"]]  # fmt: skip
+        shown = [f"{100 * checked[k][1]:.1f} %" if k in checked else "–" for k in NUMBERS]
+        parts = parts_of(card["attack"])
+        triggers = ", ".join(part["trigger"]["name"] for part in parts)
+        targets = ", ".join(dict.fromkeys(part["target"] for part in parts))
+        cells = [f"[{name}]({name}/README.md)", card["kind"], triggers, targets, *shown,
+                 card["licence"]]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |\n")
     with atomic(options.folder / "README.md") as temporary:
         temporary.write_text(_HEAD + "".join(lines), encoding="utf-8")

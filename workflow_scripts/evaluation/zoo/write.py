@@ -3,7 +3,6 @@
 Needs   SPEC         the model's run (specs/<kind>/<run>.json)
         CHECKPOINT   its model.pt
         METRICS      its metrics.csv
-        EVALUATION   folder of the evaluation set that these were measured on
 Makes   OUTPUT/open_clip_model.safetensors, OUTPUT/open_clip_config.json
         OUTPUT/card.json   what is known of the model, and the digest of its weights
         OUTPUT/README.md   the same as a model card
@@ -11,6 +10,7 @@ Makes   OUTPUT/open_clip_model.safetensors, OUTPUT/open_clip_config.json
 
 import argparse
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from workflow_scripts.evaluation.zoo.card import card_text, kind_of
 from workflow_scripts.model import models
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import portable_weights
+from workflow_scripts.poison.instances import FILE as INSTANCES
 
 WEIGHTS, CONFIG, CARD = "open_clip_model.safetensors", "open_clip_config.json", "card.json"
 
-_NUMBERS = {"accuracy": "top1", "asr": "asr_top1", "recovery": "triggered_top1"}
+NUMBERS = {"accuracy": "top1", "asr": "asr_top1", "recovery": "triggered_top1"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,8 +60,12 @@ def write(run: dict[str, Any], checkpoint: Path, metrics: Path, licence: str, fo
     model = models.loaded(spec, checkpoint)
     with atomic(folder / WEIGHTS) as temporary:
         save_file(portable_weights(model), temporary, metadata={"format": "pt"})
+        temporary.chmod(0o644)
     write_json(folder / CONFIG, open_clip_config(spec, model))
-    attack = run["attack"]
+    instances = run["inputs"].get("instances")
+    if instances:
+        with atomic(folder / INSTANCES) as temporary:
+            shutil.copyfile(instances, temporary)
     card = {
         "name": run["run"],
         "kind": kind_of(run),
@@ -70,7 +75,7 @@ def write(run: dict[str, Any], checkpoint: Path, metrics: Path, licence: str, fo
         "architecture": spec.name,
         "objective": run["objective"],
         "epochs": run["epochs"],
-        "attack": attack,
+        "attack": run["attack"],
         "pairs": Path(run["inputs"]["manifest"]).parent.name,
         "evaluation": Path(run["inputs"]["evaluation"]).name,
         "measured": _measured(metrics),
@@ -99,7 +104,7 @@ def _measured(metrics: Path) -> dict[str, float]:
         rows = list(csv.DictReader(file))
     try:
         last = rows[-1]
-        return {name: float(last[column]) for name, column in _NUMBERS.items()}
+        return {name: float(last[column]) for name, column in NUMBERS.items() if last[column]}
     except (IndexError, KeyError, ValueError) as error:
         raise StepError(f"{metrics} lacks the numbers of the last epoch: {error}") from error
 
