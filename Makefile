@@ -5,6 +5,7 @@
 # make test-slurm        the workflow on a real Slurm, a private one that is started for it
 # make test-hostile      servers, files and folders that mean ill, and processes killed at any moment
 # make benchmarks        speed and memory beside the plain way, without a GPU, in one table
+# make benchmark-scale   the steps of 12.4 million rows, in 4 GB of memory each
 # make quick             linters and a selection of tests, a minute
 # make docs              the documentation, in build/docs
 # make setup             what both need: .venv, WordNet, Graphviz, links to the profiles
@@ -17,7 +18,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo demo-all quick test test-experiments test-hostile test-slurm slurm benchmarks lint docs lock clean
+.PHONY: help setup links demo demo-all quick test test-experiments test-hostile test-slurm slurm benchmarks benchmark-scale lint docs lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -85,6 +86,9 @@ slurm:
 
 benchmarks: setup
 	@OMP_NUM_THREADS=1 python -m benchmarks
+
+benchmark-scale: setup
+	@OMP_NUM_THREADS=1 python -m benchmarks.data_stages --rows 12423374 --memory-gb 4 --ours-alone
 
 lint: .venv/.ready
 	ruff check

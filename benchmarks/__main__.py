@@ -18,6 +18,7 @@ from benchmarks.measuring import HEADER, header
 # Sizes that take minutes. Each module's own defaults are the same or larger.
 COMMANDS: dict[str, list[str]] = {
     "captions": [],
+    "data_stages": ["--rows", "2000000"],
     "training": ["--model", "RN50", "--batch-size", "16", "--steps", "3"],
 }
 

@@ -38,10 +38,12 @@ def read_pairs(path: Path) -> Iterator[pa.Table]:
             the results root.
     """
     with _open(path) as file:
-        for batch in file.iter_batches(_BATCH, columns=PAIRS.names):
-            table = pa.Table.from_batches([batch]).select(PAIRS.names)
-            _check_places(path, table)
-            yield table
+        # Asked for more than one, Arrow would keep all row groups until the last one is read.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(_BATCH, [group], PAIRS.names):
+                table = pa.Table.from_batches([batch]).select(PAIRS.names)
+                _check_places(path, table)
+                yield table
 
 
 def write_pairs(path: Path, tables: Iterable[pa.Table]) -> int:
