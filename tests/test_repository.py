@@ -99,6 +99,8 @@ KINDS = {
     "def change": "start_change",
     "def make": "artefact",
     "def measure": "measure",
+    "def choose": "victims",
+    "def write": "captions",
 }
 
 

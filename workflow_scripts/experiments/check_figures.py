@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from workflow_scripts.common import columns, variants
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.check_variants import check_variant
 from workflow_scripts.experiments.dotted import listed, varied_keys
@@ -111,6 +112,10 @@ def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
     )
     starts = [r for s in experiment["start"] for r in pretraining_settings(config, name, s)]
     cleaned = [r for d in experiment["defence"] for r in cleaning_settings(config, name, d)]
+    numbers = range(1, 1 + max((len(parts_of(run["attack"])) for run in starts), default=0))
+    if len(numbers) > 1:
+        parts = [columns.MEAN_COLUMN, *(f"{columns.PART_COLUMN}{number}" for number in numbers)]
+        values |= dict.fromkeys(parts)
     by_start, by_cleaning = [experiment["vary_start"]], [experiment["vary"], *sweeps]
     if cleaned and not any(run["data.held_out"] for run in cleaned):
         for column in columns.HELDOUT_COLUMNS:

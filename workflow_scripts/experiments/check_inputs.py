@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.compute as pc
 
+from workflow_scripts.common.attacks import VARIANTS, parts_of
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import visible_files
 from workflow_scripts.data.classes import folder_classes, read_templates
@@ -39,11 +40,17 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
             yield from _provided(config, f"sources.{name}.list", source["list"])
             if Path(source["list"]).is_file():
                 yield partial(check_list, f"sources.{name}", source)
-    targets = {spec["attack"]["target"] for spec in specs}
+    parts = [part for spec in specs for part in parts_of(spec["attack"])]
+    targets = {part["target"] for part in parts}
     yield from evaluation_checks(config, config["evaluation"], targets)
-    files = {file for spec in specs for file in files_of(spec["attack"]["trigger"]).items()}
-    for option, path in sorted(files):
-        yield from _provided(config, f"attack.trigger.{option}", path)
+    files = {
+        (f"attack.{kind}.{option}", path)
+        for part in parts
+        for kind in VARIANTS
+        for option, path in files_of(kind, part.get(kind) or "").items()
+    }
+    for place, path in sorted(files):
+        yield from _provided(config, place, path)
     labels = [plan.labels[s["labels_id"]] for s in specs if s["labels_id"]]
     made = [plan.artefacts.specs[name] for name in needed(plan.artefacts.specs, specs)]
     models = [s["model"] for s in [*specs, *labels, *made] if s.get("kind") != "cleaning"]

@@ -1,10 +1,12 @@
 """Checks that the settings of each run go together, and with the data as far as it is known."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from workflow_scripts.common import variants
+from workflow_scripts.common.attacks import captions_of, named
 from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.attacks import ALL, part_places, poisoned_pairs
 from workflow_scripts.experiments.check_artefacts import check_artefacts, starts_behind
 from workflow_scripts.experiments.check_variants import check_variants
 from workflow_scripts.experiments.known_classes import known_classes
@@ -20,7 +22,6 @@ from workflow_scripts.experiments.references import ARTEFACT
 
 Spec = dict[str, Any]
 
-_ALL, _RANDOM = "all", "random"
 _VOCABULARY = 49408  # tokens of CLIP's tokenizer
 
 
@@ -82,11 +83,14 @@ def _check_alone(config: Spec, settings: Settings) -> None:
         if isinstance(settings["start_epoch"], dict):
             _known(settings, "start_epoch.matches", config["starts"])
         check_model(settings["model"], settings.place("model"))
-        if settings["attack.poisoned"] == _ALL and settings["attack.victims"] == _RANDOM:
-            raise StepError(
-                f"config: {settings.place('attack.poisoned')!r} is 'all', which needs victims of "
-                "the kind label_consistent; give a number of pairs"
-            )
+        for part, places in part_places(settings["attack"]):
+            victims = named(part["victims"])[0]
+            takes_all = variants.attribute("victims", victims, "TAKES_ALL", False)
+            if part["poisoned"] == ALL and not takes_all:
+                raise StepError(
+                    f"config: {settings.place(places['poisoned'])!r} is 'all', which needs "
+                    f"victims such as label_consistent, not {victims}; give a number of pairs"
+                )
         return
     if settings["labeller"] is not None:
         _known(settings, "labeller", config["labellers"])
@@ -166,20 +170,49 @@ def _check_pretraining(config: Spec, run: Settings, classes: Sequence[str] | Non
                 f"config: {run.place('objective')!r} has the loss term {term!r}, which needs a "
                 "labeller: only cleaning has one"
             )
-    poisoned, target = run["attack.poisoned"], run["attack.target"]
-    if pairs is not None and poisoned != _ALL and poisoned > pairs:
+    poisoned = poisoned_pairs(run["attack"])
+    key = "attack.parts" if run["attack.parts"] else "attack.poisoned"
+    if pairs is not None and poisoned is not None and poisoned > pairs:
         raise StepError(
-            f"config: {run.place('attack.poisoned')!r} is {poisoned}, but the dataset "
-            f"{run['dataset']} has {pairs} pairs; lower it"
+            f"config: {run.place(key)!r} poisons {poisoned} pairs, but the dataset "
+            f"{run['dataset']} has {pairs}; lower it"
         )
-    if classes is not None and target not in classes:
-        hint = nearest(target, classes)
-        hint = hint if hint.startswith("did") else "name one of its classes"
-        raise StepError(
-            f"config: {run.place('attack.target')!r} is {target!r}, which is not a class of the "
-            f"evaluation set {config['evaluation']}; {hint}"
-        )
+    for part, places in part_places(run["attack"]):
+        for key, name in _named_classes(part):
+            if classes is not None and name not in classes:
+                hint = nearest(name, classes)
+                hint = hint if hint.startswith("did") else "name one of its classes"
+                first, _, option = key.partition(".")
+                place = run.place(places[first]) + (f".{option}" if option else "")
+                raise StepError(
+                    f"config: {place!r} is {name!r}, which is not a class of the "
+                    f"evaluation set {config['evaluation']}; {hint}"
+                )
+        _check_patch(config, run, part, places["trigger"])
     _check_sizes(config, run)
+
+
+def _named_classes(part: Spec) -> Iterator[tuple[str, str]]:
+    """Yield key and value of the part's settings that are names of classes."""
+    yield "target", part["target"]
+    chosen = {"victims": named(part["victims"]), "captions": captions_of(part)}
+    for kind, (name, options) in chosen.items():
+        for option in variants.attribute(kind, name, "CLASSES", ()):
+            given = options.get(option) or []
+            for value in [given] if isinstance(given, str) else given:
+                yield f"{kind}.{option}", value
+
+
+def _check_patch(config: Spec, run: Settings, part: Spec, key: str) -> None:
+    patch, side = part["trigger"].get("patch_size"), config["image_size"]
+    if patch is None:
+        option = variants.options("trigger", part["trigger"]["name"]).get("patch_size")
+        patch = option.default if option else None
+    if isinstance(patch, int) and patch > side:
+        raise StepError(
+            f"config: {run.place(f'{key}.patch_size')!r} is {patch}, but 'image_size' is "
+            f"only {side} pixels; lower it"
+        )
 
 
 def _check_sizes(config: Spec, run: Settings) -> None:
@@ -208,15 +241,6 @@ def _check_sizes(config: Spec, run: Settings) -> None:
             f"config: {place!r} is {model}, which has another tokenizer than CLIP's; captions are "
             "tokenized for CLIP's only: use another model"
         )
-    patch = run["attack.trigger"].get("patch_size")
-    if patch is None:
-        option = variants.options("trigger", run["attack.trigger.name"]).get("patch_size")
-        patch = option.default if option else None
-    if isinstance(patch, int) and patch > side:
-        raise StepError(
-            f"config: {run.place('attack.trigger.patch_size')!r} is {patch}, but 'image_size' is "
-            f"only {side} pixels; lower it"
-        )
 
 
 def dataset_pairs(config: Spec, name: str) -> int | None:
@@ -227,7 +251,7 @@ def dataset_pairs(config: Spec, name: str) -> int | None:
         offered, by = config["demo"]["pairs"], "'demo.pairs'"
     else:
         offered, by = config["costs"]["urls"].get(source), f"'costs.urls.{source}'"
-    if pairs == _ALL:
+    if pairs == ALL:
         return offered
     if offered is not None and pairs > offered:
         raise StepError(
@@ -278,16 +302,16 @@ def _check_cleaning(
     _check_batch(config, run, pairs, "the clean split ('cleaning.data.pairs')")
     _check_bias(run, start)
     _check_labels(run, classes)
-    there, poisoned = dataset_pairs(config, start["dataset"]), start["attack.poisoned"]
+    there, poisoned = dataset_pairs(config, start["dataset"]), poisoned_pairs(start["attack"])
     if there is not None:
-        if run["data.leave_out_victims"] and poisoned != _ALL:
+        if run["data.leave_out_victims"] and poisoned is not None:
             there -= poisoned
         if pairs + held_out > there:
             raise StepError(
                 f"config: {run.place('data.pairs')!r} is {pairs}, with {held_out} held out, but "
                 f"the dataset {start['dataset']} has only {there} pairs for them; lower one of them"
             )
-    if left > pairs or (poisoned != _ALL and left > poisoned):
+    if left > pairs or (poisoned is not None and left > poisoned):
         most = f"the split has {pairs} pairs" if left > pairs else f"only {poisoned} are poisoned"
         raise StepError(
             f"config: {run.place('data.poisoned_left')!r} is {left}, but {most} "

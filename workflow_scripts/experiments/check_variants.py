@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workflow_scripts.common import annotations, columns, variants
+from workflow_scripts.common.attacks import captions_of, named
 from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.attacks import part_places
 from workflow_scripts.experiments.check_overrides import all_overrides
 from workflow_scripts.experiments.dotted import parts_of
 from workflow_scripts.experiments.layers import Settings
@@ -13,7 +15,7 @@ from workflow_scripts.experiments.schema import number_of, said, schema_at, with
 
 Spec = dict[str, Any]
 
-_KINDS = {"trigger": "trigger", "start_change": "start_change"}
+_KINDS = ("trigger", "victims", "captions", "start_change")
 _OBJECTIVE = "objective"
 
 
@@ -29,12 +31,18 @@ def check_variants(settings: Settings) -> None:
     weights = [v["weight"] if _is(v) else v for v in settings["objective"].values()]
     if not any(weights):
         raise StepError(f"config: {settings.place('objective')!r} has no weight that is not 0")
-    keys = {"pretraining": "attack.trigger", "cleaning": "start_change"}
-    key = keys[settings.section]
-    if settings[key] is not None:
-        options = {k: v for k, v in settings[key].items() if k != "name"}
-        kind = _KINDS[key.rpartition(".")[2]]
-        check_variant(kind, settings[key]["name"], options, _placed(settings, key))
+    if settings.section == "pretraining":
+        _check_attack(settings)
+    elif settings["start_change"] is not None:
+        name, options = named(settings["start_change"])
+        check_variant("start_change", name, options, _placed(settings, "start_change"))
+
+
+def _check_attack(settings: Settings) -> None:
+    for part, places in part_places(settings["attack"]):
+        for kind in ("trigger", "victims"):
+            check_variant(kind, *named(part[kind]), _placed(settings, places[kind]))
+        check_variant("captions", *captions_of(part), _placed(settings, places["captions"]))
 
 
 def _placed(settings: Settings, key: str) -> Callable[[str | None], str]:
@@ -116,24 +124,33 @@ def _of_column(column: str, value: Any) -> Any:
     return value
 
 
+def _of_attacks(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a dotted key and its value, and those of the variants in an attack or in its parts."""
+    yield key, value
+    if key == "attack" and _is(value):
+        for below, item in value.items():
+            yield from _of_attacks(f"attack.{below}", item)
+    elif key == "attack.parts" and isinstance(value, list):
+        for part in filter(_is, value):
+            yield from ((f"attack.{below}", item) for below, item in part.items())
+
+
 def _variants_of(config: Spec) -> Iterator[tuple[str, str, Spec]]:
     """Yield kind, name and options of every variant that the config gives as a mapping."""
-    values = [("attack.trigger", config["pretraining"]["attack"]["trigger"])]
+    values = [*_of_attacks("attack", config["pretraining"]["attack"])]
     values += [("start_change", config["cleaning"]["start_change"])]
     values += [
         ("objective", config[section]["objective"]) for section in ("pretraining", "cleaning")
     ]
     for overrides in all_overrides(config):
         for key, _, container, index in overrides.each():
-            values.append((key, container[index]))
-            if key == "attack" and _is(container[index]):
-                values.append(("attack.trigger", container[index].get("trigger")))
+            values += _of_attacks(key, container[index])
     for key, value in values:
         parts = parts_of(key)
         if not _is(value):
             continue
         if parts[-1] in _KINDS and "name" in value:
-            yield _KINDS[parts[-1]], value["name"], value
+            yield parts[-1], value["name"], value
         elif parts == [_OBJECTIVE]:
             yield from (("loss", term, options) for term, options in value.items() if _is(options))
         elif parts[0] == _OBJECTIVE and len(parts) == 2:

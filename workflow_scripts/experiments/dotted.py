@@ -11,7 +11,7 @@ from workflow_scripts.common.errors import StepError, nearest
 Spec = dict[str, Any]
 
 # Options of a variant need not be given, and so can be added; variants are checked afterwards.
-_WITH_OPTIONS = {"trigger", "start_change"}
+_WITH_OPTIONS = {"trigger", "victims", "captions", "start_change"}
 _OBJECTIVE = "objective"
 # A loss term of the user's own is a path, whose dots separate nothing.
 _OWN_TERM = re.compile(rf"{_OBJECTIVE}\.(.+?\.py)(?:\.(.+))?")

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from workflow_scripts.common import variants
+from workflow_scripts.experiments.attacks import images_evaluated
 
 Spec = dict[str, Any]
 
@@ -45,6 +46,7 @@ def training_seconds(costs: Spec, spec: Spec, pairs: float, speed: float) -> flo
         pairs: Pairs of an epoch.
         speed: Pairs in a second.
     """
-    # Clean and triggered, before the first epoch and after each.
-    images = 2 * costs["evaluation_images"] * (spec["epochs"] + 1)
+    # Before the first epoch and after each.
+    passes = images_evaluated(spec["attack"])
+    images = passes * costs["evaluation_images"] * (spec["epochs"] + 1)
     return spec["epochs"] * pairs / speed + images / costs["evaluation_images_per_second"]

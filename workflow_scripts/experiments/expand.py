@@ -12,10 +12,11 @@ from typing import Any
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.artefacts import Around, Artefacts
+from workflow_scripts.experiments.attacks import attack_slug, by_content, written_out
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
-from workflow_scripts.experiments.identity import make_id, normalized, slug_of, stem_of
+from workflow_scripts.experiments.identity import make_id, normalized, slug_of
 from workflow_scripts.experiments.measures import add_measures
-from workflow_scripts.experiments.own_inputs import OwnInputs, files_of
+from workflow_scripts.experiments.own_inputs import OwnInputs
 from workflow_scripts.experiments.references import references
 from workflow_scripts.experiments.slugs import RATE, cleaning_slug, columns, objective_slug
 from workflow_scripts.experiments.sources import Data
@@ -169,19 +170,20 @@ def _model(
 
     before = None if continues is None else other(continues, "continues")
     around = Around(
-        f"starts.{start}.attack.trigger",
+        f"starts.{start}.attack",
         dataset_id,
         attack=None,
         start=before,
         data=config["cleaning"]["data"],
         on_the_way=here,
     )
-    spec["attack"]["trigger"] = plan.artefacts.resolved(spec["attack"]["trigger"], around)
+    spec["attack"] = {
+        key: plan.artefacts.resolved(value, replace(around, place=f"starts.{start}.attack.{key}"))
+        for key, value in written_out(spec["attack"]).items()
+    }
     attack = {"dataset": dataset_id, **spec["attack"]}
-    identity = normalized(_by_content(attack, plan.data.inputs), "pretraining.attack")
-    attack_id = make_id(
-        f"{dataset}-{stem_of(attack['trigger']['name'])}{attack['poisoned']}", identity
-    )
+    identity = normalized(by_content(attack, plan.data.inputs), "pretraining.attack")
+    attack_id = make_id(f"{dataset}-{attack_slug(attack)}", identity)
     plan.attacks[attack_id] = attack
     spec |= {
         "kind": "pretraining",
@@ -328,17 +330,10 @@ def _labels(plan: Plan, config: Spec, spec: Spec, labeller: str | None) -> str |
 
 def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
     # What its keys do not decide, the ids in it do.
-    identity = spec | {"attack": _by_content(spec["attack"], plan.data.inputs)}
+    identity = spec | {"attack": by_content(spec["attack"], plan.data.inputs)}
     run = make_id(slug, normalized(identity, spec["kind"]))
     plan.runs[run] = spec
     return run
-
-
-def _by_content(attack: Spec, inputs: OwnInputs) -> Spec:
-    """Return an attack with a fingerprint in place of each file that its trigger reads."""
-    trigger = attack["trigger"]
-    files = {name: inputs.fingerprint(path) for name, path in files_of(trigger).items()}
-    return attack | {"trigger": trigger | files}
 
 
 def _declared(section: str, name: str, config: Spec, place: str) -> None:

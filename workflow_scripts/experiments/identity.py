@@ -18,8 +18,11 @@ from workflow_scripts.experiments.schema import whole_schema
 Spec = dict[str, Any]
 
 # Which keys of a run's or an attack's spec name a variant with options.
-_NAMED = {"trigger": "trigger", "start_change": "start_change"}
+_NAMED = {name: name for name in ("trigger", "victims", "captions", "start_change")}
+# Of these, a name alone is a variant without options.
+_NAME_ALONE = ("victims", "captions")
 _OBJECTIVE = "objective"
+_PARTS = "parts"
 
 
 def make_id(slug: str, spec: Spec) -> str:
@@ -60,6 +63,10 @@ def _normalized(spec: Spec, described: Mapping[str, Any]) -> Spec:
             value = {name: _term(name, value[name]) for name in sorted(value)}
         elif key in _NAMED and isinstance(value, dict):
             value = _variant(_NAMED[key], value["name"], value)
+            if key in _NAME_ALONE and set(value) == {"name"}:
+                value = value["name"]
+        elif key == _PARTS and value is not None:
+            value = [_normalized(part, {}) for part in value]
         elif isinstance(value, dict):
             value = _normalized(value, sub)
         if value is None or ("default" in sub and value == sub["default"]):

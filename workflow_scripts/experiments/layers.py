@@ -45,7 +45,7 @@ class Settings:
         for key, place in self.origins.items():
             if dotted == key or key.startswith(f"{dotted}."):
                 found = place
-            elif dotted.startswith(f"{key}."):
+            elif dotted.startswith((f"{key}.", f"{key}[")):
                 found = f"{place}{dotted.removeprefix(key)}"
         return found
 

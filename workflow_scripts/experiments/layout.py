@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.experiments.artefacts import START, values_of
+from workflow_scripts.experiments.attacks import has_instances
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.identity import normalized
 from workflow_scripts.experiments.references import references, replaced
@@ -154,6 +155,9 @@ def _run_spec(config: Spec, plan: Plan, name: str) -> Spec:
     logical["held_out"] = spec.get("data", {}).get("held_out", 0)
     read = [str(Path(root, values_of(one))) for one in artefacts_read(spec)]
     inputs |= {"artefacts": read} if read else {}
+    if has_instances(spec["attack"]):
+        # Not an output that is declared: it is made with the attack's manifest.
+        inputs["instances"] = str(Path(root, "attacks", spec["attack_id"], "instances.parquet"))
     return {"run": name, **logical, **config["execution"], "inputs": {"root": root, **inputs}}
 
 

@@ -18,7 +18,7 @@ Spec = dict[str, Any]
 _Path = tuple[str, ...]
 
 # Values of runs that are given whole: what is left of an earlier one would have another meaning.
-_WHOLE = {"objective", "trigger", "start_change", "model", "vary"}
+_WHOLE = {"objective", "trigger", "victims", "captions", "start_change", "model", "vary"}
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

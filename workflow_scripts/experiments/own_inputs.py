@@ -62,15 +62,20 @@ class OwnInputs:
                 temporary.write_text(json.dumps(self._known, indent=1) + "\n")
 
 
-def files_of(trigger: dict[str, Any]) -> dict[str, str]:
-    """Return the user's own files that a trigger reads: option to path.
+def files_of(kind: str, variant: str | dict[str, Any]) -> dict[str, str]:
+    """Return the user's own files that a variant of an attack reads: option to path.
 
     Args:
-        trigger: ``name`` and options; the variant's ``reads_files`` names those that are paths.
+        kind: Of the variant.
+        variant: ``name`` and options, of which a class names the paths in ``reads_files``, a module
+            of functions in ``READS_FILES``; or a name alone.
     """
-    declared = variants.attribute("trigger", trigger["name"], "reads_files", ())
+    if isinstance(variant, str):
+        return {}
+    names = "reads_files" if kind == "trigger" else "READS_FILES"
+    declared = variants.attribute(kind, variant["name"], names, ())
     # A reference to an artefact is no path yet.
-    return {key: trigger[key] for key in declared if isinstance(trigger.get(key), str)}
+    return {key: variant[key] for key in declared if isinstance(variant.get(key), str)}
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

@@ -247,7 +247,7 @@ def _missing(error: ValidationError, place: str) -> str:
 
 
 def _given_whole(place: str) -> str:
-    if place.rpartition(".")[2] in ("trigger", "model", "start_change"):
+    if place.rpartition(".")[2] in ("trigger", "victims", "captions", "model", "start_change"):
         return f"; {place!r} replaces the default as a whole"
     return ""
 

@@ -39,4 +39,6 @@ def columns(spec: Spec, keys: list[str]) -> Spec:
 def _text(value: Any) -> Any:
     if isinstance(value, dict):
         return value.get("name", digest(value))
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"{len(value)} parts"
     return "none" if value is None else value

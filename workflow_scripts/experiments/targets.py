@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common.attacks import variants_of
 from workflow_scripts.common.code import run_code
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.artefacts import values_of
@@ -201,7 +202,7 @@ class Targets:
         """Return the digest of the code that the runs of an experiment would execute now."""
         named = {
             json.dumps(
-                [sorted(s["objective"]), s["attack"]["trigger"]["name"], s["start_change"]]
+                [sorted(s["objective"]), list(variants_of(s["attack"])), s["start_change"]]
             ): s
             for s in self._runs(experiment)
         }

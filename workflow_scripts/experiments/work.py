@@ -9,6 +9,7 @@ from typing import Any
 from workflow_scripts.common.choosing import most_chosen
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.artefacts import START, needed
+from workflow_scripts.experiments.attacks import poisoned_pairs
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.layout import (
@@ -218,8 +219,7 @@ class Work:
         yield from self._of_source(self.plan.data.datasets[dataset]["source"])
         yield Job("subset", dataset, self._there(f"datasets/{dataset}/manifest.parquet"))
         # Triggered images are stored without loss. How many `all` are, only the captions tell.
-        poisoned = 0 if spec["poisoned"] == "all" else spec["poisoned"]
-        size = poisoned * 3 * spec["image_size"] ** 2
+        size = (poisoned_pairs(spec) or 0) * 3 * spec["image_size"] ** 2
         done = self._there(f"attacks/{attack}/manifest.parquet")
         yield Job("poison", attack, done, bytes=size)
 

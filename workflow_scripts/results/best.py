@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.choosing import ASR_BELOW, TOLERANCE
-from workflow_scripts.common.columns import FILE_COLUMN
+from workflow_scripts.common.columns import FILE_COLUMN, of_parts
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.results.best_page import CHOICE, as_html, as_markdown, notes, readable
@@ -58,7 +58,8 @@ def best_table(
         ``*_high`` are 95 % intervals; accuracies, ASRs and ``recovery`` (triggered images
         classified as their true class) are fractions; ``at_edge`` is true if the chosen learning
         rate is the lowest or the highest of three or more, so that a better one may lie beyond;
-        ``baseline_*`` are those of the clean control.
+        ``baseline_*`` are those of the clean control. Of attacks of several parts there are the
+        ASRs of the parts, too: ``asr`` is the highest of them.
 
     Raises:
         StepError: There are no cleaned models, or no such column.
@@ -94,7 +95,8 @@ def best_table(
             for rule in honest
         ]
         rows += [group | rule | _row(models, label) for rule, label in picks]
-    return pd.DataFrame(rows)[[*keys, *CHOICE]].astype({"epoch": "Int64"})
+    columns = [*keys, *CHOICE, *of_parts(metrics.columns)]
+    return pd.DataFrame(rows).reindex(columns=columns).astype({"epoch": "Int64"})
 
 
 def _shares(name: str, known: pd.DataFrame, start: str) -> dict[str, float]:
@@ -114,6 +116,7 @@ def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
     model = models.loc[label]
     row = {name: model[name] for name in ("run", "epoch", "learning_rate")}
     row |= {FILE_COLUMN: model.get(FILE_COLUMN, "")}
+    row |= {name: model[name] for name in of_parts(models.columns)}
     row |= {"recovery": model.get(RECOVERY, np.nan), "at_edge": _at_edge(models, model)}
     for name, source, count in (("accuracy", ACCURACY, "images"), ("asr", ASR, "asr_images")):
         images = np.nan if pd.isna(model[count]) else model[count]

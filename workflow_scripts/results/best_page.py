@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.common.columns import PART_COLUMN, of_parts
 from workflow_scripts.results.leaks import duplicates_sentence, originals_text
 from workflow_scripts.results.page import table_page
 from workflow_scripts.results.sweeps import work_sentence
@@ -29,9 +30,10 @@ _HONEST = {
 def readable(table: pd.DataFrame, leaks: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return ``best.best_table``, and what ``leaks`` says of each start model, as texts."""
     # What all lines have in common is no column of them.
+    fixed = (*CHOICE, *of_parts(table.columns), "start")
     keys = [
         c for c in table.columns
-        if c in _NAMES or (c not in (*CHOICE, "start") and table[c].nunique(dropna=False) > 1)
+        if c in _NAMES or (c not in fixed and table[c].nunique(dropna=False) > 1)
     ]  # fmt: skip
     lines = []
     for (start, *values), rows in table.groupby(["start", *keys], sort=False, dropna=False):
@@ -68,14 +70,20 @@ def _choice(row: dict[str, Any]) -> str:
     if not row["run"]:
         return "none"
     if row["rule"] != "best":
-        return _pair(row["accuracy"], row["asr"])
+        return _pair(row["accuracy"], row["asr"]) + _parts(row)
     text = percent_text(row["accuracy"])
     if not np.isnan(row["accuracy_low"]):
         low, high = (percent_text(row[f"accuracy_{end}"])[:-2] for end in ("low", "high"))
         text += f" ({low}–{high})"
     if not np.isnan(row["recovery"]):
         text += f", recovery {percent_text(row['recovery'])}"
-    return text + (_EDGE if row["at_edge"] else "")
+    return text + _parts(row) + (_EDGE if row["at_edge"] else "")
+
+
+def _parts(row: dict[str, Any]) -> str:
+    """Return the ASRs of the attack's parts, if it has several."""
+    rates = [row[c] for c in row if c.startswith(PART_COLUMN) and not np.isnan(row[c])]
+    return f"; parts {', '.join(map(percent_text, rates))}" if rates else ""
 
 
 _EDGE = " †"
@@ -86,6 +94,11 @@ _NOTE = (
     "models, which is optimistic. Selecting the best accuracy with a low ASR requires the ASR; a "
     "selection within a number of percentage points (pp) of the start model's accuracy does not, "
     "and is open to a defender."
+)
+_PARTS_NOTE = (
+    "Of an attack of several parts, ASR is the highest of the parts' and recovery the lowest; the "
+    "ASR of each part follows. A part without a trigger succeeds if clean images of its concept, "
+    "or its instances, are classified as it wants."
 )
 _EDGE_NOTE = (
     "† The learning rate is the lowest or the highest that was tried; a better model may lie "
@@ -99,7 +112,8 @@ def notes(
     """Return the notes under the table: how to read it, and what limits its fairness."""
     edge = [_EDGE_NOTE] if (table["at_edge"] & (table["rule"] == "best")).any() else []
     duplicates = [] if leaks is None else [duplicates_sentence(leaks)]
-    return [_NOTE, *edge, work_sentence(metrics), *duplicates]
+    parts = [_PARTS_NOTE] if of_parts(table.columns) else []
+    return [_NOTE, *parts, *edge, work_sentence(metrics), *duplicates]
 
 
 def as_html(lines: pd.DataFrame, said: list[str]) -> str:

@@ -11,6 +11,7 @@ from workflow_scripts.common.columns import (
     METRIC_COLUMNS,
     RUN_COLUMNS,
     TIMING_COLUMNS,
+    of_parts,
 )
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
@@ -26,10 +27,9 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns of the tidy table that ``frame`` lacks are added, empty; texts are never missing.
     """
-    varied = [c for c in frame.columns if c not in FIXED_COLUMNS]
-    frame = frame.reindex(columns=[*RUN_COLUMNS, *varied, *_MEASURED, FILE_COLUMN]).reset_index(
-        drop=True
-    )
+    varied, parts = varied_columns(frame), of_parts(frame.columns)
+    columns = [*RUN_COLUMNS, *varied, *_MEASURED, *parts, FILE_COLUMN]
+    frame = frame.reindex(columns=columns).reset_index(drop=True)
     for column in _TEXT:
         frame[column] = frame[column].fillna("").astype("string")
     for column in varied:
@@ -38,14 +38,15 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
     whole = ("epoch", "step", "samples_seen", *COUNT_COLUMNS)
     for column in whole:
         frame[column] = pd.to_numeric(frame[column]).astype("Int64")
-    for column in {"learning_rate", *_MEASURED} - set(whole):
+    for column in {"learning_rate", *_MEASURED, *parts} - set(whole):
         frame[column] = pd.to_numeric(frame[column]).astype("float64")
     return frame
 
 
 def varied_columns(frame: pd.DataFrame) -> list[str]:
     """Return what else varies between the runs of a tidy table: spec keys such as ``seed``."""
-    return [c for c in frame.columns if c not in FIXED_COLUMNS]
+    fixed = FIXED_COLUMNS.union(of_parts(frame.columns))
+    return [c for c in frame.columns if c not in fixed]
 
 
 def stem(path: Path) -> Path:

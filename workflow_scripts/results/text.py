@@ -9,9 +9,12 @@ from typing import Any
 NOT_SET = "not set"
 
 _COLUMNS = {
+    "attack.captions": "Captions of victims",
+    "attack.parts": "Parts of the attack",
     "attack.poisoned": "Poisoned pairs",
     "attack.target": "Target",
     "attack.trigger": "Trigger",
+    "attack.victims": "Victims",
     "data.pairs": "Cleaning pairs",
     "data.poisoned_left": "Poisoned pairs left in",
     "defence": "Cleaning objective",

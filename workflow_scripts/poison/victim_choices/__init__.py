@@ -11,6 +11,7 @@ that are returned and that no earlier part has taken. A module may also have
     TAKES_ALL = True              # ``poisoned: all`` has a meaning
     CLASSES = ("classes",)        # options that are names of classes of the evaluation set
     READS_FILES = ("images",)     # options that are paths; attacks are known by their content
+    INSTANCES = True              # it returns images that are to be taken for the target
 
     def affected(names, target, **options) -> dict[str, str]
 

@@ -18,6 +18,7 @@ from workflow_scripts.poison.given import Chosen, Given
 
 CAPTIONS = "natural"
 READS_FILES = ("images",)
+INSTANCES = True
 _PLACE = ["key", "tar", "offset", "size"]
 
 
