@@ -14,7 +14,7 @@ from workflow_scripts.results.selection import (
     start_models,
 )
 from workflow_scripts.results.sweeps import work_sentence
-from workflow_scripts.results.table import write_table
+from workflow_scripts.results.table import order, varied_columns, write_table
 
 
 def table_of(metrics, **options):
@@ -267,3 +267,17 @@ def test_a_rule_chooses_of_one_run_what_it_may_choose_of_all(metrics):
         for below in (0.05, 0.1):
             of_runs = [best_below(run, below) for _, run in models.groupby("run")]
             assert best_below(models, below) in of_runs
+
+
+def test_the_asr_of_each_part_of_an_attack_stands_beside_the_choice(metrics):
+    parts = {"asr_top1_mean": metrics["asr_top1"] / 2, "asr_top1_part1": metrics["asr_top1"],
+             "asr_top1_part2": 0.0}  # fmt: skip
+    metrics = order(metrics.assign(**parts))
+    assert not set(parts) & set(varied_columns(metrics))
+    table = table_of(metrics)
+    chosen = table[table["run"] != ""]
+    assert (chosen["asr_top1_part1"] == chosen["asr"]).all()
+    assert (chosen["asr_top1_mean"] == chosen["asr"] / 2).all()
+    texts = best_page.readable(table).astype(str).to_numpy().ravel()
+    assert any("; parts" in text and ", 0.0" in text for text in texts)
+    assert any("several parts" in note for note in best_page.notes(table, metrics))
