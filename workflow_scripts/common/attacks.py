@@ -52,6 +52,12 @@ def without_trigger(part: Spec) -> bool:
     return part["trigger"]["name"] == NO_TRIGGER
 
 
+def has_instances(attack: Spec) -> bool:
+    """Return whether a part of an attack chooses images that are to be taken for its target."""
+    chosen = [named(part["victims"])[0] for part in parts_of(attack) if "victims" in part]
+    return any(variants.attribute("victims", name, "INSTANCES", False) for name in chosen)
+
+
 def variants_of(attack: Spec) -> Iterator[tuple[str, str]]:
     """Yield kind and name of the variants whose code decides what an attack makes."""
     for part in parts_of(attack):

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.attacks import captions_of, named, parts_of, without_trigger
+from workflow_scripts.common.attacks import (
+    captions_of,
+    has_instances,
+    named,
+    parts_of,
+    without_trigger,
+)
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.evaluation.labelled import Labelled
@@ -75,6 +81,11 @@ def goal_of(
     own = None if own is None else own[own["label"] == number]
     if own is not None and len(own):
         return Goal(target, everything, instances=own.reset_index(drop=True))
+    if has_instances(part):
+        raise StepError(
+            f"the images that are to be taken for {part['target']!r} are not there; give the "
+            "instances.parquet of the attack"
+        )
     affected = _affected(part, labelled.names)
     if affected is None:
         return Goal(target, everything)

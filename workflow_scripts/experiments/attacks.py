@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from workflow_scripts.common import variants
 from workflow_scripts.common.attacks import (
     VARIANTS,
     captions_of,
@@ -93,12 +92,6 @@ def by_content(attack: Spec, inputs: OwnInputs) -> Spec:
     if PARTS in attack:
         found[PARTS] = [by_content(part, inputs) for part in attack[PARTS]]
     return attack | found
-
-
-def has_instances(attack: Spec) -> bool:
-    """Return whether an attack is measured on images of its own."""
-    kinds = [named(part["victims"])[0] for part in parts_of(attack)]
-    return any(variants.attribute("victims", name, "INSTANCES", False) for name in kinds)
 
 
 def images_evaluated(attack: Spec) -> int:

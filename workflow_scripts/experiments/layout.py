@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common.attacks import has_instances
 from workflow_scripts.experiments.artefacts import START, values_of
-from workflow_scripts.experiments.attacks import has_instances
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.identity import normalized
 from workflow_scripts.experiments.references import references, replaced
