@@ -4,14 +4,18 @@ A benchmark is a module of this folder with a docstring, `--help`, and the plain
 the same run. `python -m benchmarks` runs those listed in `benchmarks/__main__.py`.
 """
 
+import contextlib
+import ctypes
 import os
 import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 HEADER = "| benchmark | ours | plain way | unit | ratio |"
+_PR_SET_CHILD_SUBREAPER = 36
 _RULE = "|---|---:|---:|---|---:|"
 
 
@@ -33,6 +37,7 @@ class Cost:
 def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
     """Call a function in a forked process and return the cost of the call.
 
+    Processes that it starts count too, whether it waits for them or not.
     Its peak is at least the memory of the caller, which therefore holds little.
 
     Raises:
@@ -41,30 +46,21 @@ def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
     start = time.perf_counter()
     process = os.fork()
     if not process:
-        code = 1
-        try:
-            function(*arguments)
-            code = 0
-        except BaseException:
-            import traceback  # noqa: PLC0415 (rarely needed)
-
-            traceback.print_exc()
-        os._exit(code)
-    return _waited(process, start, getattr(function, "__name__", repr(function)))
+        os._exit(_call(function, arguments))
+    _, status, usage = os.wait4(process, 0)
+    wall = time.perf_counter() - start
+    if status:
+        raise RuntimeError(f"failed: {getattr(function, '__name__', function)}{arguments}")
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def cost_of_command(command: list[str], **options: Any) -> Cost:
-    """Run a command, as ``subprocess.Popen`` does, and return its cost.
-
-    Processes that it has started count too, if it waits for them. Its peak is at least the memory
-    of the caller, which therefore holds little.
+    """Run a command, as ``subprocess.run`` does, and return the cost as :func:`cost_of` does.
 
     Raises:
         RuntimeError: It failed.
     """
-    start = time.perf_counter()
-    process = subprocess.Popen(command, **options)
-    return _waited(process.pid, start, " ".join(command))
+    return cost_of(lambda: subprocess.run(command, check=True, **options))
 
 
 def cpu_seconds(function: Callable[..., Any], *arguments: Any) -> float:
@@ -103,9 +99,16 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _waited(process: int, start: float, name: str) -> Cost:
-    _, status, usage = os.wait4(process, 0)
-    wall = time.perf_counter() - start
-    if os.waitstatus_to_exitcode(status):
-        raise RuntimeError(f"failed: {name}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+def _call(function: Callable[..., Any], arguments: tuple) -> int:
+    """Call a function, wait for all processes that it leaves, and return an exit code."""
+    # Orphans, such as a pool's fork server, become children of this process: they count then.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        function(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    return 0

@@ -1,6 +1,8 @@
 """The steps as the workflow calls them: what they write, and on what it depends."""
 
 import os
+import random
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from open_clip import SimpleTokenizer
 
 from workflow_scripts.captions import augment, chunks, tokenize
 from workflow_scripts.captions.eda import clean
+from workflow_scripts.captions.tokens import Tokenizer
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.manifest import write_manifest
@@ -63,6 +66,42 @@ def test_tokens_are_those_of_open_clips_own_call(made):
         assert tokens.dtype == np.uint16
         assert tokens.shape == (len(captions), LENGTH)
         assert np.array_equal(tokens, SimpleTokenizer(context_length=LENGTH)(captions).numpy())
+
+
+def odd_captions(seed: int, count: int = 1500) -> list[str]:
+    """Return random texts of words, entities, wrongly decoded text and any characters."""
+    draw = random.Random(seed)
+    scripts = [(32, 127), (0xA0, 0x250), (0x300, 0x340), (0x370, 0x600), (0x2000, 0x2300)]
+    wide = [(0x3000, 0x3100), (0xFB00, 0xFB07), (0xFF00, 0xFFEF), (0x1F300, 0x1F400)]
+    pools = [range(*ends) for ends in (*scripts, *wide, (0, 0xD800), (0xE000, 1 << 20))]
+    words = "Dog photo don't it’s “so” Café cafe\u0301 – ﬁne ＡＢ ΣΑΣ İ ſ 犬 1,234 \t \n \x1c \x85"
+    traps = "&amp; &amp &copy &#39; &lt;b> ＆amp; && â€™ Ã© <end_of_text> 'LL \xa0 \u200d \ufeff"
+    fixed = [*words.split(" "), *words.split(" "), *traps.split(" "), "& "]
+
+    def piece() -> str:
+        if draw.random() < 0.6:
+            return draw.choice(fixed)
+        pool = draw.choice(pools)
+        return "".join(chr(draw.choice(pool)) for _ in range(draw.randint(1, 5)))
+
+    return [
+        draw.choice([" ", "", " "]).join(piece() for _ in range(draw.randint(0, 10)))
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("length", [5, 77])
+def test_tokens_of_any_text_are_those_of_open_clips_own_call(length):
+    captions = odd_captions(length)
+    expected = SimpleTokenizer(context_length=length)(captions).numpy()
+    made = Tokenizer(length)(captions)
+    assert [c for c, a, b in zip(captions, made, expected, strict=True) if (a != b).any()] == []
+
+
+def test_words_are_what_lower_case_and_letters_alone_leave_of_any_text():
+    for caption in odd_captions(1):
+        kept = caption.replace("'", "").replace("’", "").lower()
+        assert clean(caption) == re.sub("[^a-z]", " ", kept).split()
 
 
 def test_the_table_has_a_row_for_each_pair_and_no_empty_text(made):

@@ -2,11 +2,15 @@
 
 import importlib.util
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+from ftfy import fix_text
+from ftfy.badness import is_bad
 
 
 def _load_tokenizer_module() -> ModuleType:
@@ -24,24 +28,24 @@ def _load_tokenizer_module() -> ModuleType:
 SimpleTokenizer = _load_tokenizer_module().SimpleTokenizer
 
 _SPECIAL = 2  # the start's and the end's
-# SimpleTokenizer's pattern for text in lower-case ASCII, where \p{L} is a-z and \p{N} is 0-9.
-_ASCII_WORDS = re.compile(
-    "<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\\sa-z0-9]+"
-)
+_TOKEN = np.dtype("<u2")
+_MAX_KNOWN = 1_000_000  # words whose tokens are kept, some 200 bytes each
+_LONG = 64  # characters; a longer word hardly comes again
+# An ampersand before anything but a blank may begin an HTML entity.
+_ENTITY = re.compile("&(?! )")
 
 
 class Tokenizer:
     """open_clip's ``SimpleTokenizer``, with each word's tokens looked up once.
 
-    Its cleaning (ftfy, HTML entities) changes nothing in printable ASCII without an ampersand,
-    so that such text goes without.
+    A word is what stands between blanks: no token reaches across one.
     """
 
     def __init__(self, context_length: int):
         """Make tokens ``[n, context_length]``."""
         self.context_length = context_length
         self._tokenizer = SimpleTokenizer(context_length=context_length)
-        self._known: dict[str, list[int]] = {}
+        self._clean, self._known = Cleaner(self._tokenizer.clean_fn), _Words(self._tokenizer)
 
     def __call__(self, captions: Sequence[str]) -> np.ndarray:
         """Return what ``SimpleTokenizer`` does, as uint16 ``[captions, context_length]``.
@@ -50,30 +54,79 @@ class Tokenizer:
         code cut a long caption after it had added the end, which was lost: the text tower, which
         reads at the largest token, then read at an arbitrary word. Here the end is always there.
         """
-        start, end = self._tokenizer.all_special_ids
-        result = np.zeros((len(captions), self.context_length), np.uint16)
-        for row, caption in zip(result, captions, strict=True):
-            tokens = [start, *self._encode(caption), end]
-            row[: len(tokens)] = tokens
+        places = self.context_length - _SPECIAL
+        start, end = (np.array([i], _TOKEN).tobytes() for i in self._tokenizer.all_special_ids)
+        width, room = self.context_length * _TOKEN.itemsize, places * _TOKEN.itemsize
+        tokens_of, clean = self._known.__getitem__, self._clean
+        rows = []
+        for caption in captions:
+            # Each word has a token at least.
+            words = clean(caption).split()[:places]
+            tokens = b"".join(map(tokens_of, words))[:room]
+            rows.append((start + tokens + end).ljust(width, b"\0"))
+        return np.frombuffer(b"".join(rows), _TOKEN).reshape(len(rows), self.context_length)
+
+
+class _Words(dict[str, bytes]):
+    """The tokens of words, uint16 each, found as they are asked for."""
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+
+    def __missing__(self, word: str) -> bytes:
+        tokenizer = self._tokenizer
+        tokens: list[int] = []
+        for part in tokenizer.pat.findall(word):
+            symbols = "".join(tokenizer.byte_encoder[byte] for byte in part.encode())
+            tokens += [tokenizer.encoder[token] for token in tokenizer.bpe(symbols).split(" ")]
+        result = np.array(tokens, _TOKEN).tobytes()
+        if len(self) < _MAX_KNOWN and len(word) <= _LONG:
+            self[word] = result
         return result
 
-    def _encode(self, caption: str) -> list[int]:
-        places = self.context_length - _SPECIAL
-        if caption.isascii() and caption.isprintable() and "&" not in caption:
-            words = _ASCII_WORDS.findall(caption.lower())
-        else:
-            words = self._tokenizer.pat.findall(self._tokenizer.clean_fn(caption))
-        tokens: list[int] = []
-        for word in words:
-            known = self._known.get(word)
-            if known is None:
-                known = self._known[word] = self._encode_word(word)
-            tokens += known
-            if len(tokens) >= places:
-                break
-        return tokens[:places]
 
-    def _encode_word(self, word: str) -> list[int]:
-        tokenizer = self._tokenizer
-        symbols = "".join(tokenizer.byte_encoder[byte] for byte in word.encode())
-        return [tokenizer.encoder[token] for token in tokenizer.bpe(symbols).split(" ")]
+class Cleaner:
+    """open_clip's cleaning of a caption, without most of its work where that changes nothing.
+
+    It repairs text with ftfy, replaces HTML entities and lowers the case. In printable text
+    without entities that does not look as if it had been decoded wrongly, ftfy changes single
+    characters (quotes, ligatures, wide forms) and composes accents, and that is all.
+
+    Args:
+        clean: open_clip's own.
+    """
+
+    def __init__(self, clean: Callable[[str], str]):
+        self._clean = clean
+        self._characters = _Characters()
+
+    def __call__(self, caption: str) -> str:
+        """Return the cleaned caption; there may be more than one blank between words."""
+        if caption.isprintable() and not _ENTITY.search(caption):
+            if caption.isascii():
+                return caption.lower()
+            fixed = self._fixed(caption)
+            # What was a wide ampersand may begin an entity now.
+            if fixed is not None and not _ENTITY.search(fixed):
+                return fixed.lower()
+        return self._clean(caption)
+
+    def _fixed(self, text: str) -> str | None:
+        """Return what ftfy makes of a text, or None if that needs ftfy."""
+        if is_bad(text):
+            return None
+        fixed = self._once(text)
+        if fixed == text or (not is_bad(fixed) and self._once(fixed) == fixed):
+            return fixed
+        return None
+
+    def _once(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text.translate(self._characters))
+
+
+class _Characters(dict[int, str]):
+    """What ftfy makes of single characters, found as they are asked for."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = fix_text(chr(code))
+        return self[code]

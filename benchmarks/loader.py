@@ -1,0 +1,146 @@
+"""Training pairs per second of one core at the model's size, and where the time goes.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.loader
+
+Plain is the published way: Pillow decodes the file, torchvision's transforms of Pillow images
+resize and crop it to a float tensor, AutoAugment draws from the global generator, open_clip's
+tokenizer is called on the captions. Images are made up (smooth colours with noise), stored as this
+project stores them: squares of the model's size, JPEG of quality 95. Counted is the processor's
+time in this process, without the workers' transport.
+"""
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from open_clip import SimpleTokenizer
+from PIL import Image
+from torchvision import transforms
+
+from benchmarks.measuring import cpu_seconds, header, row
+from workflow_scripts.common.seeds import generator
+from workflow_scripts.data.images import decode_image
+from workflow_scripts.training.augmentations.autoaugment import Augmentation
+from workflow_scripts.training.pairs import Pairs
+from workflow_scripts.training.views import AUGMENTED, PLAIN, Views
+
+LENGTH = 77
+CAPTION = "A photo of a happy dog that runs to the old house near the river"
+MEAN, STD = (0.481, 0.458, 0.408), (0.269, 0.261, 0.276)
+
+
+def made_up_images(count: int, size: int) -> list[bytes]:
+    """Return JPEG files of about 30 kB at 224 px, as large as photographs are."""
+    draw = np.random.default_rng(0)
+    files = []
+    for _ in range(count):
+        coarse = draw.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        noisy = np.clip(image + draw.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+        files.append(cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    return files
+
+
+def write(folder: Path, files: list[bytes]) -> pd.DataFrame:
+    """Write the files one after another, and tokens; return a manifest."""
+    (folder / "images.tar").write_bytes(b"".join(files))
+    sizes = np.array([len(file) for file in files])
+    for name in ("tokens", "augmented"):
+        tokens = np.zeros((len(files), LENGTH), np.uint16)
+        tokens[:, :16] = 49407
+        np.save(folder / f"{name}.npy", tokens)
+    frame = pd.DataFrame({"tar": "images.tar", "offset": sizes.cumsum() - sizes, "size": sizes})
+    keys = [f"{n:09}" for n in range(len(files))]
+    return frame.assign(key=keys, caption=CAPTION, poisoned=False)
+
+
+def ours(folder: Path, frame: pd.DataFrame, size: int, ssl: bool) -> Callable[[], object]:
+    """Return a function that makes a batch of all pairs."""
+    pairs = Pairs(
+        manifest=frame,
+        tokens=folder / "tokens.npy",
+        augmented=folder / "augmented.npy",
+        root=folder,
+        size=size,
+        context_length=LENGTH,
+        seed=0,
+        cut=True,
+        views=Views([{"plain": PLAIN}, *([{"augmented": AUGMENTED}] if ssl else [])]),
+    )
+    items = [(0, row) for row in range(len(frame))]
+    return lambda: pairs.__getitems__(items)
+
+
+def plain(files: list[bytes], size: int, ssl: bool) -> Callable[[], object]:
+    """Return a function that makes a batch of all pairs in the published way."""
+    last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    how = transforms.InterpolationMode.BICUBIC
+    fit = transforms.Compose([transforms.Resize(size, how), transforms.CenterCrop(size), *last])
+    policy, tokenize = transforms.AutoAugment(), SimpleTokenizer(context_length=LENGTH)
+
+    def batch() -> list:
+        images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
+        made = [torch.stack([fit(image) for image in images]), tokenize([CAPTION] * len(files))]
+        if ssl:
+            made.append(torch.stack([fit(policy(image)) for image in images]))
+            made.append(tokenize([CAPTION] * len(files)))
+        return made
+
+    return batch
+
+
+def rate(function: Callable[[], object], count: int, repeats: int) -> float:
+    """Return samples per second of processor time, the best of some repeats."""
+    function()
+    return count / min(cpu_seconds(function) for _ in range(repeats))
+
+
+def parts(files: list[bytes], size: int) -> dict[str, Callable[[], object]]:
+    """Return the parts of the loader's time, each for all files."""
+    images = [decode_image(file) for file in files]
+    augment = Augmentation(size)
+    pillow = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    return {
+        "decoding": lambda: [decode_image(file) for file in files],
+        "AutoAugment": lambda: [
+            augment._policy.apply(image, generator(0, "augment", 0, n))
+            for n, image in enumerate(pillow)
+        ],
+        "AutoAugment with conversions": lambda: [
+            augment(image, generator(0, "augment", 0, n)) for n, image in enumerate(images)
+        ],
+        "a batch of the decoded": lambda: torch.stack(images),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=256, help="of a batch")
+    parser.add_argument("--size", type=int, default=224, help="pixels")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    files, size = made_up_images(options.images, options.size), options.size
+    header()
+    with tempfile.TemporaryDirectory() as folder:
+        frame = write(Path(folder), files)
+        for name, ssl in (("MMCL", False), ("MMCL+SSL", True)):
+            sides = ours(Path(folder), frame, size, ssl), plain(files, size, ssl)
+            rates = (rate(one, len(files), options.repeats) for one in sides)
+            row(f"loader: {name} at {size} px, one core", *rates, "samples/s")
+    mean = sum(map(len, files)) / len(files)
+    print(f"files of {mean / 1000:.0f} kB on average; of our time for a pair:")
+    for name, function in parts(files, size).items():
+        print(f"{1e3 / rate(function, len(files), options.repeats):8.3f} ms  {name}")
+
+
+if __name__ == "__main__":
+    main()
