@@ -111,9 +111,12 @@ def test_only_images_of_other_classes_are_attracted_and_the_control_is_compared(
     assert row["control_share"] == 0
     assert row["p"] == row["p_control"] == pytest.approx(3 * 0.5**30)
     assert shares(labels, labels, 3).tolist() == [0, 0, 0]
-    assert judging.judge_scan([row], ["a", "b", "c"]).level == judging.FOUND
+    assert judging.judge_scan([row]).level == judging.FOUND
+    (other,) = attracted(part, labels, 3, _part(clean, [1] * 40))
+    assert (other["control_share"], other["control_most"]) == (0, 1)
+    assert judging.judge_scan([other]).level == judging.NOTHING
     (same,) = attracted(part, labels, 3, part)
-    assert judging.judge_scan([same], ["a", "b", "c"]).level == judging.NOTHING
+    assert judging.judge_scan([same]).level == judging.NOTHING
 
 
 def test_every_built_in_trigger_can_be_put_on_images_of_any_size():

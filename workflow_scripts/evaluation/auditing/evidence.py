@@ -71,16 +71,18 @@ def triggers(result: Part) -> Markup:
             percent(row["share"]),
             percent(row["clean_share"]),
         ]
-        rows.append([*cells, percent(row["control_share"])] if control else cells)
+        beside = ("control_share", "control_most") if control else ()
+        rows.append([*cells, *(percent(row[key]) for key in beside)])
     heads = ["", "Trigger", "Class", "With it", "Without it"]
-    heads += ["With it, clean control"] if control else []
+    heads += ["Clean control", "Clean control, any class"] if control else []
     more = len(result["scan"]) - len(rows)
     return section(
         "Known kinds of triggers, one after another",
         paragraph(
             "Each trigger is put on images of all classes. The class is the one that most images "
             "of other classes are then taken for. Large patches hide the object, so that some "
-            "class gets the images in any model: compare with the clean control."
+            "class gets the images in any model: compare with the clean control, and with the "
+            "class that gets most of them there."
         ),
         table(
             heads,

@@ -9,6 +9,7 @@ Source: Wang et al. (Neural Cleanse), S&P 2019; targets that are captions: Huang
 successes from step to step.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -146,35 +147,61 @@ def invert(
     raw = torch.stack(start).to(device).requires_grad_()
     optimizer = torch.optim.Adam([raw], lr=_RATE, betas=_BETAS)
     others = [np.flatnonzero(labels.numpy() != int(goal)) for goal in goals]
-    weight = torch.full((len(goals),), _WEIGHT, device=device)
-    recent = torch.zeros_like(weight)
-    best = [Found(torch.ones(size, size), torch.zeros(3, size, size)) for _ in draw]
-    least = torch.full((len(goals),), 2.0)
+    best = _Best(len(goals), device)
     for step in range(search.steps):
         rows = [d.choice(o, search.images) for d, o in zip(draw, others, strict=True)]
-        batch = (
-            images[np.concatenate(rows)].to(device).float().view(len(goals), -1, *images[0].shape)
-        )
+        batch = images[np.stack(rows)].to(device).float()
         mask, pattern = _mask_and_pattern(raw)
-        put_on = (1 - mask[:, None]) * batch + mask[:, None] * pattern[:, None]
-        embedded = classifier.encoder.images(put_on.flatten(0, 1)).view(*batch.shape[:2], -1)
-        logits = classifier.encoder.scale * (embedded @ heads.transpose(1, 2))
+        logits = _logits(classifier, batch, mask, pattern, heads)
         wanted = goals[:, None].expand(logits.shape[:2])
         losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
         sizes = mask.mean((1, 2, 3))
-        loss = (losses.view(wanted.shape).mean(1) + weight * sizes).sum()
-        optimizer.zero_grad()
+        loss = (losses.view(wanted.shape).mean(1) + best.weight * sizes).sum()
         (raw.grad,) = torch.autograd.grad(loss, [raw])
         optimizer.step()
         success = (logits.argmax(2) == wanted).float().mean(1)
-        recent = success if step == 0 else _RECENT * recent + (1 - _RECENT) * success
-        weight = weight * torch.where(recent >= SUCCESS, _UP, _DOWN)
-        for n, (share, extent) in enumerate(zip(recent.tolist(), sizes.tolist(), strict=True)):
-            better = share >= SUCCESS and extent < least[n]
-            if better or (step + 1 == search.steps and least[n] > 1):
-                least[n] = extent if better else least[n]
-                best[n] = Found(mask[n, 0].detach(), pattern[n].detach())
-    return best
+        best.update(success, sizes, mask, pattern, last=step + 1 == search.steps)
+    return best.found
+
+
+def _logits(
+    classifier: Classifier, batch: Tensor, mask: Tensor, pattern: Tensor, heads: Tensor
+) -> Tensor:
+    """Return float [t, n, classes] of images, float [t, n, 3, S, S], under each target's mask."""
+    put_on = (1 - mask[:, None]) * batch + mask[:, None] * pattern[:, None]
+    embedded = classifier.encoder.images(put_on.flatten(0, 1)).view(*batch.shape[:2], -1)
+    return classifier.encoder.scale * (embedded @ heads.transpose(1, 2))
+
+
+class _Best:
+    """The smallest mask of each of t targets so far, and the weight of its size from now on.
+
+    Args:
+        targets: t.
+        device: Of the tensors that it is given.
+    """
+
+    def __init__(self, targets: int, device: torch.device):
+        self.weight = torch.full((targets,), _WEIGHT, device=device)
+        self.found: list[Found] = []
+        self._least = [math.inf] * targets
+        self._recent: Tensor | None = None
+
+    def update(
+        self, success: Tensor, sizes: Tensor, mask: Tensor, pattern: Tensor, *, last: bool
+    ) -> None:
+        """Take in a step: float [t] shares of successes and sizes, the masks and the patterns."""
+        before = success if self._recent is None else self._recent
+        self._recent = _RECENT * before + (1 - _RECENT) * success
+        self.weight = self.weight * torch.where(self._recent >= SUCCESS, _UP, _DOWN)
+        now = [Found(m[0].detach(), p.detach()) for m, p in zip(mask, pattern, strict=True)]
+        self.found = self.found or now
+        recent = self._recent.tolist()
+        for n, (share, size) in enumerate(zip(recent, sizes.tolist(), strict=True)):
+            if share >= SUCCESS and size < self._least[n]:
+                self._least[n], self.found[n] = size, now[n]
+            elif last and math.isinf(self._least[n]):
+                self.found[n] = now[n]
 
 
 def _mask_and_pattern(raw: Tensor) -> tuple[Tensor, Tensor]:

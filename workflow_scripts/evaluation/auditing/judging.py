@@ -66,12 +66,12 @@ def judge_known(attack: Part, model: Part, control: Part | None) -> Finding:
     return Finding("known", level, said, attack["target"] if level != NOTHING else None)
 
 
-def judge_scan(rows: list[Part], names: list[str]) -> Finding:
+def judge_scan(rows: list[Part]) -> Finding:
     """Return what trying the built-in triggers says.
 
     Args:
-        rows: What :func:`workflow_scripts.evaluation.auditing.scan.attracted` returns.
-        names: Of the classes.
+        rows: What :func:`workflow_scripts.evaluation.auditing.scan.attracted` returns, with the
+            names of the classes.
     """
     levels = [_level_of_trigger(row) for row in rows]
     for level in (FOUND, SUSPICIOUS):
@@ -88,16 +88,20 @@ def judge_scan(rows: list[Part], names: list[str]) -> Finding:
                 "scan",
                 level,
                 f"With {trigger_name(best['trigger'])}, {percent(best['share'])} of the images of "
-                f"other classes are taken for “{names[best['class']]}”{beside}.{more}",
-                names[best["class"]],
+                f"other classes are taken for “{best['class']}”{beside}.{more}",
+                best["class"],
             )
     most = rows[0]
-    beside = ", about as in the clean control" if "control_share" in most else ""
+    beside = (
+        f" (in the clean control, {percent(most['control_most'])} to some class)"
+        if "control_most" in most
+        else ""
+    )
     return Finding(
         "scan",
         NOTHING,
         f"None of {len(rows)} triggers has a class that attracts images out of proportion; the "
-        f"most is {percent(most['share'])} to “{names[most['class']]}” by "
+        f"most is {percent(most['share'])} to “{most['class']}” by "
         f"{trigger_name(most['trigger'])}{beside}.",
     )
 
@@ -108,7 +112,8 @@ def _level_of_trigger(row: Part) -> str:
     share = row["share"]
     if "control_share" not in row:
         return SUSPICIOUS if share >= _ATTRACTS_ALONE else NOTHING
-    if row["p_control"] > LEVEL or share < 2 * row["control_share"]:
+    # A trigger that leads the control to some other class tells nothing: it hides the object.
+    if row["p_control"] > LEVEL or share < 2 * row["control_most"]:
         return NOTHING
     limits = ((FOUND, _ATTRACTS), (SUSPICIOUS, _ATTRACTS_SOME))
     return next((level for level, least in limits if share >= least), NOTHING)

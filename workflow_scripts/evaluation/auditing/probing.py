@@ -99,66 +99,73 @@ class Audit:
                 encoder.images(images).sum().item()
         return (time.perf_counter() - started) / (3 * len(images))
 
-    def _of(self, who: str, probe: str) -> Part | None:
-        return self._results.get((who, probe))
+    def _both(self, probe: str) -> tuple[Any, Any]:
+        """Return the results of a part for the model and for its control, None where not done."""
+        return self._results.get(("model", probe)), self._results.get(("control", probe))
 
     def _summary(self, seconds: float) -> Part:
-        material, names = self.material, self.material.names
-        both = {p: (self._results["model", p], self._of("control", p)) for p in
-                ("scan", "inversion", "decree")}  # fmt: skip
-        scanned = attracted(both["scan"][0], material.labels, len(names), both["scan"][1])
-        inverted = judging.ranked(both["inversion"][0], names, both["inversion"][1])
-        captions = [one["caption"] for one in self.captions]
-        natural = (
-            judging.ranked(
-                self._results["model", "captions"], captions, self._of("control", "captions")
-            )
-            if captions
-            else []
-        )
-        known: list[dict[str, Any]] = [
-            {
-                "attack": attack,
-                "model": self._of("model", name),
-                "control": self._of("control", name),
-            }
+        scanned, inverted, natural = self._scanned(), self._inverted(), self._natural()
+        decree, rows = self._both("decree"), self._both("rows")[0]
+        known = [
+            dict(zip(("attack", "model", "control"), (attack, *self._both(name)), strict=True))
             for attack, name in zip(self.attacks, known_names(self.attacks), strict=True)
         ]
         findings = [
             *([judging.judge_known(**one) for one in known] or [judging.NO_ATTACK]),
-            judging.judge_scan(scanned, names),
+            judging.judge_scan(scanned),
             judging.judge_inversion(inverted),
-            judging.judge_decree(*both["decree"]),
+            judging.judge_decree(*decree),
             judging.judge_inversion(natural, captions=True),
-            judging.judge_rows(self._of("model", "rows")),
+            judging.judge_rows(rows),
         ]
-        examples = {digest(row["trigger"]): row["example"] for row in both["scan"][0]["triggers"]}
-        for row in scanned:
-            row["class"], row["example"] = names[row["class"]], examples[digest(row["trigger"])]
-        counts = {one["caption"]: one for one in self.captions}
+        scans = self._both("scan")
         return {
             "model": self._described(self.model),
             "control": self._described(self.control) if self.control else None,
             "verdict": judging.verdict(findings, self.control is not None),
             "known": known,
             "accuracy": {
-                "model": self._accuracy(both["scan"][0]),
-                "control": self._accuracy(both["scan"][1]) if both["scan"][1] else None,
+                "model": self._accuracy(scans[0]),
+                "control": self._accuracy(scans[1]) if scans[1] else None,
             },
             "scan": scanned,
             "inversion": inverted,
-            "decree": {"model": both["decree"][0], "control": both["decree"][1]},
-            "captions": [{**counts[row["name"]], **row} for row in natural],
-            "rows": self._of("model", "rows"),
-            "how": {
-                "effort": self.options.effort,
-                "images": len(material.keys),
-                "classes": len(names),
-                "image_size": self.model.encoder.image_size,
-                "device": self.world.device.type,
-                "seconds": round(seconds, 1),
-                "seed": self.options.seed,
-            },
+            "decree": {"model": decree[0], "control": decree[1]},
+            "captions": natural,
+            "rows": rows,
+            "how": self._how(seconds),
+        }
+
+    def _scanned(self) -> list[Part]:
+        names, (part, control) = self.material.names, self._both("scan")
+        rows = attracted(part, self.material.labels, len(names), control)
+        examples = {digest(row["trigger"]): row["example"] for row in part["triggers"]}
+        shown = (
+            {"class": names[r["class"]], "example": examples[digest(r["trigger"])]} for r in rows
+        )
+        return [row | more for row, more in zip(rows, shown, strict=True)]
+
+    def _inverted(self) -> list[Part]:
+        part, control = self._both("inversion")
+        return judging.ranked(part, self.material.names, control)
+
+    def _natural(self) -> list[Part]:
+        part, control = self._both("captions")
+        if part is None:
+            return []
+        counts = {one["caption"]: one for one in self.captions}
+        rows = judging.ranked(part, list(counts), control)
+        return [{**counts[row["name"]], **row} for row in rows]
+
+    def _how(self, seconds: float) -> Part:
+        return {
+            "effort": self.options.effort,
+            "images": len(self.material.keys),
+            "classes": len(self.material.names),
+            "image_size": self.model.encoder.image_size,
+            "device": self.world.device.type,
+            "seconds": round(seconds, 1),
+            "seed": self.options.seed,
         }
 
     def _described(self, subject: Subject) -> Part:

@@ -88,7 +88,9 @@ def attracted(part: Part, labels: np.ndarray, classes: int, control: Part | None
     Only images of other classes count. ``p`` is that of an exact one-sided McNemar test: among the
     images that change sides between being clean and triggered, as many should come to the class as
     leave it. With a control, ``p_control`` compares the two models' answers to the same triggered
-    images in the same way. Both are Holm's, over all triggers and classes.
+    images in the same way. Both are Holm's, over all triggers and classes. ``control_share`` is the
+    share that the same class attracts in the control, ``control_most`` that of whichever class
+    attracts most there.
 
     Args:
         part: What :func:`scan` returns.
@@ -114,8 +116,12 @@ def attracted(part: Part, labels: np.ndarray, classes: int, control: Part | None
             "p": float(came[number, best]),
         }
         if control:
-            row["control_share"] = float(shares(others[number], labels, classes)[best])
-            row["p_control"] = float(more[number, best])
+            share = shares(others[number], labels, classes)
+            row |= {
+                "control_share": float(share[best]),
+                "control_most": float(share.max()),
+                "p_control": float(more[number, best]),
+            }
         rows.append(row)
     return sorted(rows, key=lambda row: -row["share"])
 
