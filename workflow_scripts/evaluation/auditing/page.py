@@ -50,6 +50,8 @@ _STYLE = (
     ".bars span:first-child{max-width:12rem}"
     ".bar{height:.55rem;background:var(--link);min-width:1px}"
     ".bar.other{background:var(--faint);height:.25rem;margin-top:.12rem}"
+    ".scroll{margin:.8rem 0 1.4rem}"
+    "@media(max-width:36rem){td,th{padding-right:.7rem}.scroll{font-size:.875rem}}"
     ".key{display:inline-block;width:1.2rem;height:.55rem;margin-right:.4rem;"
     "background:var(--link)}"
     ".key.other{background:var(--faint);height:.25rem;margin:0 .4rem .12rem 1rem}"
