@@ -58,6 +58,26 @@ def has_instances(attack: Spec) -> bool:
     return any(variants.attribute("victims", name, "INSTANCES", False) for name in chosen)
 
 
+def affected_classes(part: Spec, names: list[str]) -> dict[str, str] | None:
+    """Return which classes a part without a trigger wants taken for which, as its variants say.
+
+    Args:
+        part: The part.
+        names: The classes.
+
+    Returns:
+        None if its variants do not say: then it is all classes, for its target.
+    """
+    if "victims" not in part:
+        return None
+    chosen = {"captions": captions_of(part), "victims": named(part["victims"])}
+    for kind, (name, options) in chosen.items():
+        says = variants.companion(kind, name, "affected")
+        if says is not None:
+            return says(names, part["target"], **options)
+    return None
+
+
 def variants_of(attack: Spec) -> Iterator[tuple[str, str]]:
     """Yield kind and name of the variants whose code decides what an attack makes."""
     for part in parts_of(attack):

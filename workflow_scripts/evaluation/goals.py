@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.common import variants
 from workflow_scripts.common.attacks import (
-    captions_of,
+    affected_classes,
     has_instances,
-    named,
     parts_of,
     without_trigger,
 )
@@ -86,7 +84,7 @@ def goal_of(
             f"the images that are to be taken for {part['target']!r} are not there; give the "
             "instances.parquet of the attack"
         )
-    affected = _affected(part, labelled.names)
+    affected = affected_classes(part, labelled.names)
     if affected is None:
         return Goal(target, everything)
     wanted = np.full(len(labelled.names), _NOT_COUNTED)
@@ -98,15 +96,3 @@ def goal_of(
             "name 'classes' of its victims"
         )
     return Goal(target, wanted)
-
-
-def _affected(part: dict[str, Any], names: list[str]) -> dict[str, str] | None:
-    """Return which classes are to be taken for which, as the part's variants say; None: all."""
-    if "victims" not in part:
-        return None
-    for kind, (name, options) in (("captions", captions_of(part)),
-                                  ("victims", named(part["victims"]))):  # fmt: skip
-        says = variants.companion(kind, name, "affected")
-        if says is not None:
-            return says(names, part["target"], **options)
-    return None

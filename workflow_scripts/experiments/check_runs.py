@@ -1,13 +1,13 @@
 """Checks that the settings of each run go together, and with the data as far as it is known."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.attacks import captions_of, named
 from workflow_scripts.common.errors import StepError, nearest
-from workflow_scripts.experiments.attacks import ALL, part_places, poisoned_pairs
+from workflow_scripts.experiments.attacks import ALL, poisoned_pairs
 from workflow_scripts.experiments.check_artefacts import check_artefacts, starts_behind
+from workflow_scripts.experiments.check_attacks import check_attack, check_attack_on_data
 from workflow_scripts.experiments.check_variants import check_variants
 from workflow_scripts.experiments.known_classes import known_classes
 from workflow_scripts.experiments.known_models import check_model, model_config, model_facts
@@ -83,14 +83,7 @@ def _check_alone(config: Spec, settings: Settings) -> None:
         if isinstance(settings["start_epoch"], dict):
             _known(settings, "start_epoch.matches", config["starts"])
         check_model(settings["model"], settings.place("model"))
-        for part, places in part_places(settings["attack"]):
-            victims = named(part["victims"])[0]
-            takes_all = variants.attribute("victims", victims, "TAKES_ALL", False)
-            if part["poisoned"] == ALL and not takes_all:
-                raise StepError(
-                    f"config: {settings.place(places['poisoned'])!r} is 'all', which needs "
-                    f"victims such as label_consistent, not {victims}; give a number of pairs"
-                )
+        check_attack(settings)
         return
     if settings["labeller"] is not None:
         _known(settings, "labeller", config["labellers"])
@@ -170,49 +163,8 @@ def _check_pretraining(config: Spec, run: Settings, classes: Sequence[str] | Non
                 f"config: {run.place('objective')!r} has the loss term {term!r}, which needs a "
                 "labeller: only cleaning has one"
             )
-    poisoned = poisoned_pairs(run["attack"])
-    key = "attack.parts" if run["attack.parts"] else "attack.poisoned"
-    if pairs is not None and poisoned is not None and poisoned > pairs:
-        raise StepError(
-            f"config: {run.place(key)!r} poisons {poisoned} pairs, but the dataset "
-            f"{run['dataset']} has {pairs}; lower it"
-        )
-    for part, places in part_places(run["attack"]):
-        for key, name in _named_classes(part):
-            if classes is not None and name not in classes:
-                hint = nearest(name, classes)
-                hint = hint if hint.startswith("did") else "name one of its classes"
-                first, _, option = key.partition(".")
-                place = run.place(places[first]) + (f".{option}" if option else "")
-                raise StepError(
-                    f"config: {place!r} is {name!r}, which is not a class of the "
-                    f"evaluation set {config['evaluation']}; {hint}"
-                )
-        _check_patch(config, run, part, places["trigger"])
+    check_attack_on_data(config, run, pairs, classes)
     _check_sizes(config, run)
-
-
-def _named_classes(part: Spec) -> Iterator[tuple[str, str]]:
-    """Yield key and value of the part's settings that are names of classes."""
-    yield "target", part["target"]
-    chosen = {"victims": named(part["victims"]), "captions": captions_of(part)}
-    for kind, (name, options) in chosen.items():
-        for option in variants.attribute(kind, name, "CLASSES", ()):
-            given = options.get(option) or []
-            for value in [given] if isinstance(given, str) else given:
-                yield f"{kind}.{option}", value
-
-
-def _check_patch(config: Spec, run: Settings, part: Spec, key: str) -> None:
-    patch, side = part["trigger"].get("patch_size"), config["image_size"]
-    if patch is None:
-        option = variants.options("trigger", part["trigger"]["name"]).get("patch_size")
-        patch = option.default if option else None
-    if isinstance(patch, int) and patch > side:
-        raise StepError(
-            f"config: {run.place(f'{key}.patch_size')!r} is {patch}, but 'image_size' is "
-            f"only {side} pixels; lower it"
-        )
 
 
 def _check_sizes(config: Spec, run: Settings) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workflow_scripts.common import annotations, columns, variants
-from workflow_scripts.common.attacks import captions_of, named
+from workflow_scripts.common.attacks import named
 from workflow_scripts.common.errors import StepError, nearest
-from workflow_scripts.experiments.attacks import part_places
 from workflow_scripts.experiments.check_overrides import all_overrides
 from workflow_scripts.experiments.dotted import parts_of
 from workflow_scripts.experiments.layers import Settings
@@ -20,32 +19,24 @@ _OBJECTIVE = "objective"
 
 
 def check_variants(settings: Settings) -> None:
-    """Check the variants that a run uses.
+    """Check the variants that a run uses, but for those of its attack.
 
     Raises:
         StepError: A variant, an option or a value does not exist or is missing.
     """
     for term, value in settings["objective"].items():
         options = {k: v for k, v in value.items() if k != "weight"} if _is(value) else {}
-        check_variant("loss", term, options, _placed(settings, f"objective.{term}"))
+        check_variant("loss", term, options, placed(settings, f"objective.{term}"))
     weights = [v["weight"] if _is(v) else v for v in settings["objective"].values()]
     if not any(weights):
         raise StepError(f"config: {settings.place('objective')!r} has no weight that is not 0")
-    if settings.section == "pretraining":
-        _check_attack(settings)
-    elif settings["start_change"] is not None:
+    if settings.section == "cleaning" and settings["start_change"] is not None:
         name, options = named(settings["start_change"])
-        check_variant("start_change", name, options, _placed(settings, "start_change"))
+        check_variant("start_change", name, options, placed(settings, "start_change"))
 
 
-def _check_attack(settings: Settings) -> None:
-    for part, places in part_places(settings["attack"]):
-        for kind in ("trigger", "victims"):
-            check_variant(kind, *named(part[kind]), _placed(settings, places[kind]))
-        check_variant("captions", *captions_of(part), _placed(settings, places["captions"]))
-
-
-def _placed(settings: Settings, key: str) -> Callable[[str | None], str]:
+def placed(settings: Settings, key: str) -> Callable[[str | None], str]:
+    """Return what gives the place in the config of an option, or of its variant, by its key."""
     return lambda option: settings.place(f"{key}.{option}" if option else key)
 
 
