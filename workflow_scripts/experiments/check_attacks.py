@@ -74,11 +74,19 @@ def _check_classes(
                 f"config: {place!r} is {name!r}, which is not a class of the "
                 f"evaluation set {evaluation}; {hint}"
             )
-    if without_trigger(part) and affected_classes(part, list(classes)) == {}:
+    # Classes that are named do exist; only for others the variant has to be imported.
+    if _leaves_classes_out(part) and affected_classes(part, list(classes)) == {}:
         raise StepError(
             f"config: {run.place(places['victims'])!r} affects no class of the evaluation set "
             f"{evaluation}, on which its success is measured; name its 'classes'"
         )
+
+
+def _leaves_classes_out(part: Spec) -> bool:
+    """Return whether a part is measured on classes that its victims find by themselves."""
+    name, options = named(part["victims"])
+    declared = variants.attribute("victims", name, "CLASSES", ())
+    return without_trigger(part) and any(options.get(option) is None for option in declared)
 
 
 def _named_classes(part: Spec) -> Iterator[tuple[str, str]]:
