@@ -101,7 +101,8 @@ def _fits(tree: ast.expr, value: Any) -> bool:
         item = arguments[0] if arguments else ast.Name("Any")
         return isinstance(value, list | tuple) and all(_fits(item, one) for one in value)
     if name in _MAPPINGS:
-        return isinstance(value, dict)
+        item = arguments[1] if len(arguments) > 1 else ast.Name("Any")
+        return isinstance(value, dict) and all(_fits(item, one) for one in value.values())
     number = isinstance(value, int | float) and not isinstance(value, bool)
     kinds = {
         "int": number and isinstance(value, int),
@@ -130,7 +131,8 @@ def _words(tree: ast.expr) -> Iterator[str]:
     elif name in _LISTS:
         yield "a list"
     elif name in _MAPPINGS:
-        yield "a mapping"
+        words = [word for item in arguments[1:] for word in _words(item)]
+        yield f"a mapping to {' or '.join(words)}" if words else "a mapping"
     else:
         yield _WORDS.get(name, "another value")
 

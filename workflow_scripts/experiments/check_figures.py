@@ -1,6 +1,7 @@
 """Checks the figures that experiments declare: their kinds, options, columns and chosen runs."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common import columns, variants
@@ -60,6 +61,8 @@ def _check_figure(
         if option in known and "'column'" in known[option].annotation and value is not None:
             for column in value if isinstance(value, list) else [value]:
                 _check_column(column, f"{place}.{option}", values)
+    _check_order(place, options, known, values, labels)
+    _check_under(f"{place}.under", declared.get("under"))
     for rule in listed(options.get("select", [])):
         column = str(rule).removeprefix("lowest_")
         if column in columns.HELDOUT_COLUMNS and column not in values:
@@ -73,6 +76,32 @@ def _check_figure(
         if there is not None:
             listed_values = wanted if isinstance(wanted, list) else [wanted]
             _check_where(listed_values, f"{place}.where.{column}", there, labels)
+
+
+def _check_order(
+    place: str,
+    options: Spec,
+    known: dict[str, variants.Option],
+    values: dict[str, set[Any] | None],
+    labels: set[str],
+) -> None:
+    by = options.get("by", known["by"].default if "by" in known else None)
+    there = values.get(by) if isinstance(by, str) else None
+    renamed = set((options.get("labels") or {}).values())
+    for value in options.get("order") or []:
+        if there and value not in there | labels | renamed:
+            raise StepError(
+                f"config: '{place}.order' names {value!r}, which no run has as {by!r}; "
+                f"{nearest(str(value), map(str, there))}"
+            )
+
+
+def _check_under(place: str, under: Any) -> None:
+    path = under["points"] if isinstance(under, dict) else under
+    if path is not None and Path(path).suffix not in (".json", ".parquet"):
+        raise StepError(
+            f"config: {place!r} is {path!r}; give a metrics.parquet, or a .json of published points"
+        )
 
 
 def _check_column(column: str, place: str, values: Iterable[str]) -> None:

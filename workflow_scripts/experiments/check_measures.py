@@ -72,14 +72,18 @@ def _check_classes(config: Spec, place: str, declared: Spec) -> None:
     """Check that classes that a measure names are those of its set, where these are known."""
     wanted = declared.get("classes")
     classes = known_classes(config, declared.get(EVALUATION) or config["evaluation"])
-    if not isinstance(wanted, list) or classes is None:
+    if not isinstance(wanted, list):
         return
     for name in wanted:
-        if name not in classes:
+        if classes is not None and name not in classes:
             raise StepError(
                 f"config: '{place}.classes' names {name!r}, which is not a class of its evaluation "
                 f"set; {nearest(str(name), classes)}"
             )
+    if len(wanted) < 2 or any(name in wanted[:number] for number, name in enumerate(wanted)):
+        raise StepError(
+            f"config: '{place}.classes' has to be a list of two classes or more, each of them once"
+        )
 
 
 def _check_held_out(config: Spec, experiment: str, measure: str) -> None:

@@ -76,6 +76,7 @@ def check_overrides(config: Spec) -> None:
         StepError: The first thing that is wrong; the message names the key as the user wrote it.
     """
     for overrides in all_overrides(config):
+        _check_whole(overrides)
         for name in overrides.values.get(VARIANT, []) if overrides.varied else []:
             if not isinstance(name, str) or not name.strip():
                 raise StepError(
@@ -95,6 +96,28 @@ def check_overrides(config: Spec) -> None:
                     raise StepError(
                         f"config: '{overrides.place}.{key}' has {value!r} twice; remove one"
                     )
+
+
+def _check_whole(overrides: Overrides) -> None:
+    """Check the keys of a mapping of dotted keys, as far as their values do not matter."""
+    keys, place = list(overrides.values), overrides.place
+    if overrides.varied and "label" in keys:
+        raise StepError(
+            f"config: '{place}.label' cannot be varied; name combinations by {VARIANT!r} in 'vary' "
+            "or 'vary_start' of an experiment"
+        )
+    if VARIANT in keys and place.startswith("defences."):
+        raise StepError(
+            f"config: '{place}.{VARIANT}' is not a key; combinations are named in 'vary' of an "
+            "experiment"
+        )
+    for number, key in enumerate(keys):
+        for earlier in keys[:number]:
+            if earlier.startswith(f"{key}."):
+                raise StepError(
+                    f"config: '{place}.{key}' comes after '{place}.{earlier}' and replaces it; put "
+                    "it first"
+                )
 
 
 def _checked(value: Any, schema: Schema, place: str) -> Any:

@@ -8,6 +8,7 @@ from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.attacks import ALL, poisoned_pairs
 from workflow_scripts.experiments.check_artefacts import check_artefacts, starts_behind
 from workflow_scripts.experiments.check_attacks import check_attack, check_attack_on_data
+from workflow_scripts.experiments.check_schedules import check_schedule, check_warmup
 from workflow_scripts.experiments.check_variants import check_variants
 from workflow_scripts.experiments.known_classes import known_classes
 from workflow_scripts.experiments.known_models import check_model, model_config, model_facts
@@ -76,6 +77,7 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
 def _check_alone(config: Spec, settings: Settings) -> None:
     """Check what needs no other section than those of names."""
     check_variants(settings)
+    check_schedule(settings)
     if settings.section == "pretraining":
         _known(settings, "dataset", config["datasets"])
         if settings["continues"] is not None:
@@ -150,6 +152,7 @@ def _check_continues(config: Spec, name: str) -> None:
 def _check_pretraining(config: Spec, run: Settings, classes: Sequence[str] | None) -> None:
     pairs = dataset_pairs(config, run["dataset"])
     _check_batch(config, run, pairs, f"the dataset {run['dataset']}")
+    check_warmup(run, pairs)
     _check_bias(run, run)
     epoch, epochs = run["start_epoch"], run["epochs"]
     if isinstance(epoch, int) and epoch > epochs:
@@ -252,6 +255,7 @@ def _check_cleaning(
 ) -> None:
     pairs, held_out, left = (run[f"data.{key}"] for key in ("pairs", "held_out", "poisoned_left"))
     _check_batch(config, run, pairs, "the clean split ('cleaning.data.pairs')")
+    check_warmup(run, pairs)
     _check_bias(run, start)
     _check_labels(run, classes)
     there, poisoned = dataset_pairs(config, start["dataset"]), poisoned_pairs(start["attack"])

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest, run_step
+from workflow_scripts.common.redact import redact
 from workflow_scripts.data.addresses import parse_networks
+from workflow_scripts.data.client import parse_url
 from workflow_scripts.experiments.audits import check_audit
 from workflow_scripts.experiments.check_figures import check_figures
 from workflow_scripts.experiments.check_measures import check_measures
@@ -54,7 +56,7 @@ def check_config(config: Spec, experiments: Collection[str] | None = None) -> No
     """
     complete_config(config)
     _check_names(config)
-    _check_networks(config["download"]["allow_private"])
+    _check_download(config["download"])
     wanted = config["experiments"] if experiments is None else experiments
     check_runs(config, wanted)
     check_figures(config)
@@ -108,18 +110,37 @@ def _check_names(config: Spec) -> None:
     for name, experiment in config["experiments"].items():
         _check_experiment(name, experiment, config)
     for name, source in config["sources"].items():
-        for column in ("url", "caption"):
-            if column not in source["columns"]:
-                raise StepError(f"config: 'sources.{name}.columns' does not name {column!r}")
-        if source["world"] and "demo" not in config:
-            raise StepError(f"config: 'sources.{name}.world' needs the section 'demo'; add it")
+        _check_source(f"sources.{name}", source, config)
 
 
-def _check_networks(networks: list[str]) -> None:
+def _check_source(place: str, source: Spec, config: Spec) -> None:
+    for column in ("url", "caption"):
+        if column not in source["columns"]:
+            raise StepError(f"config: '{place}.columns' does not name {column!r}")
+    if source["world"] and "demo" not in config:
+        raise StepError(f"config: '{place}.world' needs the section 'demo'; add it")
+    if "://" not in source["list"]:
+        return
     try:
-        parse_networks(networks)
+        parse_url(source["list"])
+    except ValueError as error:
+        raise StepError(
+            f"config: '{place}.list' is {redact(source['list'])!r}, which cannot be fetched "
+            f"({error}); give a path, or a URL of http or https"
+        ) from error
+
+
+def _check_download(download: Spec) -> None:
+    try:
+        parse_networks(download["allow_private"])
     except ValueError as error:
         raise StepError(f"config: 'download.allow_private': {error}") from error
+    smallest, most = download["min_size"], download["max_pixels"]
+    if smallest**2 > most:
+        raise StepError(
+            f"config: 'download.min_size' is {smallest}, but an image of {smallest} x {smallest} "
+            f"pixels has more than 'download.max_pixels' ({most}); lower one or raise the other"
+        )
 
 
 def _check_labels(section: str, declared: Spec) -> None:
@@ -135,11 +156,9 @@ def _check_labels(section: str, declared: Spec) -> None:
 
 
 def _check_experiment(name: str, experiment: Spec, config: Spec) -> None:
-    if (
-        name in _rules()
-        or name == "plan"
-        or name.removeprefix("plan_") in config["experiments"].keys() - {name}
-    ):
+    others = {"", *config["experiments"].keys() - {name}}
+    made = {f"{rule}_{other}".rstrip("_") for rule in ("plan", "preflight") for other in others}
+    if name in _rules() | made:
         raise StepError(
             f"config: 'experiments.{name}' has the name of a rule of the workflow; rename it"
         )

@@ -15,6 +15,7 @@ Spec = dict[str, Any]
 
 # Defaults of open_clip's CLIPVisionCfg and CLIPTextCfg.
 _IMAGE_SIZE, _CONTEXT_LENGTH, _WIDTH, _HEADS = 224, 77, 512, 8
+_VISION_WIDTH, _HEAD_WIDTH = 768, 64
 _SIDES = {
     "embed_dim", "layers", "width", "head_width", "patch_size", "image_size", "context_length",
     "vocab_size", "heads",
@@ -147,12 +148,25 @@ def _check_inline(folder: Path, config: Spec, place: str) -> None:
         fields = [s for s in definitions[name].body if isinstance(s, ast.AnnAssign)]
         types = {ast.unparse(field.target): field.annotation for field in fields}
         _check_values(config[key], types, f"{place}.{key}")
-    text = config["text_cfg"]
+    _check_sides(config, place)
+
+
+def _check_sides(config: Spec, place: str) -> None:
+    """Check that the widths of the towers can be shared by their heads."""
+    text, vision = config["text_cfg"], config["vision_cfg"]
     width, heads = text.get("width") or _WIDTH, text.get("heads") or _HEADS
     if width % heads:
         raise StepError(
             f"config: {f'{place}.text_cfg.width'!r} is {width}, which the {heads} heads cannot "
             "share evenly"
+        )
+    if isinstance(vision.get("layers"), list) or vision.get("timm_model_name"):
+        return  # a ResNet, or a model of timm's
+    width, head = vision.get("width") or _VISION_WIDTH, vision.get("head_width") or _HEAD_WIDTH
+    if width < head or width % (width // head):
+        raise StepError(
+            f"config: {f'{place}.vision_cfg.width'!r} is {width}, which heads of the width {head} "
+            f"({f'{place}.vision_cfg.head_width'!r}) cannot share evenly"
         )
 
 
