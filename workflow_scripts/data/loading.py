@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.workers import use_own_temporary_folder
 
 # How long a worker outlives a SIGTERM, for the trainer to end its step and write a checkpoint.
 _GRACE_SECONDS = 120
@@ -30,6 +31,8 @@ class Batches:
     def __init__(
         self, dataset: Dataset, indices: Iterable[list], workers: int, device: torch.device
     ):
+        if workers:
+            use_own_temporary_folder()
         self._loader: DataLoader | None = DataLoader(
             dataset,
             batch_sampler=indices,
