@@ -6,28 +6,26 @@ checked when it is connected to. Through a proxy, only hosts that are given as a
 checked; which names it connects to is for the proxy to decide.
 """
 
-import base64
 import contextlib
 import functools
 import http.client
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import idna
 
 from workflow_scripts.data.addresses import Network, PrivateAddressError, Resolver, is_allowed
+from workflow_scripts.data.proxies import Proxies, Proxy
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 10
 _HEADERS = 1 << 20  # bytes of headers, redirects and the like that come on top of a body
 # Lists have URLs with blanks and letters of all scripts in them, as browsers show them.
 _SAFE = "%/:=&?~#+!$,;'@()*[]|"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class TooManyBytesError(Exception):
@@ -112,7 +110,7 @@ class Client:
     allowed: tuple[Network, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
     _resolve: Resolver = field(default_factory=Resolver)
-    _proxies: dict[str, str] = field(default_factory=urllib.request.getproxies)
+    _proxies: Proxies = field(default_factory=Proxies)
 
     def __post_init__(self):
         self._tls = ssl.create_default_context()
@@ -133,7 +131,7 @@ class Client:
         before = ""
         for hop in range(_MAX_REDIRECTS + 1):
             try:
-                parts = _parse(urljoin(before, url))
+                parts = parse_url(urljoin(before, url))
             except ValueError as error:
                 if hop:
                     raise BadRedirectError(str(error)) from error
@@ -148,8 +146,9 @@ class Client:
         raise BadRedirectError(f"more than {_MAX_REDIRECTS} redirects")
 
     def _connection(self, parts: SplitResult, allowance: Allowance) -> http.client.HTTPConnection:
-        proxy, host = self._proxy(parts), parts.hostname
-        assert host is not None  # _parse refuses such a URL
+        host = parts.hostname
+        assert host is not None  # parse_url refuses such a URL
+        proxy = self._proxies.of(parts.scheme, host)
         connection: http.client.HTTPConnection
         if proxy:
             self._check_literal(host)
@@ -159,9 +158,8 @@ class Client:
         else:
             connection = http.client.HTTPConnection(host, parts.port)
         if proxy and parts.scheme == "https":
-            connection.set_tunnel(host, parts.port, _authorization(proxy))
-        dial = self._dial if proxy is None else functools.partial(self._dial, proxy=proxy)
-        create = functools.partial(dial, allowance)
+            connection.set_tunnel(host, parts.port, proxy.headers)
+        create = functools.partial(self._dial, allowance, proxy=proxy)
         connection._create_connection = create  # type: ignore[attr-defined]  # not in typeshed
         return connection
 
@@ -169,22 +167,12 @@ class Client:
         query = f"?{parts.query}" if parts.query else ""
         target = quote(f"{parts.path or '/'}{query}", _SAFE)
         headers = dict(self.headers)
-        proxy = self._proxy(parts)
+        proxy = self._proxies.of(parts.scheme, parts.hostname or "")
         if proxy and parts.scheme == "http":
-            headers |= _authorization(proxy)
+            headers |= proxy.headers
             target = f"http://{parts.netloc}{target}"
         connection.request("GET", target, headers=headers)
         return connection.getresponse()
-
-    def _proxy(self, parts: SplitResult) -> SplitResult | None:
-        """Return the proxy for a URL; this machine's own servers have none."""
-        url = self._proxies.get(parts.scheme)
-        bypassed = urllib.request.proxy_bypass_environment(  # type: ignore[attr-defined]  # as above
-            parts.hostname, self._proxies
-        )
-        if not url or bypassed or parts.hostname in _LOOPBACK:
-            return None
-        return urlsplit(url if "://" in url else f"http://{url}")
 
     def _check_literal(self, host: str) -> None:
         # Numbers in all their forms (2130706433, 0x7f.1), which a name server is not asked about.
@@ -194,11 +182,11 @@ class Client:
                 raise PrivateAddressError(f"{host} is not a public address")
 
     def _dial(
-        self, allowance: Allowance, address: tuple[str, int], *_, proxy: SplitResult | None = None
+        self, allowance: Allowance, address: tuple[str, int], *_, proxy: Proxy | None
     ) -> socket.socket:
         """Connect to the first address of a host that is allowed and answers."""
-        host, port = (proxy.hostname, proxy.port or 80) if proxy else address
-        found = self._resolve(host, allowance.seconds())  # type: ignore[arg-type]  # proxy's: ours
+        host, port = (proxy.host, proxy.port) if proxy else address
+        found = self._resolve(host, allowance.seconds())
         # The proxy is the user's own choice.
         usable = found if proxy else [a for a in found if is_allowed(a[1][0], self.allowed)]
         if not usable:
@@ -221,8 +209,12 @@ class Client:
         raise trouble
 
 
-def _parse(url: str) -> SplitResult:
-    """Split an http(s) URL; its host becomes what name servers know, its port a number."""
+def parse_url(url: str) -> SplitResult:
+    """Split an http(s) URL; its host becomes what name servers know, its port a number.
+
+    Raises:
+        ValueError: It is not a URL that can be asked for.
+    """
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"not http: {parts.scheme[:20]}")
@@ -252,10 +244,3 @@ def _location(response: http.client.HTTPResponse) -> str:
     with contextlib.suppress(UnicodeError):
         location = location.encode("latin-1").decode()
     return location
-
-
-def _authorization(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    secret = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}

@@ -30,6 +30,7 @@ from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder
 from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.addresses import parse_networks
+from workflow_scripts.data.proxies import Proxies
 from workflow_scripts.data.reasons import NO_CONNECTION
 
 # Large enough that the slowest URL of a tar holds up little, small enough to share out.
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         parse_networks(options.allow_private)
     except ValueError as error:
         raise StepError(f"--allow-private: {error}") from error
+    Proxies()  # what is wrong with them is said here, once
     # Albumentations, which img2dataset resizes with, would ask the network for its newest version.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     with atomic_folder(options.output) as folder:

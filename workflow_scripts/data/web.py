@@ -1,11 +1,10 @@
-"""HTTP and HTTPS and nothing else: an opener, and a fetch that goes on where it ended."""
+"""Fetches one large file over HTTP or HTTPS, and goes on where an earlier try ended."""
 
 import errno
 import http.client
 import json
+import math
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,48 +13,33 @@ from tqdm import tqdm
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import write_json
 from workflow_scripts.common.redact import redact
+from workflow_scripts.data.addresses import parse_networks
+from workflow_scripts.data.client import (
+    Allowance,
+    BadRedirectError,
+    Client,
+    TooManyBytesError,
+)
 
 _CHUNK = 1 << 20
-_TIMEOUT = 60.0  # seconds of silence
+# No list is larger: what it unpacks to is limited as well (lists.py).
+MAX_BYTES = 8 << 30
+_SILENCE = 60.0  # seconds
 _TRIES = 5
+_USER_AGENT = "Python-urllib"
+_BEYOND_THE_END = 416
 _PASSING = (408, 429)  # "request timeout", "too many requests"
 _OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+# The list's URL is the user's own choice, wherever it leads.
+_EVERYWHERE = parse_networks(["0.0.0.0/0", "::/0"])
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects, but only to http and https: Python's own handler also allows ftp."""
+class _RefusedError(Exception):
+    """The server answered, but not with the file."""
 
-    def redirect_request(self, req, fp, code, *rest):
-        _, headers, url = rest
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise urllib.error.HTTPError(url, code, f"redirected to {url}", headers, fp)
-        return super().redirect_request(req, fp, code, *rest)
-
-
-class _Proxies(urllib.request.ProxyHandler):
-    """The proxies of ``http_proxy`` and its kin, but never for this machine's own servers."""
-
-    def proxy_open(self, req, proxy, type):
-        if urlsplit(f"//{req.host}").hostname in _LOOPBACK:
-            return None
-        return super().proxy_open(req, proxy, type)
-
-
-def make_opener() -> urllib.request.OpenerDirector:
-    """Return what opens http and https URLs; ``file:``, ``ftp:`` and ``data:`` it cannot open."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        _Proxies,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        _Redirects,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    return opener
+    def __init__(self, status: int, reason: str):
+        super().__init__(f"{status} {reason}".strip())
+        self.passing = status >= 500 or status in _PASSING
 
 
 def fetch(url: str, path: str | Path, pause: float = 1.0) -> Path:
@@ -71,21 +55,20 @@ def fetch(url: str, path: str | Path, pause: float = 1.0) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    opener = make_opener()
     for _ in range(_TRIES):
         try:
-            _go_on(opener, url, path)
+            _go_on(url, path)
             return path
-        except urllib.error.HTTPError as error:
-            trouble = f"{error.code} {error.reason}"
-            if error.code not in _PASSING and error.code < 500:
+        except (_RefusedError, BadRedirectError, TooManyBytesError) as error:
+            trouble = str(error)
+            if not getattr(error, "passing", False):
                 break
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        except (http.client.InvalidURL, ValueError) as error:
+            raise StepError(f"{url} is not a URL that can be fetched ({error})") from error
+        except (http.client.HTTPException, OSError) as error:
             if getattr(error, "errno", None) in _OUR_DISK:
                 raise
-            trouble = str(getattr(error, "reason", error)) or type(error).__name__
-        except ValueError as error:
-            raise StepError(f"{url} is not a URL that can be fetched ({error})") from error
+            trouble = str(error) or type(error).__name__
         time.sleep(pause)
         pause *= 2
     raise StepError(
@@ -94,7 +77,7 @@ def fetch(url: str, path: str | Path, pause: float = 1.0) -> Path:
     )
 
 
-def _go_on(opener: urllib.request.OpenerDirector, url: str, path: Path) -> None:
+def _go_on(url: str, path: Path) -> None:
     """Ask for the rest of the file, or for all of it, and write what comes."""
     note = path.with_name(f"{path.name}.json")
     there = path.stat().st_size if path.exists() else 0
@@ -102,23 +85,20 @@ def _go_on(opener: urllib.request.OpenerDirector, url: str, path: Path) -> None:
         seen = json.loads(note.read_text())
     except (OSError, ValueError):
         seen = {}
-    request = urllib.request.Request(url)
+    headers = {"User-Agent": _USER_AGENT}
     if there and seen.get("url") == redact(url) and seen.get("validator"):
-        request.add_header("Range", f"bytes={there}-")
-        request.add_header("If-Range", seen["validator"])
-    try:
-        response = opener.open(request, timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        whole = error.headers.get("Content-Range", "").rpartition("/")[2]
-        if error.code == 416 and whole == str(there):
-            return
-        if error.code == 416:
-            path.unlink()
-            raise http.client.IncompleteRead(b"") from error
-        raise
-    with response:
-        starts = response.headers.get("Content-Range", "").startswith(f"bytes {there}-")
-        appending = response.status == 206 and starts
+        headers |= {"Range": f"bytes={there}-", "If-Range": seen["validator"]}
+    allowance = Allowance(silence=_SILENCE, deadline=math.inf, size=MAX_BYTES)
+    with Client(_EVERYWHERE, headers).open(url, allowance) as response:
+        answered = response.headers.get("Content-Range", "")
+        if response.status == _BEYOND_THE_END:
+            if answered.rpartition("/")[2] == str(there):
+                return
+            path.unlink(missing_ok=True)
+            raise http.client.IncompleteRead(b"")
+        if response.status not in (200, 206):
+            raise _RefusedError(response.status, response.reason)
+        appending = response.status == 206 and answered.startswith(f"bytes {there}-")
         write_json(note, {"url": redact(url), "validator": _validator(response.headers)})
         with path.open("ab" if appending else "wb") as file:
             _copy(response, file, url)
@@ -131,7 +111,7 @@ def _validator(headers) -> str | None:
 
 
 def _copy(response: http.client.HTTPResponse, file, url: str) -> None:
-    name = urlsplit(url).path.rpartition("/")[2] or url
+    name = urlsplit(url).path.rpartition("/")[2] or "list"
     with tqdm(
         desc=name, total=response.length, unit="B", unit_scale=True, mininterval=5
     ) as progress:

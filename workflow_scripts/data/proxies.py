@@ -1,0 +1,62 @@
+"""The proxies that environment variables name (``http_proxy``, ``https_proxy``, ``no_proxy``)."""
+
+import base64
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.redact import redact
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PORT = 80
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Where a proxy is, and the headers that it is sent."""
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
+
+
+class Proxies:
+    """Which proxy a URL is asked for through.
+
+    Raises:
+        StepError: A variable names no host, or a proxy of another kind than HTTP.
+    """
+
+    def __init__(self):
+        self._urls = urllib.request.getproxies()
+        schemes = [scheme for scheme in ("http", "https") if self._urls.get(scheme)]
+        self._proxies = {scheme: _parsed(scheme, self._urls[scheme]) for scheme in schemes}
+
+    def of(self, scheme: str, host: str) -> Proxy | None:
+        """Return the proxy for a host; None for this machine's own servers and for ``no_proxy``."""
+        if scheme not in self._proxies or host in _LOOPBACK:
+            return None
+        bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
+        return None if bypass(host, self._urls) else self._proxies[scheme]
+
+
+def _parsed(scheme: str, url: str) -> Proxy:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port or _PORT
+    except ValueError:
+        host = None
+    if not host or parts.scheme != "http":
+        what = "names no host" if not host else "is not a proxy of the kind http://"
+        raise StepError(
+            f"the environment variable {scheme}_proxy is {redact(url)!r}, which {what}; correct it "
+            "(http://host:port) or unset it"
+        )
+    headers = {}
+    if parts.username is not None:
+        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        words = base64.b64encode(secret.encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {words}"
+    return Proxy(host, port, headers)
