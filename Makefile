@@ -9,7 +9,7 @@
 # make quick             linters and a selection of tests, a minute
 # make docs              the documentation, in build/docs
 # make setup             what both need: .venv, WordNet, Graphviz, links to the profiles
-# make lock              resolve the packages of pyproject.toml anew, into requirements.lock and envs/
+# make lock              resolve the packages of pyproject.toml anew, into the lock files and envs/
 # make clean             remove what the demo has made
 #
 # Each can be run in any order, again, and after being interrupted.
@@ -26,11 +26,13 @@ help:
 setup: .venv/.ready .venv/.graphviz nltk_data/.ready links
 	@echo "Ready. Next: make demo; or: source .venv/bin/activate && snakemake --profile demo all"
 
-.venv/.ready: requirements.lock
+.venv/.ready: requirements.lock requirements-torch.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	# Python compiles what is imported, once; pip would compile all of 5 GB, for a minute.
-	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check \
+		--require-hashes --no-deps -r requirements.lock
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements-torch.lock
 	touch $@
 
 .venv/.graphviz: .venv/.ready
@@ -103,7 +105,8 @@ lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
 	build/lock/bin/pip freeze --exclude clip-backdoor-cleaning > build/freeze.txt
-	envs/write_pins build/freeze.txt
+	build/lock/bin/pip install --quiet --disable-pip-version-check uv
+	envs/write_pins build/freeze.txt build/lock/bin/uv
 
 clean:
 	rm -rf results/demo

@@ -14,6 +14,7 @@ from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.load_config import merged
 
 ROOT = Path(__file__).parents[1]
+LOCKS = ("requirements", "requirements-torch")
 
 
 def _normal(name: str) -> str:
@@ -21,9 +22,8 @@ def _normal(name: str) -> str:
 
 
 def _lock() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pins = (line.partition("==") for line in lines if line and not line.startswith("#"))
-    return {_normal(name): version for name, _, version in pins}
+    text = "\n".join((ROOT / f"{name}.lock").read_text() for name in LOCKS)
+    return {_normal(n): version for n, version in re.findall(r"^([\w.-]+)==([^\s\\]+)", text, re.M)}
 
 
 def _project() -> dict:
@@ -34,6 +34,15 @@ def test_the_conda_environment_has_the_locks_pins():
     environment = yaml.safe_load((ROOT / "envs/pipeline.yaml").read_text())
     pins = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
     assert dict((_normal(n), v) for n, v in (pin.split("==") for pin in pins)) == _lock()
+
+
+def test_every_package_but_torch_is_pinned_by_digest():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line for line in lines if "==" in line]
+    assert pins
+    assert all(line.endswith("\\") for line in pins), "run `make lock`"
+    torch = (ROOT / "requirements-torch.lock").read_text()
+    assert set(re.findall(r"^([\w.-]+)==", torch, re.M)) == {"torch", "torchvision"}
 
 
 def test_every_package_that_we_name_is_pinned():

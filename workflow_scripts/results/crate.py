@@ -40,7 +40,8 @@ PROFILES = {
 _CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
 _LICENCE = "https://spdx.org/licenses/MIT"
 _CODE = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "envs", "profiles",
-         "requirements.lock", "README.md", "LICENSE", "CITATION.cff")  # fmt: skip
+         "requirements.lock", "requirements-torch.lock", "README.md", "LICENSE",
+         "CITATION.cff")  # fmt: skip
 _OF_A_RUN = ("spec.json", "metrics.csv", "timings.csv", "run.json")
 _TABLES = {".csv", ".html", ".md", ".rst"}
 _FIGURES = {".png", ".pdf", ".svg"}
