@@ -17,6 +17,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Addresses of IPv4 as a network without IPv4 sees them (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What Python takes for public (some of it until 3.11.10): IETF's protocol assignments, among them
+# Oracle's metadata service; Azure's services for virtual machines; 6to4's relays; documentation.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in ("192.0.0.0/24", "168.63.129.16", "192.88.99.0/24", "3fff::/20")
+)
 _REMEMBERED_SECONDS = 300.0
 _REMEMBERED_HOSTS = 20_000
 
@@ -62,6 +68,8 @@ def _forms(ip: Address) -> list[Address]:
 
 def _is_public(ip: Address) -> bool:
     local = ip.version == 6 and ip.is_site_local
+    if any(ip in network for network in _NOT_PUBLIC):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified or local)
 
 
