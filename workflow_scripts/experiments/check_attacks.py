@@ -86,7 +86,9 @@ def _leaves_classes_out(part: Spec) -> bool:
     """Return whether a part is measured on classes that its victims find by themselves."""
     name, options = named(part["victims"])
     declared = variants.attribute("victims", name, "CLASSES", ())
-    return without_trigger(part) and any(options.get(option) is None for option in declared)
+    by_captions = variants.attribute("captions", captions_of(part)[0], "CLASSES", ())
+    missing = any(options.get(option) is None for option in declared)
+    return without_trigger(part) and missing and not by_captions
 
 
 def _named_classes(part: Spec) -> Iterator[tuple[str, str]]:
