@@ -20,7 +20,7 @@ COMMANDS: dict[str, list[str]] = {
     "captions": [],
     "data_stages": ["--rows", "2000000"],
     "loader": [],
-    "training": ["--model", "RN50", "--batch-size", "16", "--steps", "3"],
+    "training": ["--model", "RN50", "--batch-size", "16", "--steps", "2"],
 }
 
 

@@ -1,7 +1,7 @@
 """Captions per second of one core, and the two steps as the workflow calls them.
 
     python -m benchmarks.captions
-    python -m benchmarks.captions --captions 400000      the steps at a larger size
+    python -m benchmarks.captions --captions 6000000     the steps at the size of CC6M
 
 Plain is: synonyms looked up in WordNet each time, open_clip's tokenizer called on batches.
 Captions are made up of English words, more frequent ones more often, as in real text; one in ten
@@ -37,7 +37,8 @@ def made_up_captions(count: int, words: list[str], seed: int) -> list[str]:
     """Return captions of 3 to 30 words, with Zipf's distribution of words."""
     draw = np.random.default_rng(seed)
     weights = 1 / np.arange(1, len(words) + 1)
-    chosen = draw.choice(words, (count, 30), p=weights / weights.sum())
+    places = draw.choice(len(words), (count, 30), p=weights / weights.sum())
+    chosen = np.array(words, object)[places]
     lengths = draw.integers(3, 31, count)
     texts = [" ".join(row[:n]).capitalize() for row, n in zip(chosen, lengths, strict=True)]
     for place, number in enumerate(np.flatnonzero(draw.random(count) < 0.1)):
@@ -91,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--captions", type=int, default=200_000, help="of the steps")
+    parser.add_argument("--captions", type=int, default=600_000, help="of the steps")
     parser.add_argument("--sample", type=int, default=10_000, help="captions of one core")
     parser.add_argument("--vocabulary", type=int, default=8_000, help="different words")
     parser.add_argument("--wordnet", type=Path, default=Path("nltk_data"))

@@ -25,7 +25,7 @@ from torchvision import transforms
 
 from benchmarks.measuring import cpu_seconds, header, row
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.data.images import decode_image
+from workflow_scripts.data.images import decode_image, stack
 from workflow_scripts.training.augmentations.autoaugment import Augmentation
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.views import AUGMENTED, PLAIN, Views
@@ -115,7 +115,7 @@ def parts(files: list[bytes], size: int) -> dict[str, Callable[[], object]]:
         "AutoAugment with conversions": lambda: [
             augment(image, generator(0, "augment", 0, n)) for n, image in enumerate(images)
         ],
-        "a batch of the decoded": lambda: torch.stack(images),
+        "a batch of the decoded": lambda: stack(images),
     }
 
 

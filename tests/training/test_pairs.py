@@ -10,8 +10,8 @@ from torchvision import transforms
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.data.images import fit
-from workflow_scripts.data.loading import Batches
+from workflow_scripts.data.images import fit, stack
+from workflow_scripts.data.loading import IN_FLIGHT_BYTES, Batches, in_flight
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.training.augmentations.autoaugment import AutoAugment
 from workflow_scripts.training.pairs import Pairs
@@ -148,3 +148,24 @@ def test_tokens_of_something_else_are_an_error(world, tmp_path, tokens, message)
     np.save(tmp_path / "tokens.npy", tokens)
     with pytest.raises(StepError, match=message):
         make_pairs(world, tokens=tmp_path / "tokens.npy")
+
+
+@pytest.mark.parametrize("batch_bytes", [0, 1 << 20, 300 << 20, 3 << 30, 100 << 30])
+@pytest.mark.parametrize("workers", [0, 1, 4, 64])
+def test_batches_in_flight_have_a_limit_in_bytes_beyond_the_one_that_is_needed(
+    workers, batch_bytes
+):
+    used, ahead = in_flight(workers, batch_bytes)
+    assert min(workers, 1) <= used <= workers
+    assert 1 <= ahead <= 2
+    assert used * ahead * batch_bytes <= max(IN_FLIGHT_BYTES, batch_bytes)
+    fits = 2 * workers * batch_bytes <= IN_FLIGHT_BYTES
+    assert not workers or not fits or (used, ahead) == (workers, 2)
+
+
+def test_stacked_images_are_those_of_torch_with_a_pixels_channels_adjacent():
+    adjacent = torch.randint(0, 256, (5, 6, 3), dtype=torch.uint8).permute(2, 0, 1)
+    apart = torch.randint(0, 256, (3, 5, 6), dtype=torch.uint8)
+    stacked = stack([adjacent, apart])
+    assert torch.equal(stacked, torch.stack([adjacent, apart]))
+    assert stacked.is_contiguous(memory_format=torch.channels_last)

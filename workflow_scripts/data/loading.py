@@ -12,6 +12,9 @@ from workflow_scripts.common.workers import use_own_temporary_folder
 
 # How long a worker outlives a SIGTERM, for the trainer to end its step and write a checkpoint.
 _GRACE_SECONDS = 120
+# Batches that workers have loaded or are loading, of one process.
+IN_FLIGHT_BYTES = 8 << 30
+_AHEAD = 2  # batches of each worker, if there is memory for them
 
 
 class Batches:
@@ -26,11 +29,19 @@ class Batches:
         workers: Processes, which wait for the next iteration until :meth:`close`; 0 loads in
             this process.
         device: Where batches go; on the way to a GPU they pass through page-locked memory.
+        batch_bytes: Size of a batch. Workers load as many ahead as fit into ``IN_FLIGHT_BYTES``,
+            and there are fewer of them if one of each does not fit.
     """
 
     def __init__(
-        self, dataset: Dataset, indices: Iterable[list], workers: int, device: torch.device
+        self,
+        dataset: Dataset,
+        indices: Iterable[list],
+        workers: int,
+        device: torch.device,
+        batch_bytes: int = 0,
     ):
+        workers, ahead = in_flight(workers, batch_bytes)
         if workers:
             use_own_temporary_folder()
         self._loader: DataLoader | None = DataLoader(
@@ -38,6 +49,7 @@ class Batches:
             batch_sampler=indices,
             collate_fn=_as_is,
             num_workers=workers,
+            prefetch_factor=ahead if workers else None,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             multiprocessing_context="fork" if workers else None,
@@ -61,6 +73,13 @@ class Batches:
     def close(self) -> None:
         """End the workers. Left to the interpreter's exit, each of them would take seconds."""
         self._loader = None
+
+
+def in_flight(workers: int, batch_bytes: int) -> tuple[int, int]:
+    """Return how many workers there may be, and how many batches each loads ahead."""
+    room = IN_FLIGHT_BYTES // max(batch_bytes, 1)
+    workers = min(workers, max(room, 1))
+    return workers, min(max(room // max(workers, 1), 1), _AHEAD)
 
 
 def share(rows: int, rank: int, size: int, batch_size: int) -> list[list[int]]:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.data.images import fit
+from workflow_scripts.data.images import fit, stack
 from workflow_scripts.data.loading import Batches, share
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
@@ -33,7 +33,7 @@ class _Originals(Dataset):
 
     def __getitems__(self, rows: list[int]) -> "tuple[list[int], Tensor] | StepError":
         try:
-            return rows, torch.stack([fit(self.images[row], self.size) for row in rows])
+            return rows, stack([fit(self.images[row], self.size) for row in rows])
         except StepError as error:
             return error
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
+from workflow_scripts.data.images import stack
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.training.views import Source, Views
 
@@ -70,6 +71,9 @@ class Pairs(Dataset):
         cut: Drop the token columns after the longest text of a batch.
         views: What is loaded of each pair.
 
+    Attributes:
+        bytes: Memory of a pair in a batch, at most.
+
     Raises:
         StepError: A view looks at the augmented captions, and they are not given; or a file is
             broken.
@@ -99,6 +103,8 @@ class Pairs(Dataset):
             kind: _map_tokens(file, len(manifest), context_length) for kind, file in given.items()
         }
         self.seed, self.cut = seed, cut
+        # Of the pixels and tokens of one pair in a batch.
+        self.bytes = len(views.images) * 3 * size**2 + len(views.texts) * context_length * 8
         self._augmentations = {source: _augmentation(source, size) for source in views.images}
 
     def __len__(self) -> int:
@@ -117,7 +123,7 @@ class Pairs(Dataset):
         for source, augment in self._augmentations.items():
             # Views that were drawn before there were several keep their seeds.
             names = ("augment", source.draw) if source.draw else ("augment",)
-            images[source] = torch.stack(
+            images[source] = stack(
                 [
                     augment(picture, generator(self.seed, *names, *item))
                     for picture, item in zip(pictures, items, strict=True)

@@ -117,7 +117,8 @@ class Trainer:
         spec, world, inputs = self.spec, self.world, self.spec.inputs
         model, views = self.module.model, self.module.objective.views
         self.pairs = training_pairs(spec, self.manifest, model, self.root, views)
-        self.loader = Batches(self.pairs, self.sampler, self.workers, world.device)
+        batch_bytes = self.pairs.bytes * spec.batch_size // world.size
+        self.loader = Batches(self.pairs, self.sampler, self.workers, world.device, batch_bytes)
         self.held_out = None
         if spec.held_out:
             pairs = training_pairs(spec, self.manifest, model, self.root, held_out.VIEWS)
