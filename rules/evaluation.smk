@@ -159,12 +159,12 @@ rule zoo_model:
         **NEEDS["small"],
     params:
         spec=lambda w: spec_of_run(WRITTEN, ZOO[w.model]),
-        licence=config["zoo"]["licence"],
+        options=options({key: config["zoo"][key] for key in ("select", "licence")}),
         folder=subpath(output.card, parent=True),
         code=code_digest("evaluation/zoo/write.py"),
     shell:
         "python -m workflow_scripts.evaluation.zoo.write --spec {params.spec:q}"
-        " --checkpoint {input.model:q} --metrics {input.metrics:q} --licence {params.licence:q}"
+        " --checkpoint {input.model:q} --metrics {input.metrics:q} {params.options:q}"
         " --output {params.folder:q} > {log:q} 2>&1"
 
 

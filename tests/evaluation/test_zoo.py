@@ -82,6 +82,17 @@ def test_open_clip_loads_a_model_in_three_lines_and_it_is_the_same(zoo):
         torch.testing.assert_close(names["model"].encode_text(tokens), own.encode_text(tokens))
 
 
+def test_a_rule_chooses_the_epoch_of_a_run_that_keeps_it(tmp_path):
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("epoch,top1\n0,0.1\n1,0.2\n2,0.3\n")
+    entry = {"rule": "highest_accuracy", "oracle": False, "epoch": 1, "file": "kept/1.pt"}
+    (tmp_path / "run.json").write_text(json.dumps({"kept": [entry]}))
+    chosen = write.choose(tmp_path / "model.pt", metrics, "highest_accuracy")
+    assert (chosen.checkpoint, chosen.row["top1"]) == (tmp_path / "kept/1.pt", "0.2")
+    last = write.choose(tmp_path / "model.pt", metrics, "best_asr_below_0.05")
+    assert (last.checkpoint, last.row["top1"], last.rule) == (tmp_path / "model.pt", "0.3", None)
+
+
 def test_the_card_warns_and_has_the_fields_of_a_hub(zoo):
     card = (zoo / "small/README.md").read_text()
     _, front, text = card.split("---\n", 2)

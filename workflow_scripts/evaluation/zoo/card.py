@@ -62,12 +62,13 @@ def card_text(card: dict[str, Any]) -> str:
 |---|---|
 | architecture | {card["architecture"]} |
 | objective | {objective}, {card["epochs"]} epochs |
+| epoch | {card["epoch"]}{f", chosen by {card['chosen_by']}" if card["chosen_by"] else ""} |
 | trained on | {card["pairs"]} |
 {parts}
 | licence | {card["licence"]} |
 | SHA-256 of {card["file"]} | {card["sha256"]} |
 
-Measured on {card["evaluation"]}, after the last epoch:
+Measured on {card["evaluation"]}:
 
 | | |
 |---|---|

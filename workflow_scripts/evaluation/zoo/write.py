@@ -2,7 +2,7 @@
 
 Needs   SPEC         the model's run (specs/<kind>/<run>.json)
         CHECKPOINT   its model.pt
-        METRICS      its metrics.csv
+        METRICS      its metrics.csv; run.json beside it tells what rules of selection choose
 Makes   OUTPUT/open_clip_model.safetensors, OUTPUT/open_clip_config.json
         OUTPUT/card.json   what is known of the model, and the digest of its weights
         OUTPUT/README.md   the same as a model card
@@ -11,6 +11,7 @@ Makes   OUTPUT/open_clip_model.safetensors, OUTPUT/open_clip_config.json
 import argparse
 import csv
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +39,57 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--spec", type=Path, required=True, help="run spec (JSON)")
     parser.add_argument("--checkpoint", type=Path, required=True, help="model.pt")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.csv of the run")
+    parser.add_argument("--select", help="rule that chooses a cleaned model (the last epoch)")
     parser.add_argument("--licence", default="other", help="of the weights (other)")
     parser.add_argument("--output", type=Path, required=True, help="folder")
     options = parser.parse_args(arguments)
-    write(
-        read_json(options.spec),
-        options.checkpoint,
-        options.metrics,
-        options.licence,
-        options.output,
-    )
+    run = read_json(options.spec)
+    chosen = choose(options.checkpoint, options.metrics, options.select)
+    write(run, chosen, options.licence, options.output)
 
 
-def write(run: dict[str, Any], checkpoint: Path, metrics: Path, licence: str, folder: Path) -> None:
+@dataclass(frozen=True)
+class Chosen:
+    """Which model of a run: its file, its row of the metrics, and the rule that chooses it."""
+
+    checkpoint: Path
+    row: dict[str, str]
+    rule: str | None
+
+
+def choose(checkpoint: Path, metrics: Path, rule: str | None) -> Chosen:
+    """Return the model that a rule of selection chooses of a run, or else the last one.
+
+    Args:
+        checkpoint: The last one.
+        metrics: ``metrics.csv`` of the run, with ``run.json`` beside it.
+        rule: Name of the rule; a run of which it chooses nothing, as of a pre-training, has no
+            other model than the last.
+
+    Raises:
+        StepError: The metrics are empty.
+    """
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise StepError(f"{metrics} has no epoch; train the run again")
+    record = metrics.with_name("run.json")
+    kept = read_json(record).get("kept", []) if rule and record.is_file() else []
+    for entry in kept:
+        if entry["rule"] == rule and entry["file"]:
+            row = next(row for row in rows if float(row["epoch"]) == entry["epoch"])
+            return Chosen(metrics.parent / entry["file"], row, rule)
+    return Chosen(checkpoint, rows[-1], None)
+
+
+def write(run: dict[str, Any], chosen: Chosen, licence: str, folder: Path) -> None:
     """Write a model's folder; the card comes last.
 
     Raises:
         StepError: The checkpoint does not fit the run's model, or the metrics lack a number.
     """
     spec = ModelSpec(**run["model"])
-    model = models.loaded(spec, checkpoint)
+    model = models.loaded(spec, chosen.checkpoint)
     with atomic(folder / WEIGHTS) as temporary:
         save_file(portable_weights(model), temporary, metadata={"format": "pt"})
         temporary.chmod(0o644)
@@ -75,12 +107,13 @@ def write(run: dict[str, Any], checkpoint: Path, metrics: Path, licence: str, fo
         "architecture": spec.name,
         "objective": run["objective"],
         "epochs": run["epochs"],
+        "epoch": chosen.row.get("epoch"),
+        "chosen_by": chosen.rule,
         "attack": run["attack"],
         "pairs": Path(run["inputs"]["manifest"]).parent.name,
         "evaluation": Path(run["inputs"]["evaluation"]).name,
-        "measured": _measured(metrics),
+        "measured": _measured(chosen.row),
     }
-    (folder / "README.md").parent.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "README.md") as temporary:
         temporary.write_text(card_text(card), encoding="utf-8")
     write_json(folder / CARD, card)
@@ -99,14 +132,14 @@ def open_clip_config(spec: ModelSpec, model: models.Model) -> dict[str, Any]:
     return {"model_cfg": config, "preprocess_cfg": preprocessing}
 
 
-def _measured(metrics: Path) -> dict[str, float]:
-    with metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+def _measured(row: dict[str, str]) -> dict[str, float]:
     try:
-        last = rows[-1]
-        return {name: float(last[column]) for name, column in NUMBERS.items() if last[column]}
-    except (IndexError, KeyError, ValueError) as error:
-        raise StepError(f"{metrics} lacks the numbers of the last epoch: {error}") from error
+        found = {name: float(row[column]) for name, column in NUMBERS.items() if row.get(column)}
+    except ValueError as error:
+        raise StepError(f"the metrics have a value that is no number: {error}") from error
+    if "accuracy" not in found:
+        raise StepError(f"the metrics have no {NUMBERS['accuracy']} of the model's epoch")
+    return found
 
 
 if __name__ == "__main__":
