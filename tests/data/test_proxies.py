@@ -1,0 +1,53 @@
+"""Proxies of the environment: taken as they are meant, or refused in a sentence."""
+
+import pytest
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.data.proxies import Proxies
+
+VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set variables, and no others of this kind."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def given(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return Proxies()
+
+    return given
+
+
+def test_a_proxy_may_be_given_with_or_without_scheme_and_with_a_password(environment):
+    proxies = environment(http_proxy="proxy.example:3128", https_proxy="http://a%40b:c@p.example")
+    plain, secret = proxies.of("http", "x.org"), proxies.of("https", "x.org")
+    assert (plain.host, plain.port, plain.headers) == ("proxy.example", 3128, {})
+    assert (secret.host, secret.port) == ("p.example", 80)
+    assert secret.headers == {"Proxy-Authorization": "Basic YUBiOmM="}
+
+
+def test_this_machine_and_what_no_proxy_names_have_none(environment):
+    proxies = environment(http_proxy="http://p.example:1", no_proxy=".internal,y.org")
+    assert proxies.of("http", "x.org") is not None
+    for host in ("127.0.0.1", "localhost", "::1", "a.internal", "y.org"):
+        assert proxies.of("http", host) is None
+    assert proxies.of("https", "x.org") is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://:3128", "http://a:b", "http://[::1", "socks5://p:1", "https://p:1"]
+)
+def test_what_is_no_http_proxy_is_one_sentence_with_the_variable(environment, url):
+    with pytest.raises(StepError, match="the environment variable https_proxy is"):
+        environment(https_proxy=url)
+
+
+def test_the_password_of_a_wrong_proxy_is_not_told(environment):
+    with pytest.raises(StepError) as refusal:
+        environment(http_proxy="socks5://me:hunter2@p.example")
+    assert "hunter2" not in str(refusal.value)
