@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from workflow_scripts.common.attacks import captions_of, named, parts_of
+from workflow_scripts.common.attacks import captions_of, named, parts_of, without_trigger
 from workflow_scripts.common.files import atomic
 from workflow_scripts.data.images import squash
 from workflow_scripts.data.manifest import ImageReader
@@ -102,6 +102,10 @@ def _write_header(
 
 
 def _title(part: dict[str, Any], with_options: bool) -> str:
+    if without_trigger(part):
+        return (
+            f"No trigger, victims {Path(named(part['victims'])[0]).stem}, target {part['target']}"
+        )
     name, options = named(part["trigger"])
     said = ", ".join(f"{key} {value}" for key, value in options.items()) if with_options else ""
     return f"Trigger {Path(name).stem}{f' ({said})' if said else ''}, target {part['target']}"
