@@ -22,6 +22,8 @@ rule collect:
     output:
         parquet="<results>/experiments/{experiment}/metrics.parquet",
         csv="<results>/experiments/{experiment}/metrics.csv",
+        long="<results>/experiments/{experiment}/metrics_long.parquet",
+        long_csv="<results>/experiments/{experiment}/metrics_long.csv",
     log:
         "<logs>/collect/{experiment}.log",
     conda:

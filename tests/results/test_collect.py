@@ -143,3 +143,23 @@ def test_the_table_names_the_weights_that_are_there(experiment, tmp_path):
     files = table.loc[table["run"] == run, "model_file"].tolist()
     assert files == ["", "", f"{folder}/kept/b.pt", "", f"{folder}/model.pt"]
     assert set(table.loc[table["run"] != run, "model_file"]) == {""}
+
+
+def test_the_long_table_has_every_number_and_the_wide_one_is_a_view_of_it(experiment, tmp_path):
+    run = pd.read_csv(experiment)["run"].iloc[-1]
+    own = [[run, epoch, "probe-1", "accuracy", epoch / 7, 10] for epoch in range(5)]
+    columns = ["run", "epoch", "measure", "name", "value", "of"]
+    pd.DataFrame(own, columns=columns).to_csv(tmp_path / "runs" / run / "measures.csv", index=False)
+    parts = {"asr_top1_mean": 0.5, "asr_top1_part1": 0.25}
+    metrics = tmp_path / "runs" / run / "metrics.csv"
+    pd.read_csv(metrics).assign(**parts).to_csv(metrics, index=False)
+    table = collected(experiment)
+    assert set(table.loc[table["run"] == run, "asr_top1_part1"]) == {0.25}
+    long = pd.read_parquet(experiment.parent / "metrics_long.parquet")
+    assert list(long.columns) == columns
+    probe = long[long["measure"] == "probe-1"]
+    assert probe["value"].tolist() == [epoch / 7 for epoch in range(5)]
+    for name in ("top1", "asr_top5", "triggered_top1"):
+        of_name = long[(long["measure"] == "evaluation") & (long["name"] == name)]
+        assert of_name["value"].tolist() == table[name].tolist()
+        assert set(of_name["of"]) == set(table["images" if name == "top1" else "asr_images"])

@@ -12,6 +12,8 @@ METRIC_COLUMNS = (
 HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
 TIMING_COLUMNS = ("seconds", "samples_per_second")
 COUNT_COLUMNS = ("images", "asr_images")
+LONG_COLUMNS = ("run", "epoch", "measure", "name", "value", "of")
+"""Of a table with a row for each number of each epoch of each run."""
 FILE_COLUMN = "model_file"
 """Weights of the epoch's model below the results, empty if they are not there."""
 MEAN_COLUMN = "asr_top1_mean"

@@ -2,7 +2,8 @@
 
 Needs   <R>/experiments/<experiment>/runs.csv and each run's metrics.csv, timings.csv, run.json;
         or the metrics.parquet of several experiments.
-Makes   <output>.parquet and <output>.csv: a row for each epoch of each run.
+Makes   <output>.parquet and <output>.csv: a row for each epoch of each run; of one experiment also
+        <output>_long.parquet and .csv: a row for each number of each epoch of each run.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from workflow_scripts.common.columns import FILE_COLUMN
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json
+from workflow_scripts.results.long import OF_EPOCH, long_of, wide_of
 from workflow_scripts.results.table import (
     COUNT_COLUMNS,
     METRIC_COLUMNS,
@@ -30,8 +32,8 @@ from workflow_scripts.results.table import (
 _KINDS = ("pretraining", "cleaning", "baseline")
 
 
-def collect(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Return the tidy table of ``runs``.
+def collect(runs: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the tidy table of ``runs``, and the long one.
 
     Args:
         runs: A row for each run: the columns of ``RUN_COLUMNS``, one for each further thing
@@ -54,8 +56,10 @@ def collect(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
     # Several models may be taken of one run, each with the epochs up to it in its folder.
     folders = dict(zip(runs["folder"], runs["run"], strict=True))
     epochs = [_epochs(run, root, folder) for folder, run in tqdm(folders.items(), mininterval=5)]
-    table = runs.merge(pd.concat(epochs), on=["run", "folder"])
-    return order(table.drop(columns="folder"))
+    wide, long = zip(*epochs, strict=True)
+    table = runs.merge(pd.concat(wide), on=["run", "folder"])
+    # The models taken of a run have their first epochs in common.
+    return order(table.drop(columns="folder")), pd.concat(long).drop_duplicates(ignore_index=True)
 
 
 def _check_there(runs: pd.DataFrame, root: Path) -> None:
@@ -69,7 +73,8 @@ def _check_there(runs: pd.DataFrame, root: Path) -> None:
         )
 
 
-def _epochs(run: str, root: Path, place: str) -> pd.DataFrame:
+def _epochs(run: str, root: Path, place: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of a run in the wide table and in the long one."""
     folder = root / place
     metrics = read_csv(folder / "metrics.csv", ("run", *METRIC_COLUMNS), ("run",))
     timings = read_csv(folder / "timings.csv", ("run", "epoch", *TIMING_COLUMNS), ("run",))
@@ -81,11 +86,14 @@ def _epochs(run: str, root: Path, place: str) -> pd.DataFrame:
         raise StepError(f"{folder / 'metrics.csv'} holds an epoch twice; run {run} again")
     timings = timings[["epoch", *TIMING_COLUMNS]].drop_duplicates("epoch", keep="last")
     record = read_json(folder / "run.json")
-    counts, files = _counts(record, folder / "run.json"), _model_files(record)
-    there = {e: f"{place}/{file}" for e, file in files.items() if (folder / file).is_file()}
-    return metrics.merge(timings, on="epoch", how="left").assign(
-        folder=place, **counts, **{FILE_COLUMN: metrics["epoch"].map(there)}
-    )
+    counts, kept = _counts(record, folder / "run.json"), _model_files(record)
+    there = {e: f"{place}/{file}" for e, file in kept.items() if (folder / file).is_file()}
+    long = long_of(folder, metrics, counts)
+    wide = metrics[["run", "epoch", *OF_EPOCH]]
+    wide = wide.merge(wide_of(long), on=["run", "epoch"], how="left")
+    files = {FILE_COLUMN: metrics["epoch"].map(there)}
+    wide = wide.merge(timings, on="epoch", how="left").assign(folder=place, **counts, **files)
+    return wide, long
 
 
 def _model_files(record: dict[str, Any]) -> dict[int, str]:
@@ -143,7 +151,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     if options.runs:
-        table = collect(read_csv(options.runs, (*RUN_COLUMNS, "folder")), options.root)
+        runs = read_csv(options.runs, (*RUN_COLUMNS, "folder"))
+        table, long = collect(runs, options.root)
+        write_table(Path(f"{stem(options.output)}_long"), long)
     else:
         table = combine({path.parent.name: read_table(path) for path in options.experiments})
     write_table(stem(options.output), table)
