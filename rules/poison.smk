@@ -19,7 +19,10 @@ rule poison:
         contact_sheet=report(
             "<results>/attacks/{id}/contact_sheet.png",
             category="Data",
-            subcategory="Poisoning",
+            # The empty sheets of attacks without victims come last.
+            subcategory=lambda w: (
+                "Poisoning" if PLAN.attacks[w.id].get("poisoned", 1) else "Without victims"
+            ),
             caption="report/contact_sheet.rst",
             labels={"shows": "originals and triggered", "attack": "{id}"},
         ),

@@ -197,7 +197,7 @@ def test_what_varies_makes_groups_unless_told_otherwise(metrics):
 def test_what_all_lines_have_in_common_is_no_column_for_people(metrics):
     same = metrics.assign(**{"data.choose": "random", "objective.ssl": 1.0})
     columns = list(best_page.readable(table_of(same)).columns)
-    assert columns[:3] == ["Start model", "Cleaning objective", "Start model: accuracy / ASR"]
+    assert columns[:3] == ["Start model", "Cleaned by", "Start model: accuracy / ASR"]
     weights = metrics["learning_rate"].map({3e-4: 1.0, 1e-3: 2.0, 3e-3: 2.0})
     columns = best_page.readable(table_of(same.assign(**{"objective.ssl": weights}))).columns
     assert "SSL weight" in columns

@@ -27,6 +27,7 @@ from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
     RECOVERY,
+    at_edge,
     baseline_models,
     best_below,
     cleaned_models,
@@ -117,18 +118,12 @@ def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
     row = {name: model[name] for name in ("run", "epoch", "learning_rate")}
     row |= {FILE_COLUMN: model.get(FILE_COLUMN, "")}
     row |= {name: model[name] for name in of_parts(models.columns)}
-    row |= {"recovery": model.get(RECOVERY, np.nan), "at_edge": _at_edge(models, model)}
+    row |= {"recovery": model.get(RECOVERY, np.nan), "at_edge": at_edge(models, model)}
     for name, source, count in (("accuracy", ACCURACY, "images"), ("asr", ASR, "asr_images")):
         images = np.nan if pd.isna(model[count]) else model[count]
         low, high = wilson(model[source], images)
         row |= {name: model[source], f"{name}_low": float(low), f"{name}_high": float(high)}
     return row
-
-
-def _at_edge(models: pd.DataFrame, model: pd.Series) -> bool:
-    """Tell whether a model's learning rate is the first or the last of those that were tried."""
-    rates = models["learning_rate"].dropna().unique()
-    return len(rates) > 2 and model["learning_rate"] in (rates.min(), rates.max())
 
 
 def main(arguments: list[str] | None = None) -> None:

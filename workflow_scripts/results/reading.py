@@ -21,6 +21,8 @@ from workflow_scripts.results.figure import chosen_runs
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
+    RECOVERY,
+    at_edge,
     baseline_models,
     best_below,
     cleaned_models,
@@ -82,7 +84,7 @@ class _Choice:
             label = best_below(models, self.asr_below)
         else:
             label = honest_choice(self.rule, models, start_accuracy, self.tolerance)
-        return "none" if label is None else _numbers(models.loc[label])
+        return "none" if label is None else _chosen(models, models.loc[label])
 
 
 def _behind(metrics: pd.DataFrame, cleaned: pd.DataFrame) -> str:
@@ -110,11 +112,14 @@ def _cleaned(metrics: pd.DataFrame, cleaned: pd.DataFrame, choices: list[_Choice
     for start in starts.to_dict("records"):
         models = cleaned[cleaned["start"] == start["start"]]
         own = _varying(models, groups)
+        learned = [c for c in choices if c.rule != "best_below" or not start[ASR] < c.asr_below]
         parted = models.groupby(own, sort=False, dropna=False) if own else [((), models)]
         before, parts = f"Start model {names[start['start']]}: {_numbers(start)}", []
         before += twins.get(start["start"], "")
+        if len(learned) < len(choices):
+            before += ", the attack was not learned"
         for values, group in parted:
-            chosen = ", ".join(choice.of(group, start[ACCURACY]) for choice in choices)
+            chosen = ", ".join(choice.of(group, start[ACCURACY]) for choice in learned)
             name = f"{_group_name(own, values)}: " if own else ""
             parts += [f"{name}{chosen}"] if chosen else []
         yield ". Cleaned, ".join(filter(None, [before, "; ".join(parts)]))
@@ -170,6 +175,15 @@ def _group_name(columns: list[str], values: Any) -> str:
         for column, value in zip(columns, values, strict=True)
     ]
     return ", ".join(texts)
+
+
+def _chosen(models: pd.DataFrame, model: pd.Series) -> str:
+    """Return the numbers of a chosen model, and which of the run's epochs it is."""
+    told = [f"recovery {percent_text(model[RECOVERY])}"] if RECOVERY in model.index else []
+    if not pd.isna(model["learning_rate"]):
+        edge = ", the edge of the sweep" if at_edge(models, model) else ""
+        told.append(f"learning rate {value_text(model['learning_rate'])}{edge}")
+    return ", ".join([_numbers(model), *told, f"epoch {model['epoch']}"])
 
 
 def _numbers(model: Mapping[str, Any] | pd.Series) -> str:

@@ -74,7 +74,8 @@ def sentences(codes: Sequence[Code]) -> list[str]:
     marked = sum(code.marked for code in codes)
     if not marked:
         commits = ", ".join(dict.fromkeys(code.commit for code in codes))
-        return [f"All {total} runs are of the present code (made at commit {commits})."]
+        who = f"All {total} runs are" if total > 1 else "The run is"
+        return [f"{who} of the present code (made at commit {commits})."]
     differing = _differing(codes)
     if differing:
         texts.append(

@@ -41,6 +41,12 @@ def honest_rules(models: pd.DataFrame) -> list[str]:
     return [rule for rule, c in there.items() if c in models.columns and models[c].notna().any()]
 
 
+def at_edge(models: pd.DataFrame, model: pd.Series) -> bool:
+    """Tell whether a model's learning rate is the first or the last of three or more tried."""
+    rates = models["learning_rate"].dropna().unique()
+    return len(rates) > 2 and model["learning_rate"] in (rates.min(), rates.max())
+
+
 def cleaned_models(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the cleaned models: the epochs from 1 on of cleaning runs (0 is the start).
 

@@ -27,6 +27,12 @@ _COLOURS = ("#0072B2", "#D98600", "#009E73", "#C56A9A", "#3F9BD1", "#5B4B8A")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "h")
 _LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 MOST_LEVELS = 2 * len(_MARKERS)
+# Each defence has the same look in every figure; others take the looks after these.
+_DEFENCES = (
+    "MMCL", "SSL", "MMCL + SSL (CleanCLIP)", "PAR", "MMCL + SSL + clustering",
+    "MMCL + SSL + pseudo-labels", "MMCL + SSL, shrunk and perturbed", "Channel Lipschitzness",
+    "WiSE-FT", "Task vector (oracle)", "SigLIP + SSL", "SigLIP with bias + SSL",
+)  # fmt: skip
 
 _SETTINGS = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
@@ -101,21 +107,28 @@ def looks(levels: Sequence[str], *, ordered: bool = False) -> dict[str, Look]:
             f"a figure cannot tell {len(levels)} values apart ({levels[0]}, {levels[1]}, ...); "
             "choose another column for the figure's 'by'"
         )
+    if not ordered:
+        return {level: _look(n) for n, level in enumerate(levels)}
     scale = mpl.colormaps["viridis"]
-    colours = (
-        [scale(0.78 * n / max(1, len(levels) - 1)) for n in range(len(levels))]
-        if ordered
-        else [_COLOURS[n % len(_COLOURS)] for n in range(len(levels))]
-    )
     return {
-        level: Look(
-            colour=colours[n],
-            marker=_MARKERS[n % len(_MARKERS)],
-            line=_LINES[n % len(_LINES)],
-            filled=n >= len(_MARKERS),
-        )
-        for n, level in enumerate(levels)
+        level: _look(n, scale(0.78 * n / max(1, len(levels) - 1))) for n, level in enumerate(levels)
     }
+
+
+def defence_looks(levels: Sequence[str]) -> dict[str, Look]:
+    """Return a look for each defence, the same one in every figure."""
+    others = [level for level in levels if level not in _DEFENCES]
+    places = [*_DEFENCES, *others]
+    return {level: _look(places.index(level)) for level in levels}
+
+
+def _look(place: int, colour: Any = None) -> Look:
+    return Look(
+        colour=_COLOURS[place % len(_COLOURS)] if colour is None else colour,
+        marker=_MARKERS[place % len(_MARKERS)],
+        line=_LINES[place % len(_LINES)],
+        filled=place >= len(_MARKERS),
+    )
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -21,7 +21,9 @@ _WORTH_OPENING = {
     "sources/*/losses.csv": "rows of the URL list that were lost, and why",
     "attacks/*/contact_sheet.png": "pictures before and after poisoning",
     "audits/*/index.html": "audits of a poisoned model and of its clean control",
-    "report.html": "all of it on one page",
+    "report.html": "Snakemake's report: all files with their captions",
+    "pages/all_experiments/index.html": "the page of every experiment",
+    "index.html": "open this first: answer, explorer, leaderboard, data, provenance",
 }
 
 
@@ -63,6 +65,9 @@ def findings(metrics: pd.DataFrame, best: pd.DataFrame, asr_below: float) -> str
                 line("  not poisoned", _percent(twin["top1"]), _percent(twin["asr_top1"]), "")
             )
         # The table calls a start model by its label or by its name in the config.
+        if start.asr_top1 < asr_below:
+            lines.append(line("  the attack was not learned: nothing to remove", "", "", ""))
+            continue
         for row in chosen[chosen["start"].isin([start.start, name])].itertuples():
             found = not pd.isna(row.accuracy)
             which = f"learning rate {row.learning_rate:g}, epoch {row.epoch:.0f}" if found else ""

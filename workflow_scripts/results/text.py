@@ -17,7 +17,7 @@ _COLUMNS = {
     "attack.victims": "Victims",
     "data.pairs": "Cleaning pairs",
     "data.poisoned_left": "Poisoned pairs left in",
-    "defence": "Cleaning objective",
+    "defence": "Cleaned by",
     "learning_rate": "Learning rate",
     "objective.mmcl": "MMCL weight",
     "objective.ssl": "SSL weight",

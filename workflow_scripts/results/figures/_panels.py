@@ -20,7 +20,7 @@ from workflow_scripts.results.text import column_text
 MOST_PANELS = 40
 _LETTERS_PER_INCH = 17  # of a legend; of a title in bold a few less
 _BETWEEN = "; "
-_BEFORE = {"start_label": "Start: ", "defence": "Cleaned by ", "variant": ""}
+_BEFORE = {"start_label": "Pre-trained: ", "defence": "Cleaned by ", "variant": ""}
 _ACROSS = 4  # panels that a line of the text's width holds
 
 

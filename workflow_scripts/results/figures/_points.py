@@ -9,7 +9,7 @@ import pandas as pd
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results.intervals import student, wilson
 from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
-from workflow_scripts.results.style import Look, looks
+from workflow_scripts.results.style import MOST_LEVELS, Look, defence_looks, looks
 from workflow_scripts.results.table import varied_columns
 from workflow_scripts.results.text import number_text, value_text
 
@@ -145,5 +145,7 @@ def grouped(
         return table.assign(series=""), looks([""])
     texts, names, numeric = levels(table, by, labels, order)
     reserved = [value_text(value, labels) for value in order or []]
-    all_looks = looks(list(dict.fromkeys([*reserved, *names])), ordered=numeric)
+    wanted = list(dict.fromkeys([*reserved, *names]))
+    by_name = by == "defence" and not labels and len(wanted) <= MOST_LEVELS
+    all_looks = defence_looks(wanted) if by_name else looks(wanted, ordered=numeric)
     return table.assign(series=texts), {name: all_looks[name] for name in names}

@@ -26,6 +26,7 @@ from workflow_scripts.results.figures._points import (
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
+    RECOVERY,
     best_below,
     cleaned_models,
     start_models,
@@ -40,7 +41,7 @@ _VISIBLE = 0.005  # half an interval that is smaller than a marker is not worth 
 NUMBERS = (
     "panel", "series", "role", "run", "epoch", "learning_rate",
     "accuracy_percent", "accuracy_low_percent", "accuracy_high_percent",
-    "asr_percent", "asr_low_percent", "asr_high_percent", "interval_drawn",
+    "asr_percent", "asr_low_percent", "asr_high_percent", "recovery_percent", "interval_drawn",
 )  # fmt: skip
 
 # An experiment without cleaning has nothing to draw.
@@ -105,7 +106,10 @@ def draw(
         _draw_points(panel.axes, drawn, looks)
         marks.references(panel.axes, drawn)
         marks.ring(panel.axes, drawn[drawn["role"] == "best"])
-        panels.heading(panel, _note(shown, asr_below, panels.narrow))
+        starts = drawn.loc[drawn["role"] == "start", "asr"]
+        learned = starts.empty or starts.max() >= asr_below
+        note = _note(shown, asr_below, panels.narrow) if learned else "The attack was not learned"
+        panels.heading(panel, note)
         numbers.append(drawn)
     if under is not None and not any((n["role"] == "under").any() for n in numbers):
         raise StepError("no panel of the metrics has the name of one of the metrics laid under")
@@ -187,6 +191,7 @@ def _beneath(
 
 
 def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
+    drawn["recovery_percent"] = 100 * drawn[RECOVERY]
     for name in ("accuracy", "asr"):
         for end in ("", "_low", "_high"):
             drawn[f"{name}{end}_percent"] = 100 * drawn[name + end]
