@@ -18,7 +18,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup links demo demo-all quick test test-experiments test-hostile test-slurm slurm benchmarks benchmark-scale lint docs lock clean
+.PHONY: help setup links demo demo-all quick test test-experiments test-hostile test-slurm slurm browser benchmarks benchmark-scale lint docs lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -67,7 +67,7 @@ quick: lint
 docs: .venv/.ready
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-test: setup lint docs
+test: setup lint docs browser
 	pytest --numprocesses 2
 
 test-experiments: setup
@@ -91,6 +91,11 @@ benchmarks: setup
 
 benchmark-scale: setup
 	@OMP_NUM_THREADS=1 python -m benchmarks.data_stages --rows 12423374 --memory-gb 4 --ours-alone
+
+# Without a browser, the tests of the page in one are skipped, and say so.
+browser:
+	@command -v chromedriver > /dev/null || \
+		envs/install_system_package chromium-driver "testing the page of results in a browser" || true
 
 lint: .venv/.ready
 	ruff check

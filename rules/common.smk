@@ -13,7 +13,7 @@ sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.common import variants
 from workflow_scripts.common.code import FOLDER, attack_code, code_digests, variant_code
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import digest
+from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.common.redact import redact
 from workflow_scripts.experiments.config import check_config, complete_config
 from workflow_scripts.experiments.expand import expand as expand_experiments
@@ -85,6 +85,11 @@ def code_digest(*files):
         files: Paths below workflow_scripts/, or of files of the user's own; what they import counts.
     """
     return digest(code_digests(FOLDER / file for file in files))
+
+
+def assets_digest(folder):
+    """Return the digest of the files of a folder below workflow_scripts/ that no code imports."""
+    return digest([sha256(file) for file in sorted((FOLDER / folder).iterdir())])
 
 
 def arguments(rule, name):

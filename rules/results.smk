@@ -13,6 +13,33 @@ for experiment in PLAN.experiments:
 rule all_experiments:
     input:
         [FILES.experiment(experiment) for experiment in PLAN.experiments],
+        "<results>/pages/all_experiments/index.html",
+
+
+# One HTML file: index.html of the experiments of `all`, pages/A+B/index.html of any others.
+rule page:
+    input:
+        lambda w: FILES.page(w.page),
+        metrics=lambda w: FILES.page_metrics(w.page),
+    output:
+        "<results>/{page}index.html",
+    log:
+        "<logs>/{page}page.log",
+    wildcard_constraints:
+        page=r"(pages/[a-z][a-z0-9_+]*/)?",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: THREADS["small"]
+    resources:
+        **NEEDS["small"],
+    params:
+        root=ROOT,
+        command=f"snakemake --configfile {WRITTEN}/config.json --cores all",
+        code=code_digest("results/index/build.py"),
+        assets=assets_digest("results/index/assets"),
+    shell:
+        "python -m workflow_scripts.results.index.build --experiments {input.metrics:q}"
+        " --root {params.root:q} --command {params.command:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule collect:

@@ -12,6 +12,7 @@ from typing import Any
 
 from workflow_scripts.common.attacks import variants_of
 from workflow_scripts.common.code import run_code
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.artefacts import values_of
 from workflow_scripts.experiments.expand import Plan
@@ -105,7 +106,7 @@ class Targets:
     def everything(self) -> list[str]:
         """Return what `all` makes: its experiments, the table of all their runs, the graphs."""
         files = (file for name in self.config["all"] for file in self.experiment(name))
-        own = of_results(["metrics.csv", "workflow/rules.svg", "workflow/jobs.svg"])
+        own = of_results(["metrics.csv", "index.html", "workflow/rules.svg", "workflow/jobs.svg"])
         return [*dict.fromkeys(files), *own]
 
     def experiment(self, name: str) -> list[str]:
@@ -131,6 +132,37 @@ class Targets:
                 for source in sorted({dataset["source"] for dataset in datasets})
             ),
         ]
+
+    def page_experiments(self, page: str) -> list[str]:
+        """Return the experiments of a page, given by its folder: all, or those of pages/A+B/.
+
+        Raises:
+            StepError: There is no such experiment.
+        """
+        name = page.removeprefix("pages/").rstrip("/")
+        if name == "all_experiments":
+            return list(self.plan.experiments)
+        named = name.split("+") if name else list(self.config["all"])
+        unknown = [one for one in named if one not in self.plan.experiments]
+        if unknown:
+            there = ", ".join(self.plan.experiments)
+            raise StepError(f"unknown experiment {unknown[0]!r} of a page (available: {there})")
+        return named
+
+    def page_metrics(self, page: str) -> list[str]:
+        """Return the tidy table of each experiment of a page."""
+        names = self.page_experiments(page)
+        return of_results(f"experiments/{name}/metrics.parquet" for name in names)
+
+    def page(self, page: str) -> list[str]:
+        """Return what else the page of experiments reads."""
+        files = []
+        for name in self.page_experiments(page):
+            declared = self.config["experiments"][name]
+            tables = ["runs.csv", *(["leaks.csv"] if declared["defence"] else [])]
+            tables += ["artefacts.csv"] if declared["artefacts"] else []
+            files += [*self.runs(name), *of_results(f"experiments/{name}/{t}" for t in tables)]
+        return list(dict.fromkeys(files))
 
     def runs(self, experiment: str) -> list[str]:
         """Return what is read of each run of an experiment."""

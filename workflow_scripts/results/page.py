@@ -61,7 +61,7 @@ def picture(path: Path, alt: str, *, caption: str = "", width: int = 1000) -> st
     data = base64.b64encode(buffer.getvalue()).decode()
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure><img loading="lazy" alt="{html.escape(alt)}" width="{shown.width}" '
+        f'<figure><img alt="{html.escape(alt)}" width="{shown.width}" '
         f'height="{shown.height}" src="data:image/webp;base64,{data}">{below}</figure>'
     )
 

@@ -1,0 +1,202 @@
+"""The page of results: verdicts, its data, and how it behaves in a browser."""
+
+import hashlib
+import json
+import re
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.results.conftest import made_runs
+from workflow_scripts.results.index import build, leaderboard
+from workflow_scripts.results.index.runs import setting_texts
+from workflow_scripts.results.table import write_csv, write_table
+
+DIGESTS = {
+    "vega.min.js": "8f6a3587cf8d4f42",
+    "vega-lite.min.js": "35a9821df838825b",
+    "tabulator.min.js": "ffac518cb793c672",
+    "tabulator_simple.min.css": "edef8839235a4b6a",
+}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_libraries_are_the_published_files(name):
+    content = (build.ASSETS / name).read_bytes()
+    assert hashlib.sha256(content).hexdigest().startswith(DIGESTS[name])
+
+
+def test_our_javascript_stays_small():
+    assert len((build.ASSETS / "explorer.js").read_text().splitlines()) < 300
+
+
+def replicates(asr, accuracy, start=0.70, images=1000):
+    """Return cleaned models, one for each pair of start and seed, and their start models."""
+    n = len(asr)
+    models = pd.DataFrame(
+        {"run": [f"r{k}" for k in range(n)], "defence": "D", "setting": "", "start_label": "S",
+         "dataset": "d", "epochs": 1, "pairs": 10, "attack": "patch", "seed": 0, "hours": 0.5,
+         "start": [f"s{k}" for k in range(n)], "epoch": 1, "learning_rate": 1e-3,
+         "top1": accuracy, "asr_top1": asr, "triggered_top1": 0.4, "images": images,
+         "asr_images": images}
+    )  # fmt: skip
+    return models, pd.DataFrame({"top1": start, "asr_top1": 0.99}, index=models["start"])
+
+
+@pytest.mark.parametrize(
+    ("asr", "accuracy", "verdict"),
+    [
+        ([0.01, 0.012, 0.011], [0.70, 0.70, 0.70], "holds"),
+        ([0.01], [0.70], "undecided"),  # one start model
+        ([0.01, 0.20, 0.02], [0.70, 0.70, 0.70], "undecided"),
+        ([0.40, 0.41, 0.42], [0.70, 0.70, 0.70], "fails"),
+        ([0.40], [0.70], "fails"),
+        ([0.01, 0.01, 0.01], [0.50, 0.51, 0.50], "fails"),
+    ],
+)
+def test_a_verdict_needs_both_limits(asr, accuracy, verdict):
+    (row,) = leaderboard.leaderboard(*replicates(asr, accuracy))
+    assert row["oracle"].verdict == verdict
+
+
+def test_without_the_asr_no_model_far_below_the_start_is_chosen():
+    (row,) = leaderboard.leaderboard(*replicates([0.0], [0.5]))
+    assert (row["free"].chosen, row["free"].verdict) == (0, "fails")
+
+
+def test_a_row_shows_its_worst_attack_and_leaves_out_what_was_not_learned():
+    models, starts = replicates([0.01, 0.30, 0.0], [0.7, 0.7, 0.7])
+    models["attack"] = ["patch", "blend", "warp"]
+    starts.loc["s2", "asr_top1"] = 0.01
+    (row,) = leaderboard.leaderboard(models, starts)
+    assert row["oracle"].attack == "blend"
+    assert (row["attacks"], row["unlearned"]) == (["patch", "blend"], ["warp"])
+
+
+def test_replicates_are_compared_at_the_rates_that_all_of_them_had():
+    models, starts = replicates([0.01, 0.02], [0.7, 0.7])
+    more = models.iloc[:1].assign(run="r9", learning_rate=3e-3, asr_top1=0.0)
+    rows = leaderboard.leaderboard(pd.concat([models, more], ignore_index=True), starts)
+    assert sorted((row["rates"], row["replicates"]) for row in rows) == [(1, 2), (2, 1)]
+
+
+def record(row, weight=1.0):
+    spec = {
+        "run": row["run"], "kind": row["kind"], "model": {"name": "tiny"}, "seed": 0, "epochs": 4,
+        "objective": {"mmcl": weight}, "optimizer": {"learning_rate": row["learning_rate"]},
+        "attack": {"image_size": 32, "poisoned": 10, "target": "a", "trigger": {"name": "random"}},
+        "inputs": {"manifest": "R/attacks/demo-random10-0/manifest.parquet"},
+    }  # fmt: skip
+    code = {"commit": "abcdef0123", "dirty": False, "digest": "11112222", "files": {}}
+    hardware = {"device": "cpu", "processes": 1, "gpus": None}
+    return {"spec": spec, "code": code, "hardware": hardware, "wall_seconds": 36.0,
+            "finished": "2026-01-01T00:00:00", "resumptions": []}  # fmt: skip
+
+
+def test_a_setting_is_told_where_it_is_not_the_usual_one():
+    class One:
+        def __init__(self, weight):
+            self.row = {"defence": "D"}
+            self.spec = record({"run": "r", "kind": "cleaning", "learning_rate": 1}, weight)["spec"]
+
+    assert setting_texts([One(1), One(1), One(4)]) == ["", "", "MMCL weight 4"]
+
+
+@pytest.fixture
+def page(tmp_path, metrics):
+    """The page of made results."""
+    folder = tmp_path / "experiments" / "made"
+    rows = []
+    for row, _ in made_runs():
+        place = f"{row['kind']}/{row['run']}"
+        rows.append({"folder": place, **row})
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "run.json").write_text(json.dumps(record(row)))
+    write_csv(folder / "runs.csv", pd.DataFrame(rows))
+    write_table(folder / "metrics", metrics)
+    output = tmp_path / "index.html"
+    build.main(
+        ["--experiments", f"{folder}/metrics.parquet", "--root", str(tmp_path), "--output",
+         str(output)]
+    )  # fmt: skip
+    return output
+
+
+def test_the_page_holds_every_epoch_and_loads_nothing(page, metrics):
+    text = page.read_text()
+    held = json.loads(re.search(r'id="all-data">(.*?)</script>', text, re.S)[1])
+    assert len(held["epochs"]["run"]) == len(metrics)
+    assert np.allclose(held["epochs"]["top1"], 100 * metrics["top1"], atol=1e-2)
+    assert not re.search(r'(src|href)="(https?:)?//|url\(|@import', text.split("<script>")[0])
+    assert "18 cleaning runs, 1,480 evaluation images" in text
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Headless Chromium, whose downloads go to the test's folder."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if not program or not shutil.which("chromedriver"):
+        pytest.skip("there is no chromium with chromedriver (make browser installs them)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1200,900"):
+        options.add_argument(f"--{argument}")
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def until(condition):
+    for _ in range(150):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("the browser did not get there within 15 s")
+
+
+def opened(browser, address):
+    browser.get("about:blank")
+    browser.get(address)
+    until(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+
+
+def count(browser):
+    return int(browser.find_element("id", "count").text.split()[0].replace(",", ""))
+
+
+def test_filters_address_download_and_rows_work_in_a_browser(browser, page, tmp_path):
+    opened(browser, page.as_uri())
+    assert count(browser) == 72 + 2  # cleaned and start models
+    choose = (
+        "const s = byId('f.start_label'); s.value = 'MMCL'; s.dispatchEvent(new Event('change'))"
+    )
+    browser.execute_script(choose)
+    assert count(browser) == 36 + 1
+    chips = browser.find_elements("css selector", "#colours .chip")
+    next(chip for chip in chips if chip.text.endswith("SSL")).click()
+    assert count(browser) == 24 + 1
+    browser.execute_script("document.querySelector('#epochs .tabulator-row a').click()")
+    run = browser.find_element("css selector", "#run h3").text
+    address = browser.current_url
+    opened(browser, address)
+    assert count(browser) == 24 + 1
+    assert browser.find_element("css selector", "#run h3").text == run
+    browser.execute_script("byId('csv').click()")
+    csv = until(lambda: next(tmp_path.glob("selected*.csv"), None))
+    assert len(until(csv.read_text).splitlines()) == 1 + 25
+    browser.execute_script("document.querySelector('#board .tabulator-row a').click()")
+    until(lambda: count(browser) == 12)
+    errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert errors == []
+    sent = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
+    asked = [
+        m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"
+    ]
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)

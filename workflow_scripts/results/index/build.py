@@ -1,0 +1,176 @@
+"""Make the page of results: one HTML file that needs no network, for any set of experiments.
+
+Needs   <R>/experiments/<experiment>/runs.csv and metrics.parquet of each, leaks.csv and
+        artefacts.csv where there are any; run.json of each run; contact sheets, losses.csv
+Makes   OUTPUT         the page
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.files import atomic
+from workflow_scripts.results.collect import combine
+from workflow_scripts.results.index import board, controls, data, sections
+from workflow_scripts.results.index.figure import main_figure
+from workflow_scripts.results.index.leaderboard import leaderboard
+from workflow_scripts.results.index.runs import Run, read_runs, runs_frame
+from workflow_scripts.results.page import document, json_element, paragraphs
+from workflow_scripts.results.runs import sentences
+from workflow_scripts.results.selection import cleaned_models, start_models
+from workflow_scripts.results.sweeps import work_sentence
+from workflow_scripts.results.table import RUN_COLUMNS, read_csv, read_table
+
+ASSETS = Path(__file__).parent / "assets"
+_LIBRARIES = ("vega.min.js", "vega-lite.min.js", "tabulator.min.js")
+_LONG = 300  # letters; a longer sentence is not read
+_QUESTION = (
+    "Does fine-tuning on clean data remove a backdoor from a CLIP model, and how does that depend "
+    "on the objective the model was pre-trained with?"
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--experiments", type=Path, nargs="+", required=True, metavar="METRICS_PARQUET"
+    )
+    parser.add_argument("--root", type=Path, required=True, help="the results")
+    parser.add_argument("--command", default="snakemake", help="what is said to make a run again")
+    parser.add_argument("--output", type=Path, required=True, help="index.html")
+    options = parser.parse_args(arguments)
+    folders = {path.parent.name: path.parent for path in options.experiments}
+    up = Path(os.path.relpath(options.root, options.output.parent)).as_posix()
+    text = page(folders, options.root, options.command, "" if up == "." else f"{up}/")
+    with atomic(options.output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"{options.output}: {len(text) / 1e6:.2f} MB")
+
+
+def page(folders: dict[str, Path], root: Path, command: str, up: str) -> str:
+    """Return the page as HTML.
+
+    Args:
+        folders: The results of each experiment, by its name.
+        root: The results, which the folders of runs are relative to.
+        command: What stands before a file's name to make it.
+        up: Path from the page's folder to the results.
+
+    Raises:
+        StepError: Results are missing.
+    """
+    metrics = combine({name: read_table(f / "metrics.parquet") for name, f in folders.items()})
+    tables = [read_csv(f / "runs.csv", (*RUN_COLUMNS, "folder")) for f in folders.values()]
+    # A clean control may be a start model elsewhere: it is one run.
+    runs = read_runs(pd.concat(tables).drop_duplicates("run")[[*RUN_COLUMNS, "folder"]], root)
+    if not runs:
+        raise StepError("the experiments have no runs; check their declarations in the config")
+    frame = runs_frame(runs, root)
+    models = _models(metrics, frame)
+    starts = start_models(metrics)
+    starts = starts.drop_duplicates("start").set_index("start")
+    rows = board.by_budget(leaderboard(models, starts)) if len(models) else []
+    places = {run: n for n, run in enumerate(frame["run"])}
+    told = _explorer_data(metrics, runs, frame) | {"command": command, "root": str(root), "up": up}
+    shown = board.compared_rows(rows)
+    boards = {"columns": board.board_columns(), "rows": board.board_rows(rows, places)}
+    detectors = _detectors(folders)
+    figures = [main_figure(shown, number, told["looks"]) for number in ("ASR", "Accuracy")]
+    leaks = [f / "leaks.csv" for f in folders.values() if (f / "leaks.csv").is_file()]
+    images = int(metrics["images"].max()) if metrics["images"].notna().any() else 0
+    work = work_sentence(metrics) if len(models) else ""
+    if len(work) > _LONG:
+        work = "Not all defences were searched alike: the leaderboard gives the budget of each."
+    said = [*board.uncertain(shown, images), *filter(None, [work])]
+    kept = {"all": told, "board": boards, "figure": figures, "detectors": detectors}
+    elements = "\n".join(json_element(f"{name}-data", value) for name, value in kept.items())
+    items = paragraphs(said).replace("<p>", "<li>").replace("</p>", "</li>")
+    body = _fill(
+        question=paragraphs([_QUESTION]),
+        answer=paragraphs(board.answer(shown)),
+        scale=paragraphs([_scale(runs, frame, images)]),
+        uncertain=items,
+        figure_note=paragraphs([f"Budget: {board.budget_text(shown[0])}." if shown else ""]),
+        data=sections.data_section(runs, frame, leaks, root),
+        provenance=sections.provenance_section(
+            sentences([run.code for run in runs]),
+            told["runs"]["shared"],
+            f"{command} all",
+            (ASSETS / "LICENSES.md").read_text(),
+        ),
+        detectors="" if detectors["rows"] else "hidden",
+        experiments=", ".join(folders),
+        view=controls.view_controls(told["measures"]),
+        filters=controls.filter_controls(told["runs"]["coded"]),
+        json=elements,
+    )
+    style = (ASSETS / "tabulator_simple.min.css").read_text() + (ASSETS / "index.css").read_text()
+    libraries = [
+        (ASSETS / name).read_text().partition("//# sourceMapping")[0] for name in _LIBRARIES
+    ]
+    scripts = [*libraries, (ASSETS / "explorer.js").read_text()]
+    return document(f"Results: {', '.join(folders)}"[:120], body, style=style, scripts=scripts)
+
+
+def _models(metrics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cleaned models with what ``frame`` says of their runs."""
+    own = frame[frame["kind"] == "cleaning"].set_index("run")
+    names = ["setting", "start_label", "dataset", "epochs", "pairs", "attack", "seed", "hours"]
+    cleaned = cleaned_models(metrics)
+    cleaned = cleaned[cleaned["run"].isin(own.index)]
+    return cleaned.drop(columns=[n for n in names if n in cleaned]).join(own[names], on="run")
+
+
+def _explorer_data(metrics: pd.DataFrame, runs: list[Run], frame: pd.DataFrame) -> dict[str, Any]:
+    measures = data.measures_of(metrics)
+    told = data.runs_of(runs, frame, metrics)
+    return {
+        "runs": told,
+        "epochs": data.epochs_of(metrics, frame, measures),
+        "measures": measures,
+        "dimensions": data.DIMENSIONS,
+        "looks": data.level_styles(told["coded"]["defence"]["levels"]),
+        "not_cleaned": data.NOT_CLEANED,
+        "style": controls.STYLE,
+    }
+
+
+def _detectors(folders: dict[str, Path]) -> dict[str, Any]:
+    paths = [f / "artefacts.csv" for f in folders.values() if (f / "artefacts.csv").is_file()]
+    tables = [read_csv(path, ("artefact", "id"), ("artefact", "id")) for path in paths]
+    reports = pd.concat(tables).drop_duplicates("id") if tables else pd.DataFrame()
+    return board.detector_board(reports)
+
+
+def _scale(runs: list[Run], frame: pd.DataFrame, images: int) -> str:
+    models = ", ".join(dict.fromkeys(str(run.spec["model"]["name"]) for run in runs))
+    sizes = {
+        run.spec["attack"]["image_size"]
+        for run in runs
+        if (run.spec["attack"] or {}).get("image_size")
+    }
+    pixels = f", {', '.join(str(size) for size in sorted(sizes))} px" if sizes else ""
+    kinds = frame["kind"].value_counts()
+    return (
+        f"Scale: {models}{pixels}; {kinds.get('pretraining', 0):,} start models, "
+        f"{kinds.get('cleaning', 0):,} cleaning runs, {images:,} evaluation images, "
+        f"{frame['hours'].sum():,.1f} device-hours of training."
+    )
+
+
+def _fill(**parts: str) -> str:
+    text = (ASSETS / "index.html").read_text()
+    for name, part in parts.items():
+        text = text.replace(f"<!-- {name} -->", part)
+    return text
+
+
+if __name__ == "__main__":
+    run_step(main)

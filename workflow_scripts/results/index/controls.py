@@ -1,0 +1,68 @@
+"""The explorer's controls, and how its values look."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from workflow_scripts.common.html import Markup, element, joined
+from workflow_scripts.results.index.data import DIMENSIONS, NOT_CLEANED, ROLES
+
+STYLE = {
+    "colours": ["#0072B2", "#D98600", "#009E73", "#C56A9A", "#3F9BD1", "#8673C4", "#B5532C"],
+    "shapes": [
+        "circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-right",
+        "triangle-left", "wedge", "arrow",
+    ],
+    "glyphs": {
+        "circle": "●", "triangle-up": "▲", "square": "■", "diamond": "◆", "triangle-down": "▼",
+        "cross": "✚", "triangle-right": "▶", "triangle-left": "◀", "wedge": "▴", "arrow": "↑",
+        "stroke": "―",
+    },
+    "star": "M0,-1L.24,-.32L.95,-.31L.38,.12L.59,.81L0,.4L-.59,.81L-.38,.12L-.95,-.31L-.24,-.32Z",
+}  # fmt: skip
+_AXES = {"x": "Across", "y": "Up"}
+_LOOKS = {"colour": "Colour", "shape": "Shape", "facet": "Panels"}
+_SCALES = (("symlog", "ASR: low end enlarged"), ("linear", "ASR: linear"))
+_MODELS = (("compared", "cleaned, start and control models"), ("", "all epochs"))
+
+
+def view_controls(measures: Sequence[dict[str, Any]]) -> Markup:
+    """Return the choices of axes, looks, panels, scale and kinds of models."""
+    axes = [(measure["key"], measure["label"]) for measure in measures]
+    looks = list(DIMENSIONS.items())
+    one = [("", "one panel")]
+    return joined(
+        [
+            *(_select(name, label, axes) for name, label in _AXES.items()),
+            *(
+                _select(name, label, [*(one if name == "facet" else []), *looks])
+                for name, label in _LOOKS.items()
+            ),
+            _select("scale", "Scale", _SCALES),
+            _select("role", "Models", [*_MODELS, *((role, role) for role in ROLES)]),
+        ]
+    )
+
+
+def filter_controls(coded: dict[str, dict[str, Any]]) -> Markup:
+    """Return a choice for each dimension that has several values.
+
+    Args:
+        coded: ``levels`` of each dimension, as ``data.runs_of`` gives them.
+    """
+    selects = []
+    for name, label in DIMENSIONS.items():
+        if name == "role":
+            continue
+        texts = coded[name]["levels"]
+        if name == "experiments":
+            texts = [one for text in texts for one in text.split(", ")]
+        there = [text for text in dict.fromkeys(texts) if text not in ("", NOT_CLEANED)]
+        if len(there) > 1:
+            options = [("", "all"), *((text, text) for text in there)]
+            selects.append(_select(f"f.{name}", label, options))
+    return joined(selects)
+
+
+def _select(name: str, label: str, options: Iterable[tuple[str, str]]) -> Markup:
+    choices = [element("option", text, value=value) for value, text in options]
+    return element("label", f"{label} ", element("select", *choices, id=name))

@@ -1,0 +1,167 @@
+"""The data within the page: every epoch of every run, in columns, for the explorer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workflow_scripts.common.columns import HELDOUT_COLUMNS, METRIC_COLUMNS
+from workflow_scripts.results.index.runs import NO_ATTACK, Run, differing, flat
+from workflow_scripts.results.selection import ACCURACY, ASR, RECOVERY
+from workflow_scripts.results.style import defence_looks
+from workflow_scripts.results.text import value_text
+
+DIMENSIONS = {
+    "defence": "Defence",
+    "attack": "Attack",
+    "start_label": "Start model",
+    "objective": "Pre-training objective",
+    "setting": "Setting of the defence",
+    "dataset": "Dataset",
+    "learning_rate": "Learning rate",
+    "seed": "Seed",
+    "experiments": "Experiment",
+    "role": "Models",
+}
+NOT_CLEANED = "not cleaned"
+_LABELS = {
+    ACCURACY: "Accuracy (%)",
+    ASR: "ASR (%)",
+    RECOVERY: "Recovery (%)",
+    "train_loss": "Training loss",
+    "heldout_mmcl": "Held-out MMCL loss",
+    "heldout_ssl": "Held-out SSL loss",
+}
+_NO_MEASURES = ("epoch", "step", "samples_seen")
+ROLES = ("cleaned model", "start model", "clean control", "pre-training epoch", "before cleaning")
+
+
+def measures_of(metrics: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the measures that the metrics have: key, label, whether a share, and its count."""
+    extra = [c for c in metrics if c.startswith("asr_") and c not in METRIC_COLUMNS]
+    keys = [
+        c
+        for c in dict.fromkeys([ACCURACY, ASR, RECOVERY, *METRIC_COLUMNS, *HELDOUT_COLUMNS, *extra])
+        if c not in _NO_MEASURES and c != "asr_images" and c in metrics and metrics[c].notna().any()
+    ]
+    return [_measure(key) for key in keys]
+
+
+def _measure(key: str) -> dict[str, Any]:
+    share = not key.startswith(("heldout", "train"))
+    triggered = key.startswith(("asr_", "triggered"))
+    text = key.replace("asr_", "ASR, ").replace("top", "top-").replace("_", " ")
+    label = _LABELS.get(key, f"{text[0].upper()}{text[1:]} (%)" if share else text)
+    return {
+        "key": key,
+        "label": label,
+        "share": share,
+        "of": "asr_images" if triggered else "images",
+    }
+
+
+def epochs_of(
+    metrics: pd.DataFrame, frame: pd.DataFrame, measures: Sequence[dict[str, Any]]
+) -> dict[str, list[Any]]:
+    """Return the tidy table in columns; shares are percentages, numbers have five digits or so.
+
+    Args:
+        metrics: The tidy table; runs that ``frame`` lacks are left out.
+        frame: ``runs.runs_frame``; ``run`` of the result is the place of a run in it.
+        measures: As :func:`measures_of` gives them.
+    """
+    place = pd.Series(range(len(frame)), index=frame["run"])
+    place = place[~place.index.duplicated()]
+    table = metrics[metrics["run"].isin(place.index)]
+    last = table["epoch"] == table.groupby("run")["epoch"].transform("max")
+    # A clean control may be a start model elsewhere.
+    clean = table["run"].isin(frame.loc[frame["attack"] == NO_ATTACK, "run"])
+    kind = table["kind"].where(~clean | (table["kind"] == "cleaning"), "baseline")
+    role = np.select(
+        [
+            (kind == "cleaning") & ((table["epoch"] > 0) | last),
+            (kind == "pretraining") & last,
+            (kind == "baseline") & last,
+            kind != "cleaning",
+        ],
+        [0, 1, 2, 3],
+        4,
+    )
+    columns: dict[str, list[Any]] = {
+        "run": place[table["run"]].tolist(),
+        "epoch": table["epoch"].astype(int).tolist(),
+        "role": role.tolist(),
+    }
+    for measure in measures:
+        values = table[measure["key"]].astype(float) * (100 if measure["share"] else 1)
+        rounded = [None if np.isnan(v) else float(f"{v:.5g}") for v in values]
+        columns[measure["key"]] = rounded
+    return columns
+
+
+def runs_of(runs: Sequence[Run], frame: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, Any]:
+    """Return what the explorer tells about each run, in columns; texts that repeat once only."""
+    last = metrics.drop_duplicates("run", keep="last").set_index("run")
+    specs = [flat(dict(run.spec)) for run in runs]
+    own = [key for key in differing(specs) if key != "run"]
+    columns: dict[str, Sequence[Any]] = {
+        "id": frame["run"].tolist(),
+        "folder": frame["folder"].tolist(),
+        "hours": [round(hours, 5) for hours in frame["hours"]],
+        "images": [_count(last["images"].get(run)) for run in frame["run"]],
+        "asr_images": [_count(last["asr_images"].get(run)) for run in frame["run"]],
+    }
+    texts = {name: dimension_texts(frame, metrics, name) for name in DIMENSIONS if name != "role"}
+    texts |= {
+        "commit": [run.code.commit for run in runs],
+        "digest": [str(run.record["code"].get("digest")) for run in runs],
+        "code": [run.code.remark for run in runs],
+        "finished": [run.record["finished"][:16].replace("T", " ") for run in runs],
+        "device": [_device(run) for run in runs],
+        "spec": ["\n".join(f"{k}: {s[k]}" for k in own if s.get(k) is not None) for s in specs],
+    }
+    coded = {name: _coded(values) for name, values in texts.items()}
+    shared = {k: v for k, v in specs[0].items() if k not in own and v is not None and k != "run"}
+    return {"columns": columns, "coded": coded, "shared": shared, "roles": list(ROLES)}
+
+
+def dimension_texts(frame: pd.DataFrame, metrics: pd.DataFrame, name: str) -> list[str]:
+    """Return the words of each run for one of :data:`DIMENSIONS`."""
+    if name == "experiments":
+        own = metrics.drop_duplicates("run").set_index("run")
+        return [str(own["experiments"].get(run, "")) for run in frame["run"]]
+    if name == "defence":
+        return [text or NOT_CLEANED for text in frame["defence"]]
+    if name == "learning_rate":
+        cleaned = frame["kind"] == "cleaning"
+        return [value_text(v) if c else "" for v, c in zip(frame[name], cleaned, strict=True)]
+    return [str(value) for value in frame[name]]
+
+
+def level_styles(defences: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return colour and symbol of each defence, as in the figures on paper."""
+    symbols = {"o": "circle", "^": "triangle-up", "s": "square", "D": "diamond",
+               "v": "triangle-down", "P": "cross", "X": "wedge", "<": "triangle-left",
+               ">": "triangle-right", "h": "arrow"}  # fmt: skip
+    looks = defence_looks([d for d in defences if d != NOT_CLEANED])
+    return {
+        name: {"colour": look.colour, "shape": symbols[look.marker]} for name, look in looks.items()
+    }
+
+
+def _coded(values: Sequence[str]) -> dict[str, Any]:
+    levels = list(dict.fromkeys(values))
+    codes = {level: n for n, level in enumerate(levels)}
+    return {"levels": levels, "codes": [codes[value] for value in values]}
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None or pd.isna(value) else int(value)
+
+
+def _device(run: Run) -> str:
+    hardware = run.record["hardware"]
+    gpus = hardware.get("gpus")
+    name = gpus[0] if isinstance(gpus, list) and gpus else hardware["device"]
+    return f"{hardware['processes']} x {name}"
