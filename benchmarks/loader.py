@@ -26,6 +26,7 @@ from torchvision import transforms
 from benchmarks.measuring import cpu_seconds, header, row
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import decode_image, stack
+from workflow_scripts.data.stored_images import Images
 from workflow_scripts.training.augmentations.autoaugment import Augmentation
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.views import AUGMENTED, PLAIN, Views
@@ -63,10 +64,10 @@ def write(folder: Path, files: list[bytes]) -> pd.DataFrame:
 def ours(folder: Path, frame: pd.DataFrame, size: int, ssl: bool) -> Callable[[], object]:
     """Return a function that makes a batch of all pairs."""
     pairs = Pairs(
-        manifest=frame,
+        images=Images(frame, folder),
+        manifest=folder / "manifest.parquet",  # read for overlays alone
         tokens=folder / "tokens.npy",
         augmented=folder / "augmented.npy",
-        root=folder,
         size=size,
         context_length=LENGTH,
         seed=0,

@@ -1,10 +1,12 @@
-# Needs: a manifest of a subset, an attack or a clean split; WordNet.
-# Makes: token arrays of its captions, as they are and augmented (EDA), one row for each pair.
+# Needs: a manifest of a subset, an attack, a filter or a clean split; WordNet.
+# Makes: token arrays of its captions, as they are and augmented (EDA), one row for each pair. Those of
+#        an attack or a filter hold what differs from the subset's (see captions/stored.py).
 
 
 rule captions:
     input:
         manifest="<results>/{stage}/{id}/manifest.parquet",
+        base=lambda w: FILES.captions_of_base(w.captions, w.stage, w.id, recorded_inputs),
     output:
         tokens="<results>/captions/{captions}/{stage}/{id}/tokens.npy",
         augmented="<results>/captions/{captions}/{stage}/{id}/augmented.npy",
@@ -15,7 +17,7 @@ rule captions:
         "<benchmarks>/captions/{captions}/{stage}/{id}.jsonl"
     wildcard_constraints:
         captions=r"[a-z0-9-]+",
-        stage="attacks|filters|splits",
+        stage="attacks|datasets|filters|splits",
     conda:
         "../envs/pipeline.yaml"
     threads: THREADS["captions"]
@@ -27,6 +29,6 @@ rule captions:
         folder=subpath(output.tokens, parent=True),
     shell:
         "(python -m workflow_scripts.captions.tokenize {params.tokenize:q} --manifest {input.manifest:q}"
-        " --output {params.folder:q} --workers {threads}"
+        " --base {input.base:q} --output {params.folder:q} --workers {threads}"
         " && python -m workflow_scripts.captions.augment {params.augment:q}"
-        " --manifest {input.manifest:q} --output {params.folder:q} --workers {threads}) > {log:q} 2>&1"
+        " --manifest {input.manifest:q} --base {input.base:q} --output {params.folder:q} --workers {threads}) > {log:q} 2>&1"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 
 sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.common import variants
@@ -76,6 +77,11 @@ def made_here(*paths):
     A file of the user's own is not: the whole DAG can be shown before it is there.
     """
     return [p for p in paths if p and Path(p).is_relative_to(ROOT)]
+
+
+def recorded_inputs(file):
+    """Return the inputs from which Snakemake has made a file; None if it has no record of it."""
+    return workflow.persistence.input(IOFile(file))
 
 
 def code_digest(*files):

@@ -38,10 +38,10 @@ def test_of_equal_scores_the_first_rows_are_the_highest():
 
 
 def test_a_filter_leaves_out_the_highest_scores_and_keeps_the_order():
-    pairs = pd.DataFrame({"key": list("abcdefgh"), "poisoned": [False, True] * 4})
+    poisoned = np.array([False, True] * 4)
     scores = np.array([0, 9, 1, 8, 7, 2, 3, 4.0])
-    kept, report = filter_pairs(pairs, scores, 0.375)
-    assert kept["key"].tolist() == ["a", "c", "f", "g", "h"]
+    kept, report = filter_pairs(poisoned, scores, 0.375)
+    assert np.flatnonzero(kept).tolist() == [0, 2, 5, 6, 7]
     assert report == {
         "pairs": 8,
         "dropped": 3,
@@ -53,11 +53,11 @@ def test_a_filter_leaves_out_the_highest_scores_and_keeps_the_order():
 
 
 def test_a_filter_refuses_scores_of_other_pairs_and_to_leave_nothing():
-    pairs = pd.DataFrame({"key": ["a", "b"], "poisoned": [False, True]})
+    poisoned = np.array([False, True])
     with pytest.raises(StepError, match="the same pairs"):
-        filter_pairs(pairs, np.zeros(3), 0.5)
+        filter_pairs(poisoned, np.zeros(3), 0.5)
     with pytest.raises(StepError, match="leaves none"):
-        filter_pairs(pairs, np.zeros(2), 0.9)
+        filter_pairs(poisoned, np.zeros(2), 0.9)
 
 
 def test_clean_pairs_that_a_filter_drops_are_counted_by_the_class_that_they_name():

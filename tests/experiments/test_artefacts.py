@@ -163,7 +163,7 @@ def test_the_plan_counts_what_a_filter_stands_on(mine, tmp_path):
     made = sorted(job.name.partition("-")[0] for job in jobs if job.rule == "artefact")
     assert made == ["dao", "embeddings"]
     captioned = {job.name.split("/")[1]: job.bytes for job in jobs if job.rule == "captions"}
-    assert captioned["filters"] == pytest.approx(0.75 * captioned["attacks"])
+    assert captioned["filters"] == captioned["attacks"] < 0.01 * captioned["datasets"]
 
 
 def test_what_a_start_behind_an_artefact_lacks_is_said(mine):

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
 from workflow_scripts.data.manifest import read_manifest, write_manifest
-from workflow_scripts.poison.clean_split import clean_split
+from workflow_scripts.poison.clean_split import clean_split as draw_split
 from workflow_scripts.poison.clean_split import main as split_step
 
 
@@ -17,6 +18,16 @@ def manifests(root):
     poisoned.loc[victims, "tar"] = "attacks/a/images.tar"
     poisoned.loc[victims, "caption"] = "a photo of a banana."
     return clean, poisoned
+
+
+def clean_split(clean, poisoned, pairs, **options):
+    """Return a split of whole manifests, and its report."""
+    victims = None if poisoned is None else poisoned["poisoned"].to_numpy(bool)
+    split = draw_split(len(clean), victims, pairs, **options)
+    frame = clean.iloc[np.concatenate([split.pairs, split.held_out])].reset_index(drop=True)
+    for place, row in zip(split.places, split.left, strict=True):
+        frame.iloc[place] = poisoned.iloc[row]
+    return frame, split.report(victims)
 
 
 def test_no_triggered_image_and_no_changed_caption_is_in_it(manifests):

@@ -66,7 +66,7 @@ def test_it_goes_to_its_figure_with_every_job_ended_well(done, done_jobs):
     assert {job["JobState"] for job in done_jobs} == {"COMPLETED"}
     assert Counter(map(rule_of, done_jobs)) == {
         **{"demo_world": 1, "url_list": 1, "download": 2, "usable": 2, "merge": 1, "subset": 1},
-        **{"evaluation_set": 1, "duplicates": 1, "poison": 1, "clean_split": 1, "captions": 2},
+        **{"evaluation_set": 1, "duplicates": 1, "poison": 1, "clean_split": 1, "captions": 3},
         **{"pretraining": 2, "cleaning": 2, "leaks": 1},
         # Small steps that follow one another are one job.
         "results": 1,

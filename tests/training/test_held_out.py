@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from workflow_scripts.artefacts import label
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.manifest import Places
+from workflow_scripts.data.stored_images import Images
 from workflow_scripts.model import models
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import load
@@ -33,9 +34,10 @@ def _model(runs, folder, config):
 def test_held_out_losses_are_the_plain_ones_of_the_last_pairs(runs, world, transformer):
     folder = runs.train("run", runs.spec(held_out=12, epochs=1))
     model = _model(runs, folder, transformer).requires_grad_(False)
-    manifest = read_manifest(world / "manifest.parquet")
+    manifest = world / "manifest.parquet"
     pairs = Pairs(
-        manifest=manifest, tokens=world / "tokens.npy", root=world, size=32,
+        images=Images(Places.read(manifest), world), manifest=manifest,
+        tokens=world / "tokens.npy", size=32,
         augmented=world / "augmented.npy", context_length=16, seed=0, cut=False, views=VIEWS,
     )  # fmt: skip
     batch = pairs.__getitems__([(0, row) for row in range(36, 48)])
@@ -102,10 +104,11 @@ def test_labels_are_open_clips_zero_shot_classes(runs, world, transformer, label
     weights = open_clip.build_zero_shot_classifier(
         model, tokenize, classes["classes"], templates
     )  # fmt: skip
-    manifest = read_manifest(world / "manifest.parquet")
+    manifest = world / "manifest.parquet"
     pairs = Pairs(
-        manifest=manifest, tokens=world / "tokens.npy", augmented=None,
-        root=world, size=32, context_length=16, seed=0, cut=True, views=Views([{"plain": PLAIN}]),
+        images=Images(Places.read(manifest), world), manifest=manifest,
+        tokens=world / "tokens.npy", augmented=None,
+        size=32, context_length=16, seed=0, cut=True, views=Views([{"plain": PLAIN}]),
     )  # fmt: skip
     images = pairs.__getitems__([(0, row) for row in range(48)]).images
     (images,) = images.values()

@@ -3,15 +3,14 @@
 One step of the trainer is compared with the same step written out in plain PyTorch.
 """
 
-from pathlib import Path
-
 import open_clip
 import pytest
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch.nn import functional as F
 
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.manifest import Places
+from workflow_scripts.data.stored_images import Images
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.sampler import BatchSampler
 from workflow_scripts.training.views import AUGMENTED, PLAIN, Views
@@ -38,10 +37,10 @@ def batch_norm(runs, resnet):
 def batch_of(spec):
     inputs = spec["inputs"]
     pairs = Pairs(
-        manifest=read_manifest(inputs["manifest"]),
+        images=Images(Places.read(inputs["manifest"]), inputs["root"]),
+        manifest=inputs["manifest"],
         tokens=inputs["tokens"],
         augmented=inputs["augmented"],
-        root=Path(inputs["root"]),
         size=32,
         context_length=16,
         seed=spec["seed"],

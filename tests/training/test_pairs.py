@@ -12,7 +12,8 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import fit, stack
 from workflow_scripts.data.loading import IN_FLIGHT_BYTES, Batches, in_flight
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.manifest import Places, read_manifest
+from workflow_scripts.data.stored_images import Images
 from workflow_scripts.training.augmentations.autoaugment import AutoAugment
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.views import AUGMENTED, PLAIN, Source, View, Views
@@ -22,10 +23,10 @@ ORIGINAL, SECOND = Source('{"name": "plain"}'), Source('{"name": "autoaugment"}'
 
 def make_pairs(world, **changes):
     options = {
-        "manifest": read_manifest(world / "manifest.parquet"),
+        "images": Images(Places.read(world / "manifest.parquet"), world),
+        "manifest": world / "manifest.parquet",
         "tokens": world / "tokens.npy",
         "augmented": world / "augmented.npy",
-        "root": world,
         "size": 32,
         "context_length": 16,
         "seed": 0,
@@ -119,7 +120,7 @@ def test_an_image_of_the_right_size_is_not_touched():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_missing_shard_is_one_clear_sentence(world, workers):
     frame = read_manifest(world / "manifest.parquet").assign(tar="data/gone.tar")
-    pairs = make_pairs(world, manifest=frame)
+    pairs = make_pairs(world, images=Images(frame, world))
     batches = Batches(pairs, [[(0, 1)]], workers, torch.device("cpu"))
     with pytest.raises(StepError, match=r"^\S*gone\.tar is missing[^\n]*$"):
         list(batches)
@@ -130,7 +131,7 @@ def test_a_missing_shard_is_one_clear_sentence(world, workers):
 
 def test_bytes_that_are_no_image_are_an_error(world, tmp_path):
     frame = read_manifest(world / "manifest.parquet").assign(offset=0)
-    pairs = make_pairs(world, manifest=frame)
+    pairs = make_pairs(world, images=Images(frame, world))
     assert "image 1 of the manifest cannot be read from data/pairs.tar" in str(
         pairs.__getitems__([(0, 1)])
     )

@@ -1,13 +1,17 @@
 """What a change re-runs: exactly what depends on it, and nothing where it decides no result."""
 
+import json
 import os
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.workflow.running import Workflow
+from workflow_scripts.captions.stored import StoredTokens, is_overlay
+from workflow_scripts.data.manifest import read_manifest, write_manifest
 
 RESULTS = "results/demo"
 TRAININGS = {"pretraining": 2 + 1, "cleaning": 6}  # one start has a clean control
@@ -136,6 +140,70 @@ def test_a_run_whose_folder_was_deleted_is_trained_again(finished, kind):
         kept.rename(folder)
     assert jobs[kind] == 1
     assert set(jobs) > OF_RUNS
+
+
+@pytest.fixture
+def complete_storage(just_finished, tmp_path):
+    """The finished workflow as code left it that wrote all of a dataset's rows for each attack."""
+    workflow = Workflow(tmp_path / "complete")
+    shutil.copytree(just_finished.folder, workflow.folder, symlinks=True)
+    results = workflow.folder / RESULTS
+    arrays = list(results.glob("captions/*/attacks/*/*.npy"))
+    for path in arrays:
+        manifest = results / "attacks" / path.parent.name / "manifest.parquet"
+        rows = len(read_manifest(manifest))
+        length = np.load(path)["tokens"].shape[1]
+        whole = StoredTokens(path, manifest, rows, length)[np.arange(rows)]
+        _rewrite(path, lambda path, whole=whole: np.save(path, whole))
+    for path in results.glob("attacks/*/manifest.parquet"):
+        frame = read_manifest(path)
+        _rewrite(path, lambda path, frame=frame: write_manifest(path, frame))
+    for folder in results.glob("captions/*/datasets"):
+        shutil.rmtree(folder)
+    for record in (workflow.folder / ".snakemake/metadata").rglob("*"):
+        content = json.loads(record.read_text()) if record.is_file() else {}
+        if content.get("rule") == "captions":
+            content["input"] = [file for file in content["input"] if not file.endswith(".npy")]
+            record.write_text(json.dumps(content))
+    assert arrays
+    return workflow
+
+
+def _rewrite(path, write):
+    state = path.stat()
+    path.unlink()
+    write(path)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_results_that_were_stored_in_full_train_nothing(complete_storage):
+    assert complete_storage.dry_run() == {}
+    results = complete_storage.folder / RESULTS
+    # Not even where what only trainings need was deleted.
+    for folder in results.glob("captions/*/attacks/*"):
+        shutil.rmtree(folder)
+    for manifest in results.glob("attacks/*/manifest.parquet"):
+        manifest.unlink()
+    assert complete_storage.dry_run() == {}
+
+
+def test_a_new_attack_beside_results_that_were_stored_in_full_shares_the_datasets(complete_storage):
+    change = {"pretraining": {"attack": {"seed": 5}}}
+    specs = complete_storage.snakemake("main", "--until", "runs_table", config=change)
+    assert specs.returncode == 0, specs.stdout
+    results = complete_storage.folder / RESULTS
+    (setting,) = results.glob("captions/*")
+    old = {path.name for path in setting.glob("attacks/*")}
+    new = {path.stem for path in results.glob("workflow/specs/attacks/*.json")} - old
+    files = [f"{RESULTS}/captions/{setting.name}/attacks/{name}/tokens.npy" for name in new]
+    done = complete_storage.snakemake(*files, config=change)
+    assert done.returncode == 0, done.stdout
+    assert files
+    for file in files:
+        assert is_overlay(complete_storage.folder / file)
+    (dataset,) = setting.glob("datasets/*/tokens.npy")
+    assert not is_overlay(dataset)
+    assert complete_storage.dry_run() == {}
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
     options = parser.parse_args(arguments)
     names = read_json(options.classes)["classes"]
-    table = dropped_by_class(read_manifest(options.manifest), read_manifest(options.kept), names)
+    pairs = read_manifest(options.manifest, ["key", "caption", "poisoned"])
+    table = dropped_by_class(pairs, read_manifest(options.kept, ["key"]), names)
     with atomic(options.output) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
     print(table.sort_values("share", ascending=False).head(10).to_string(index=False))

@@ -2,7 +2,8 @@
 
 Needs   MANIFEST                of the attack
         SCORES                  values of an artefact with a score for each row; high is suspicious
-Makes   OUTPUT                  manifest of the rows that are kept, in their order
+Makes   OUTPUT                  manifest of the rows that are kept, in their order; an overlay (see
+                                data/overlay.py) if the attack's is one
         report.json beside it   how many were left out, and how many of them were poisoned
 
 Rows of equal scores are left out in their order. The truth is known to the report alone.
@@ -12,13 +13,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from workflow_scripts.artefacts.detecting import highest
 from workflow_scripts.artefacts.values import values_in
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import write_json
-from workflow_scripts.data.manifest import read_manifest, write_manifest
+from workflow_scripts.data.manifest import read_manifest, write_kept
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,45 +33,45 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="manifest.parquet")
     options = parser.parse_args(arguments)
-    pairs = read_manifest(options.manifest)
+    poisoned = read_manifest(options.manifest, ["poisoned"])["poisoned"].to_numpy(bool)
     (scores,) = values_in(options.scores, "scores")
-    kept, report = filter_pairs(pairs, scores, options.drop_highest)
+    kept, report = filter_pairs(poisoned, scores, options.drop_highest)
     write_json(options.output.with_name("report.json"), report)
-    write_manifest(options.output, kept)
+    write_kept(options.output, options.manifest, kept)
     print(", ".join(f"{name}: {number}" for name, number in report.items()))
 
 
 def filter_pairs(
-    pairs: pd.DataFrame, scores: np.ndarray, drop_highest: float
-) -> tuple[pd.DataFrame, dict[str, int | float | None]]:
+    poisoned: np.ndarray, scores: np.ndarray, drop_highest: float
+) -> tuple[np.ndarray, dict[str, int | float | None]]:
     """Leave out the share of pairs with the highest scores.
 
     Args:
-        pairs: A manifest.
+        poisoned: bool [rows], which pairs are.
         scores: float [rows].
         drop_highest: Share, rounded to whole rows.
 
     Returns:
-        The rows that are kept, and the report: ``pairs``, ``dropped``, ``poisoned`` and
+        Which rows are kept, bool [rows], and the report: ``pairs``, ``dropped``, ``poisoned`` and
         ``poisoned_dropped``; ``recall``, the share of the poisoned pairs that is dropped (None if
         there are none), and ``clean_dropped``, the share of the others.
 
     Raises:
         StepError: There is not one score for each pair, or no pair is left.
     """
-    if scores.shape != (len(pairs),):
+    pairs = len(poisoned)
+    if scores.shape != (pairs,):
         raise StepError(
-            f"there are scores {list(scores.shape)} for {len(pairs)} pairs; refer to an artefact "
+            f"there are scores {list(scores.shape)} for {pairs} pairs; refer to an artefact "
             "of the same pairs"
         )
-    dropped = np.zeros(len(pairs), bool)
+    dropped = np.zeros(pairs, bool)
     dropped[highest(scores, drop_highest)] = True
     if dropped.all():
-        raise StepError(f"dropping {drop_highest:g} of {len(pairs)} pairs leaves none; drop fewer")
-    poisoned = pairs["poisoned"].to_numpy(bool)
+        raise StepError(f"dropping {drop_highest:g} of {pairs} pairs leaves none; drop fewer")
     found, clean = int((poisoned & dropped).sum()), int((~poisoned).sum())
-    return pairs[~dropped].reset_index(drop=True), {
-        "pairs": len(pairs),
+    return ~dropped, {
+        "pairs": pairs,
         "dropped": int(dropped.sum()),
         "poisoned": int(poisoned.sum()),
         "poisoned_dropped": found,

@@ -19,7 +19,7 @@ from torch import Tensor
 from workflow_scripts.common.distributed import join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.manifest import Places
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.model import models
 from workflow_scripts.model.embedding import embed_images
@@ -70,7 +70,7 @@ def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tenso
     model = models.loaded(spec, given)
     encoder = Encoder(model.to(world.device), spec, uses_bf16("auto", world))
     prompts = Prompts(classes["classes"], classes["templates"], encoder, world)
-    images = Images(read_manifest(options.manifest), options.root)
+    images = Images(Places.read(options.manifest), options.root)
     embedded = embed_images(
         encoder,
         images,

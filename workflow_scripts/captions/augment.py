@@ -2,7 +2,8 @@
 
 Needs   MANIFEST
         WORDNET                    folder of nltk data, made ready by wordnet.py
-Makes   OUTPUT/augmented.npy       uint16 [rows, context length]: tokens of the augmented captions
+Makes   OUTPUT/augmented.npy       uint16 [rows, context length]: tokens of the augmented captions;
+                                   for an overlay (--base), see stored.py
         OUTPUT/augmented.parquet   key, caption, operation, augmented: the same, to be read
 
 Each caption is augmented by one of the four operations; which one, and how, depends on the seed,
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from workflow_scripts.captions import eda
 from workflow_scripts.captions.chunks import (
+    OF_BASE,
     TOKENIZER,
     in_chunks,
     in_order,
@@ -49,16 +51,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--context-length", type=int, required=True, help="tokens of a caption")
     parser.add_argument("--wordnet", type=Path, required=True, help="folder of nltk data")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--base", type=Path, nargs="*", default=[], help=OF_BASE)
     parser.add_argument("--output", type=Path, required=True, help="folder")
     options = parser.parse_args(arguments)
     length, wordnet = options.context_length, options.wordnet / "corpora" / "wordnet"
-    captions = read_captions(options.manifest, length)
+    captions = read_captions(options.manifest, length, bool(options.base))
     WordNet.check(wordnet)
     augment = partial(augment_chunk, seed=options.seed, wordnet=wordnet, context_length=length)
     texts = []
     with (
         worker_pool(options.workers, preload=[TOKENIZER, WordNet.__module__]) as pool,
-        token_file(options.output / "augmented.npy", len(captions), length) as write,
+        token_file(options.output / "augmented.npy", captions, length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):
         for text, tokens in in_order(pool, augment, in_chunks(captions), 2 * options.workers):

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.captions.stored import TOKEN, record_type, records
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data import overlay
+from workflow_scripts.data.manifest import read_manifest, read_rows
 
 if TYPE_CHECKING:
     from workflow_scripts.captions.tokens import Tokenizer
@@ -25,11 +27,16 @@ if TYPE_CHECKING:
 CHUNK = 2000  # captions of one task
 TOKENIZER = "workflow_scripts.captions.tokens"
 SHORTEST_CONTEXT = 3  # start, one token of the caption, end
-_DTYPE = np.dtype("<u2")
+OF_BASE = "arrays of the manifest's base, if only what differs from them is to be made"
 
 
-def read_captions(manifest: Path, context_length: int) -> pd.DataFrame:
-    """Return ``key`` and ``caption`` of a manifest's rows.
+def read_captions(manifest: Path, context_length: int, overlaid: bool) -> pd.DataFrame:
+    """Return ``key`` and ``caption`` of a manifest's rows, with the rows' numbers as the index.
+
+    Args:
+        manifest: The manifest.
+        context_length: Tokens of a caption.
+        overlaid: If it is an overlay, return only the rows whose caption differs from the base's.
 
     Raises:
         StepError: It is no manifest, or ``context_length`` leaves no place for a caption.
@@ -39,7 +46,9 @@ def read_captions(manifest: Path, context_length: int) -> pd.DataFrame:
             f"--context-length {context_length} leaves no place for a caption between the start's "
             f"and the end's token; it has to be at least {SHORTEST_CONTEXT}"
         )
-    return read_manifest(manifest)[["key", "caption"]]
+    if overlaid and overlay.base_of(manifest) is not None:
+        return read_rows(manifest, overlay.own_rows(manifest, "caption"))[["key", "caption"]]
+    return read_manifest(manifest, ["key", "caption"])
 
 
 def in_chunks(captions: pd.DataFrame) -> Iterator[tuple[list[str], list[str]]]:
@@ -77,16 +86,32 @@ def in_order(
 
 @contextlib.contextmanager
 def token_file(
-    path: Path, rows: int, context_length: int
+    path: Path, captions: pd.DataFrame, context_length: int
 ) -> Iterator[Callable[[np.ndarray], object]]:
-    """Yield a function that writes the next rows of an ``.npy`` file, from top to bottom.
+    """Yield a function that writes the next rows of an array, from top to bottom.
 
-    The file is uint16 ``[rows, context_length]``; it is there once all rows are written.
+    The file is there once all rows are written. It is complete if ``captions``, as
+    :func:`read_captions` returns them, are; otherwise it is an overlay's (see stored.py).
     """
-    header = {"descr": _DTYPE.str, "fortran_order": False, "shape": (rows, context_length)}
+    rows, done = captions.index.to_numpy(), 0
+    complete = isinstance(captions.index, pd.RangeIndex)
+    shape = (len(rows), context_length) if complete else (len(rows),)
+    kind = TOKEN if complete else record_type(context_length)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(kind),
+        "fortran_order": False,
+        "shape": shape,
+    }
+
+    def write(tokens: np.ndarray) -> None:
+        nonlocal done
+        here = rows[done : done + len(tokens)]
+        done += len(tokens)
+        file.write((tokens.astype(TOKEN) if complete else records(here, tokens)).tobytes())
+
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        yield lambda tokens: file.write(tokens.astype(_DTYPE, copy=False).tobytes())
+        yield write
         file.flush()
 
 

@@ -2,7 +2,8 @@
 
 Needs   MANIFEST
 Makes   OUTPUT/tokens.npy          uint16 [rows, context length], to be memory-mapped; row i is
-                                   what open_clip's tokenizer makes of the manifest's row i
+                                   what open_clip's tokenizer makes of the manifest's row i; for
+                                   an overlay (--base), see stored.py
 
 The bytes are the same for any number of workers.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from workflow_scripts.captions.chunks import (
+    OF_BASE,
     TOKENIZER,
     in_chunks,
     in_order,
@@ -35,14 +37,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--context-length", type=int, required=True, help="tokens of a caption")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--base", type=Path, nargs="*", default=[], help=OF_BASE)
     parser.add_argument("--output", type=Path, required=True, help="folder")
     options = parser.parse_args(arguments)
     length = options.context_length
-    captions = read_captions(options.manifest, length)
+    captions = read_captions(options.manifest, length, bool(options.base))
     tasks = ((texts,) for _, texts in in_chunks(captions))
     with (
         worker_pool(options.workers, preload=[TOKENIZER]) as pool,
-        token_file(options.output / "tokens.npy", len(captions), length) as write,
+        token_file(options.output / "tokens.npy", captions, length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):
         tokenize = partial(tokens_of, context_length=length)

@@ -7,13 +7,18 @@ index of the class. The order of rows means something: "the first N pairs" are t
 Where images are as they came (sources, datasets, evaluation sets) there is a column more,
 ``sha256``: the 32-byte digest of the image's file, as it was downloaded or given. What stands in
 the tar may be that image resized. Only who asks for the digests reads them.
+
+A manifest may be an overlay on another one (see overlay.py); readers get complete rows of both.
 """
 
 import functools
 import os
 import resource
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +26,7 @@ from pandas.api.extensions import ExtensionArray
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
+from workflow_scripts.data import overlay
 
 SCHEMA = pa.schema(
     [
@@ -38,30 +44,80 @@ _DIGEST = pa.field("sha256", pa.binary(32), nullable=False)
 
 # Arrow's own memory for text: six million captions as Python strings would need some GB more.
 _TEXT = {pa.string(): pd.StringDtype("pyarrow"), pa.large_string(): pd.StringDtype("pyarrow")}
+_CHANGEABLE = ("tar", "offset", "size", "caption", "poisoned")
 _OPEN_TARS = 4096
 
 
-def read_manifest(path: str | Path) -> pd.DataFrame:
+def read_manifest(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a manifest, of pairs or of an evaluation set.
 
+    Args:
+        path: The manifest.
+        columns: Which of its columns; by default those of ``SCHEMA`` or ``EVALUATION_SCHEMA``.
+
     Returns:
-        The columns of ``SCHEMA`` or ``EVALUATION_SCHEMA``; text as ``string[pyarrow]``.
+        The columns; text as ``string[pyarrow]``.
 
     Raises:
         StepError: There is no such file, it is no manifest, or a row points out of the root.
     """
-    there = _columns_of(path)
-    expected = _schema_for(there)
-    for field in expected:
-        if there.get(field.name) != field.type:
-            found = there.get(field.name, "absent")
-            raise StepError(
-                f"{path} is no manifest: column {field.name!r} is {found}, not {field.type}"
-            )
-    table = pq.read_table(path, columns=expected.names)
-    frame = table.select(expected.names).to_pandas(types_mapper=_TEXT.get)
-    _check_rows(path, frame)
-    return frame
+    names = _checked_columns(path, columns)
+    return _to_frame(path, overlay.read_columns(path, names))
+
+
+def read_rows(path: str | Path, rows: np.ndarray) -> pd.DataFrame:
+    """Read some rows of a manifest; only a part of the others is in memory at a time.
+
+    Args:
+        path: The manifest.
+        rows: int64, ascending.
+
+    Returns:
+        As :func:`read_manifest`, with ``rows`` as the index.
+    """
+    names = _checked_columns(path, None)
+    return _to_frame(path, overlay.read_rows(path, rows, names)).set_index(rows)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where images lie, by row: 20 bytes each.
+
+    Attributes:
+        tars: Names of tars, relative to the results root.
+        tar: int32 [rows], index into ``tars``.
+        offset: int64 [rows], in bytes.
+        size: int64 [rows], in bytes.
+    """
+
+    tars: Sequence[str]
+    tar: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tar)
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> "Places":
+        """Return the places of rows of a manifest."""
+        codes, names = pd.factorize(frame["tar"])
+        numbers = (frame[name].to_numpy(np.int64) for name in ("offset", "size"))
+        return cls([str(name) for name in names], codes.astype(np.int32), *numbers)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Places":
+        """Read a manifest's places and nothing else.
+
+        Raises:
+            StepError: See :func:`read_manifest`.
+        """
+        _checked_columns(path, ["tar", "offset", "size"])
+        names, codes = overlay.read_codes(path, "tar")
+        table = overlay.read_columns(path, ["offset", "size"])
+        places = cls(names, codes, *(table[name].to_numpy() for name in ("offset", "size")))
+        _check_places(path, names, places.offset, places.size)
+        return places
 
 
 def read_digests(path: str | Path) -> pd.Series:
@@ -73,7 +129,7 @@ def read_digests(path: str | Path) -> pd.Series:
     Raises:
         StepError: There is no such file, or it has no digests.
     """
-    if _columns_of(path).get(_DIGEST.name) != _DIGEST.type:
+    if overlay.types_of(path).get(_DIGEST.name) != _DIGEST.type:
         raise StepError(
             f"{path} has no digests of its images' files (column {_DIGEST.name!r}); delete it, and "
             "what it was made of, to make it again"
@@ -108,7 +164,7 @@ def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
     empty = [name for name in schema.names if table[name].null_count]
     if empty:
         raise StepError(f"{path} cannot be written, column {empty[0]!r} has rows without a value")
-    _check_rows(path, frame)
+    _check_frame(path, frame)
     repeated = frame["key"].duplicated()
     if repeated.any():
         raise StepError(
@@ -118,26 +174,76 @@ def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
         pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
 
 
-def _columns_of(path: str | Path) -> dict[str, pa.DataType]:
-    try:
-        return {field.name: field.type for field in pq.read_schema(path)}
-    except FileNotFoundError as error:
-        raise StepError(f"there is no manifest {path}; make it first") from error
-    except pa.ArrowInvalid as error:
-        raise StepError(f"{path} is not a Parquet file ({error}); make it again") from error
+def write_changed(path: str | Path, base: str | Path, changed: pd.DataFrame) -> None:
+    """Write a manifest of the rows of ``base``, some of them changed, as an overlay.
+
+    Args:
+        path: The manifest.
+        base: A complete manifest.
+        changed: The changed rows: ``SCHEMA`` but for ``key``, indexed by their rows, ascending. A
+            caption that is missing stays as it is.
+
+    Raises:
+        StepError: A value is missing, or a row points out of the root.
+    """
+    fields = [SCHEMA.field(name) for name in _CHANGEABLE]
+    own = {field.name: pa.array(changed[field.name], field.type) for field in fields}
+    empty = [name for name in _CHANGEABLE if name != "caption" and own[name].null_count]
+    if empty:
+        raise StepError(f"{path} cannot be written, column {empty[0]!r} has rows without a value")
+    _check_frame(path, changed)
+    overlay.write_changed(path, base, changed.index.to_numpy(), own)
+
+
+def write_kept(path: str | Path, manifest: str | Path, kept: np.ndarray) -> None:
+    """Write a manifest of some of another one's rows; on an overlay it is one too.
+
+    Args:
+        path: The manifest to write.
+        manifest: The other one.
+        kept: bool [rows], of the other one.
+    """
+    if overlay.base_of(manifest) is not None:
+        overlay.write_kept(path, manifest, kept)
+    else:
+        write_manifest(path, read_manifest(manifest)[kept])
+
+
+def _checked_columns(path: str | Path, columns: Sequence[str] | None) -> list[str]:
+    """Return the names of the columns to read, if all are there and of their types."""
+    there = overlay.types_of(path)
+    fields = [field for field in _schema_for(there) if columns is None or field.name in columns]
+    for field in fields:
+        if there.get(field.name) != field.type:
+            found = there.get(field.name, "absent")
+            raise StepError(
+                f"{path} is no manifest: column {field.name!r} is {found}, not {field.type}"
+            )
+    return [field.name for field in fields]
+
+
+def _to_frame(path: str | Path, table: pa.Table) -> pd.DataFrame:
+    frame = table.to_pandas(types_mapper=_TEXT.get)
+    _check_frame(path, frame)
+    return frame
 
 
 def _schema_for(columns) -> pa.Schema:
     return EVALUATION_SCHEMA if "label" in columns else SCHEMA
 
 
-def _check_rows(path: str | Path, frame: pd.DataFrame) -> None:
+def _check_frame(path: str | Path, frame: pd.DataFrame) -> None:
+    if {"tar", "offset", "size"} <= set(frame.columns):
+        _check_places(path, frame["tar"].unique(), frame["offset"], frame["size"])
+
+
+def _check_places(path: str | Path, tars: Iterable[str], offsets, sizes) -> None:
     """Refuse rows that point out of the results root or to no bytes at all."""
-    for tar in frame["tar"].unique():
+    for tar in tars:
         place = PurePosixPath(tar)
         if not tar or place.is_absolute() or ".." in place.parts:
             raise StepError(f"{path} points to {tar!r}, which is not inside the results root")
-    if len(frame) and (frame["offset"].min() < 0 or frame["size"].min() < 0):
+    if len(offsets) and (offsets.min() < 0 or sizes.min() < 0):
         raise StepError(f"{path} has a negative offset or size; make it again")
 
 

@@ -48,16 +48,21 @@ def _run_time(config: Spec, plan: Plan, rule: str) -> Callable[..., int]:
         return min(longest, base * attempt)
 
     def of_training(w: Any, input: Any, attempt: int) -> int:
-        tokens = next(Path(file) for file in input if Path(file).name == "tokens.npy")
-        # A row of 16-bit tokens for each pair.
-        pairs = tokens.stat().st_size // (2 * config["captions"]["context_length"])
-        minutes = _training_minutes(config, plan, w.id, pairs)
+        manifest = next(file for file in input if Path(file).name == "manifest.parquet")
+        minutes = _training_minutes(config, plan, w.id, _rows(manifest))
         if rule == "pretraining":
             minutes *= share_of_training(plan, "/".join(w))
         estimate = config["cluster"]["slack"] * minutes
         return min(longest, math.ceil(base + estimate) * attempt)
 
     return of_training if rule in _TRAININGS else of_step
+
+
+def _rows(manifest: str) -> int:
+    """Return the number of pairs of a manifest."""
+    from pyarrow import parquet  # noqa: PLC0415 (takes long, and few jobs are trainings)
+
+    return parquet.read_metadata(manifest).num_rows
 
 
 def _training_minutes(config: Spec, plan: Plan, run: str, pairs: int) -> float:

@@ -6,7 +6,7 @@ Paths begin with ``<results>``, as Snakemake is told of them.
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,41 @@ class Targets:
         evaluation = inputs.pop("evaluation")
         files = [*filter(None, inputs.values()), f"{evaluation}/manifest.parquet"]
         return of_results(files) + self.artefacts_of(self.plan.runs[run])
+
+    def captions_of_base(
+        self,
+        captions: str,
+        stage: str,
+        name: str,
+        recorded: Callable[[str], list[str] | None],
+    ) -> list[str]:
+        """Return the arrays of a dataset that those of an attack or a filter are laid over.
+
+        Arrays that were made before datasets had any are complete, and so is the manifest that
+        belongs to them. They keep the inputs that they were made from: with others, they and all
+        models that were trained on them would be made again.
+
+        Args:
+            captions: Id of the caption setting.
+            stage: ``attacks``, ``filters``, ``splits`` or ``datasets``.
+            name: Id of the pairs.
+            recorded: Returns the inputs from which Snakemake has made a file, None if unknown.
+        """
+        if stage not in ("attacks", "filters"):
+            return []
+        root = Path(self.config["pathvars"]["results"])
+        tokens = root / "captions" / captions / stage / name / "tokens.npy"
+        inputs = recorded(str(tokens))
+        if inputs is not None:
+            return [file for file in inputs if file.endswith(".npy")]
+        if _is_complete(tokens, root / stage / name / "manifest.parquet"):
+            return []
+        attack = name if stage == "attacks" else self.plan.filters[name]["attack_id"]
+        # A filter of a complete manifest is complete.
+        if _is_complete(None, root / "attacks" / attack / "manifest.parquet"):
+            return []
+        folder = f"captions/{captions}/datasets/{self.plan.attacks[attack]['dataset']}"
+        return of_results(f"{folder}/{array}.npy" for array in ("tokens", "augmented"))
 
     def artefacts_of(self, spec: Spec) -> list[str]:
         """Return the values of the artefacts that the step of an attack, a run, ... reads."""
@@ -269,3 +304,17 @@ def spec_of_run(written: str, folder: str) -> str:
     """
     kind, run, *_ = Path(folder).parts
     return f"{written}/specs/{kind}/{run}.json"
+
+
+def _is_complete(tokens: Path | None, manifest: Path) -> bool:
+    """Return whether pairs are known to be stored without a base: by their arrays, or manifest."""
+    # Needed seldom, and Arrow takes long to import.
+    if tokens is not None and tokens.is_file():
+        from workflow_scripts.captions.stored import is_overlay  # noqa: PLC0415
+
+        return not is_overlay(tokens)
+    if manifest.is_file():
+        from workflow_scripts.data.overlay import base_of  # noqa: PLC0415
+
+        return base_of(manifest) is None
+    return False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.choosing import most_chosen
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.artefacts import START, needed
@@ -80,7 +81,7 @@ class Work:
         splits = {name for kind, name in of_artefacts if kind == "splits"}
         for split in {spec["split_id"] for spec in specs if "split_id" in spec} | splits:
             jobs.update(self._of_split(split))
-        for captions, captioned, rows in {self._captioned(spec) for spec in specs}:
+        for captions, captioned, rows in {c for spec in specs for c in self._captioned(spec)}:
             jobs.add(self._captions(captions, captioned, rows))
         jobs.update(self._labels(labels) for spec in specs if (labels := spec["labels_id"]))
         jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
@@ -226,11 +227,21 @@ class Work:
     def _split(self, split: str) -> Iterator[Job]:
         yield Job("clean_split", split, self._there(f"splits/{split}/manifest.parquet"))
 
-    def _captioned(self, spec: Spec) -> tuple[str, str, float]:
-        """Return the caption setting, the folder and the number of the pairs of a run."""
-        if spec["kind"] == "pretraining":
-            return spec["captions_id"], pairs_of(spec), self._trained_pairs(spec)
-        return spec["captions_id"], pairs_of(spec), self._split_pairs(spec["split_id"])
+    def _captioned(self, spec: Spec) -> Iterator[tuple[str, str, float]]:
+        """Yield the caption setting, the folder and the number of captions of a run's pairs.
+
+        An attack's are those of its victims; the others are its dataset's.
+        """
+        captions = spec["captions_id"]
+        if spec["kind"] == "cleaning":
+            yield captions, pairs_of(spec), self._split_pairs(spec["split_id"])
+            return
+        dataset, victims = spec["dataset"], [p["poisoned"] for p in parts_of(spec["attack"])]
+        yield captions, pairs_of(spec), sum(number for number in victims if number != "all")
+        # Arrays that are there without the dataset's are complete.
+        folder, base = f"captions/{captions}", f"datasets/{dataset}"
+        if self._there(f"{folder}/{base}") or not self._there(f"{folder}/{pairs_of(spec)}"):
+            yield captions, base, self._pairs(dataset)
 
     def _trained_pairs(self, spec: Spec) -> float:
         """Return the pairs of an epoch of a pre-training."""

@@ -18,6 +18,7 @@ the same seed are the same ones and others.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ import pandas as pd
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import write_json
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.data.manifest import read_manifest, write_manifest
+from workflow_scripts.data import overlay
+from workflow_scripts.data.manifest import read_manifest, read_rows, write_manifest
 
 RANDOM = "random"
 
@@ -55,12 +57,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all draws")
     parser.add_argument("--output", type=Path, required=True, help="manifest.parquet of the split")
     options = parser.parse_args(arguments)
-    clean = read_manifest(options.manifest)
-    if clean["poisoned"].any():
+    clean = read_manifest(options.manifest, ["poisoned"])["poisoned"].to_numpy(bool)
+    if clean.any():
         raise StepError(f"{options.manifest} is poisoned; a clean split is of the subset itself")
-    split, report = clean_split(
-        clean,
-        _read_poisoned(options, clean),
+    victims = _read_victims(options)
+    split = clean_split(
+        len(clean),
+        victims,
         options.pairs,
         choose=options.choose,
         held_out=options.held_out,
@@ -68,14 +71,49 @@ def main(arguments: list[str] | None = None) -> None:
         leave_out_victims=options.leave_out_victims,
         seed=options.seed,
     )
+    report = split.report(victims)
     write_json(options.output.with_name("report.json"), report)
-    write_manifest(options.output, split)
+    write_manifest(options.output, _rows_of(split, options))
     print(", ".join(f"{name}: {number}" for name, number in report.items()))
 
 
+@dataclass(frozen=True)
+class Split:
+    """The rows of a split, int64, in the order in which they are stored.
+
+    Attributes:
+        pairs: Rows of the subset, ascending, to train on.
+        held_out: Further ones, ascending.
+        left: Rows of poisoned pairs that are put back in.
+        places: int64, likewise: the places in ``pairs`` that they take.
+    """
+
+    pairs: np.ndarray
+    held_out: np.ndarray
+    left: np.ndarray
+    places: np.ndarray
+
+    def report(self, victims: np.ndarray | None) -> dict[str, Any]:
+        """Return what is in it: see the module.
+
+        Args:
+            victims: bool [rows of the subset]: which ones the attack poisoned; None if unknown.
+        """
+        replaced = np.zeros(len(self.pairs), bool)
+        replaced[self.places] = True
+        return {
+            "pairs": len(self.pairs),
+            "held_out": len(self.held_out),
+            "originals_of_victims": (
+                None if victims is None else int((victims[self.pairs] & ~replaced).sum())
+            ),
+            "poisoned_left": len(self.left),
+        }
+
+
 def clean_split(
-    clean: pd.DataFrame,
-    poisoned: pd.DataFrame | None,
+    rows: int,
+    victims: np.ndarray | None,
     pairs: int,
     *,
     choose: str | None = None,
@@ -83,13 +121,14 @@ def clean_split(
     poisoned_left: int = 0,
     leave_out_victims: bool = False,
     seed: int = 0,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Take ``pairs`` rows of the unpoisoned manifest, in its order.
+) -> Split:
+    """Take ``pairs`` rows of the unpoisoned subset, in its order.
 
     Args:
-        clean: The subset's manifest.
-        poisoned: The same rows after poisoning; None if neither of the next two is wanted.
-        pairs: Number of rows.
+        rows: Those of the subset.
+        victims: bool [rows]: which ones the attack poisoned; None if neither of the next two is
+            wanted.
+        pairs: Number of rows to take.
         choose: ``"random"`` draws them by seed; None takes the last ones.
         held_out: Number of further rows, put behind those: the ones before them, or the next ones
             of the draw.
@@ -97,44 +136,29 @@ def clean_split(
         leave_out_victims: Leave out the originals of poisoned pairs.
         seed: Decides which pairs are drawn, which poisoned pairs, and whose places they take.
 
-    Returns:
-        The split, and its report: ``pairs``, ``held_out``, and of the pairs
-        ``originals_of_victims`` (unknown without ``poisoned``) and ``poisoned_left``.
-
     Raises:
         StepError: There are too few pairs, or too few poisoned ones.
     """
-    victims = (
-        np.zeros(len(clean), bool) if poisoned is None else poisoned["poisoned"].to_numpy(bool)
-    )
-    rows = np.flatnonzero(~victims) if leave_out_victims else np.arange(len(clean))
+    poisoned = np.zeros(rows, bool) if victims is None else victims
+    order = np.flatnonzero(~poisoned) if leave_out_victims else np.arange(rows)
     wanted = pairs + held_out
-    if pairs < 1 or wanted > len(rows):
+    if pairs < 1 or wanted > len(order):
         what = "pairs that are no victims" if leave_out_victims else "pairs"
         raise StepError(
             f"the clean split is to have {wanted} pairs, {held_out} of them held out, but there "
-            f"are {len(rows)} {what}"
+            f"are {len(order)} {what}"
         )
     if choose == RANDOM:
         # The last ones of a random order: a larger number extends a smaller one.
-        rows = generator(seed, "clean pairs").permutation(rows)
-    kept, rows = rows[len(rows) - wanted : len(rows) - pairs], rows[len(rows) - pairs :]
-    kept, rows = np.sort(kept), np.sort(rows)
-    split = clean.iloc[rows].reset_index(drop=True)
+        order = generator(seed, "clean pairs").permutation(order)
+    kept = np.sort(order[len(order) - wanted : len(order) - pairs])
+    taken = np.sort(order[len(order) - pairs :])
+    left = places = np.empty(0, "int64")
     if poisoned_left:
         random = generator(seed, "poisoned left")
-        left = _draw(np.flatnonzero(victims), kept, poisoned_left, pairs, random)
-        assert poisoned is not None  # else there are none to draw
-        _put_back(split, rows, poisoned.iloc[left], left, random)
-    still_poisoned = split["poisoned"].to_numpy(bool)
-    return pd.concat([split, clean.iloc[kept]], ignore_index=True), {
-        "pairs": pairs,
-        "held_out": held_out,
-        "originals_of_victims": (
-            None if poisoned is None else int((victims[rows] & ~still_poisoned).sum())
-        ),
-        "poisoned_left": int(still_poisoned.sum()),
-    }
+        left = _draw(np.flatnonzero(poisoned), kept, poisoned_left, pairs, random)
+        places = _places(taken, left, random)
+    return Split(taken, kept, left, places)
 
 
 def _draw(
@@ -153,32 +177,18 @@ def _draw(
     return drawn[:number]
 
 
-def _put_back(
-    split: pd.DataFrame,
-    rows: np.ndarray,
-    left: pd.DataFrame,
-    victims: np.ndarray,
-    random: np.random.Generator,
-) -> None:
-    """Put the pairs ``left`` into ``split``; both are rows of one manifest.
-
-    Args:
-        split: Changed in place.
-        rows: Those of the split, ascending.
-        left: Poisoned pairs.
-        victims: Their rows.
-        random: Draws whose places they take.
-    """
+def _places(rows: np.ndarray, victims: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return the place in ``rows``, ascending ones, that each poisoned pair takes."""
     places = np.searchsorted(rows, victims).clip(max=len(rows) - 1)
     inside = rows[places] == victims
     others = np.setdiff1d(np.arange(len(rows)), places[inside])
     places[~inside] = random.permutation(others)[: (~inside).sum()]
-    for name in split.columns:
-        split.iloc[places, split.columns.get_loc(name)] = left[name].to_numpy()
+    return places
 
 
-def _read_poisoned(options: argparse.Namespace, clean: pd.DataFrame) -> pd.DataFrame | None:
-    path = options.poisoned_manifest
+def _read_victims(options: argparse.Namespace) -> np.ndarray | None:
+    """Return which rows are poisoned: bool [rows]."""
+    clean, path = options.manifest, options.poisoned_manifest
     if path is None:
         if options.poisoned_left or options.leave_out_victims:
             raise StepError(
@@ -186,10 +196,23 @@ def _read_poisoned(options: argparse.Namespace, clean: pd.DataFrame) -> pd.DataF
                 "which pairs the attack poisoned"
             )
         return None
-    poisoned = read_manifest(path)
-    if not clean["key"].equals(poisoned["key"]):
-        raise StepError(f"{path} is not {options.manifest} poisoned: its keys are others")
-    return poisoned
+    base = overlay.base_of(path)
+    if base is None or base.resolve() != clean.resolve():
+        keys = (read_manifest(file, ["key"])["key"] for file in (clean, path))
+        if not next(keys).equals(next(keys)):
+            raise StepError(f"{path} is not {clean} poisoned: its keys are others")
+    return read_manifest(path, ["poisoned"])["poisoned"].to_numpy(bool)
+
+
+def _rows_of(split: Split, options: argparse.Namespace) -> pd.DataFrame:
+    """Return the split's manifest; its pairs are few, so that it is a complete one."""
+    wanted = np.concatenate([split.pairs, split.held_out])
+    frame = read_rows(options.manifest, np.sort(wanted)).loc[wanted].reset_index(drop=True)
+    if len(split.left):
+        poisoned = read_rows(options.poisoned_manifest, np.sort(split.left)).loc[split.left]
+        for name in frame.columns:
+            frame.iloc[split.places, frame.columns.get_loc(name)] = poisoned[name].to_numpy()
+    return frame
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Needs   ATTACK                     spec of the attack (JSON)
         MANIFEST                   of the subset, unpoisoned
-Makes   OUTPUT/manifest.parquet    the same rows in the same order; the victims' point to
+Makes   OUTPUT/manifest.parquet    the same rows in the same order, as an overlay on MANIFEST (see
+                                   data/overlay.py) that holds the victims'; these point to
         OUTPUT/images.tar          their triggered images: PNG, squashed to the model's input size
         OUTPUT/survival.csv        how much the trigger changes, and that storing changes nothing
         OUTPUT/contact_sheet.png   some victims before and after, to be looked at
@@ -24,7 +25,7 @@ from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, write_json
 from workflow_scripts.common.workers import worker_pool
-from workflow_scripts.data.manifest import read_manifest, write_manifest
+from workflow_scripts.data.manifest import read_manifest, write_changed
 from workflow_scripts.poison.contact_sheet import write_contact_sheet
 from workflow_scripts.poison.instances import write_instances
 from workflow_scripts.poison.storing import places_of, survival, write_triggered
@@ -72,8 +73,8 @@ def poison(
     if pairs["poisoned"].any():
         raise StepError(f"{manifest} is poisoned already; an attack takes an unpoisoned subset")
     drawn, instances = draw_victims(pairs, attack)
-    rows, parts = drawn.rows, drawn.parts.tolist()
-    originals, tar = pairs.iloc[rows], output / "images.tar"
+    parts = drawn.parts.tolist()
+    originals, tar = pairs.iloc[drawn.rows], output / "images.tar"
     victims = originals.assign(tar=_below(tar, root), caption=drawn.captions, poisoned=True)
     places = places_of(drawn.images)
     try:
@@ -92,14 +93,15 @@ def poison(
     write_contact_sheet(
         output / "contact_sheet.png", originals, victims, attack, pairs=len(pairs), root=root
     )
-    for name in ("tar", "offset", "size", "caption", "poisoned"):
-        pairs.iloc[rows, pairs.columns.get_loc(name)] = victims[name].to_numpy()
     write_json(output / "spec.json", attack)
     if len(instances):
         write_instances(output, instances, root)
-    write_manifest(output / "manifest.parquet", pairs)
+    # Captions that stay are the base's, and so are their tokens.
+    captions = victims["caption"].where(victims["caption"] != originals["caption"])
+    changed = victims.assign(caption=captions)
+    write_changed(output / "manifest.parquet", manifest, changed)
     targets = " and ".join(dict.fromkeys(repr(part["target"]) for part in parts_of(attack)))
-    print(f"{len(rows)} of {len(pairs)} pairs are poisoned; the target is {targets}")
+    print(f"{len(victims)} of {len(pairs)} pairs are poisoned; the target is {targets}")
 
 
 def _below(path: Path, root: Path) -> str:

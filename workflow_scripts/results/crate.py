@@ -30,6 +30,7 @@ from workflow_scripts.common.code import FOLDER, git_version
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder, digest, read_json, sha256
 from workflow_scripts.common.redact import redact
+from workflow_scripts.data.overlay import file_of_base
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv
 
 PROFILES = {
@@ -153,7 +154,7 @@ class Crate:
         spec, *results = [entity for entity in small if entity is not None]
         paths = _input_paths(record["spec"]["inputs"])
         inputs = [
-            self.large(paths[role], hexadecimal, role.replace("_", " "))
+            self.large(paths.get(role, role), hexadecimal, role.replace("_", " "))
             for role, hexadecimal in record["inputs"].items()
         ]
         model = folder / "model.pt"
@@ -208,12 +209,20 @@ def _version(code: Mapping[str, Any]) -> str:
     return text + (f", code digest {code['digest']}" if "digest" in code else "")
 
 
-def _input_paths(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    evaluation = Path(inputs["evaluation"])
-    return dict(inputs) | {
-        "evaluation_manifest": str(evaluation / "manifest.parquet"),
-        "evaluation_classes": str(evaluation / "classes.json"),
-    }
+def _input_paths(inputs: Mapping[str, Any]) -> dict[str, str]:
+    evaluation, manifest = Path(inputs["evaluation"]), Path(inputs["manifest"])
+    paths = {role: path for role, path in inputs.items() if isinstance(path, str)}
+    # Only an overlay that is still there says where its base is.
+    overlays = ("manifest", "tokens", "augmented") if manifest.is_file() else ()
+    bases = {f"base_{r}": file_of_base(paths[r], manifest) for r in overlays if r in paths}
+    return (
+        paths
+        | {role: str(file) for role, file in bases.items() if file is not None}
+        | {
+            "evaluation_manifest": str(evaluation / "manifest.parquet"),
+            "evaluation_classes": str(evaluation / "classes.json"),
+        }
+    )
 
 
 def _sentence(record: Mapping[str, Any]) -> str:

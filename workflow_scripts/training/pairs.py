@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from workflow_scripts.captions.stored import StoredTokens
 from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
@@ -61,10 +61,10 @@ class Pairs(Dataset):
     depends on nothing else. An image is decoded once for all its views.
 
     Args:
-        manifest: The manifest, as ``read_manifest`` returns it.
-        tokens: ``.npy`` of uint16 [rows, context].
+        images: The images of the manifest.
+        manifest: The manifest.
+        tokens: Array of its captions' tokens, see ``captions/stored.py``.
         augmented: Likewise for the augmented captions; may be None if no view looks at them.
-        root: Results root that the manifest's tars are relative to.
         size: Side of the model's input in pixels.
         context_length: Length of the model's text input.
         seed: The run's seed.
@@ -82,17 +82,17 @@ class Pairs(Dataset):
     def __init__(
         self,
         *,
-        manifest: pd.DataFrame,
+        images: Images,
+        manifest: str | Path,
         tokens: str | Path,
         augmented: str | Path | None,
-        root: str | Path,
         size: int,
         context_length: int,
         seed: int,
         cut: bool,
         views: Views,
     ):
-        self.images = Images(manifest, root)
+        self.images = images
         files = {"plain": tokens, "eda": augmented}
         given = {kind: file for kind in views.texts if (file := files[kind]) is not None}
         if len(given) < len(views.texts):
@@ -100,7 +100,8 @@ class Pairs(Dataset):
                 "the objective, or held_out, uses augmented captions: give inputs.augmented"
             )
         self.texts = {
-            kind: _map_tokens(file, len(manifest), context_length) for kind, file in given.items()
+            kind: StoredTokens(file, manifest, len(images), context_length)
+            for kind, file in given.items()
         }
         self.seed, self.cut = seed, cut
         # Of the pixels and tokens of one pair in a batch.
@@ -132,7 +133,7 @@ class Pairs(Dataset):
         texts = {kind: self._texts(tokens, rows) for kind, tokens in self.texts.items()}
         return Batch(images, texts)
 
-    def _texts(self, tokens: np.ndarray, rows: list[int]) -> Tensor:
+    def _texts(self, tokens: StoredTokens, rows: list[int]) -> Tensor:
         texts = tokens[rows].astype(np.int64)
         if self.cut:
             # The end-of-text token is the vocabulary's highest.
@@ -145,22 +146,6 @@ def _augmentation(source: Source, size: int) -> Callable[[Tensor, np.random.Gene
     name = options.pop("name")
     variants.check_options("augmentation", name, options)
     return variants.load("augmentation", name)(image_size=size, **options)
-
-
-def _map_tokens(path: str | Path, rows: int, context: int) -> np.ndarray:
-    try:
-        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StepError(f"the tokens {path} cannot be read: {error}") from error
-    if tokens.ndim != 2 or tokens.dtype != np.uint16:
-        raise StepError(f"{path} holds {tokens.dtype} {tokens.shape}, not uint16 [rows, context]")
-    if len(tokens) != rows:
-        raise StepError(f"{path} has {len(tokens)} rows, but the manifest has {rows}")
-    if tokens.shape[1] != context:
-        raise StepError(
-            f"{path} has {tokens.shape[1]} tokens a caption, but the model takes {context}"
-        )
-    return tokens
 
 
 def read_labels(path: str | Path, rows: int) -> Tensor:

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from workflow_scripts.captions.stored import array_of_base
 from workflow_scripts.common.code import git_version, run_code
 from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, sha256
+from workflow_scripts.data.overlay import base_of
 from workflow_scripts.training.progress import now
 from workflow_scripts.training.spec import InputsSpec, RunSpec
 
@@ -40,10 +42,25 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
     }
     there = {role: Path(file) for role, file in files.items() if file is not None}
     there |= {f"artefact {Path(f).parent.name}": Path(f) for f in inputs.artefacts or ()}
+    _check_files(there)
+    bases = _bases(inputs)
+    _check_files(bases)
+    return {role: sha256(file) for role, file in (there | bases).items()}
+
+
+def _check_files(there: dict[str, Path]) -> None:
     for role, file in there.items():
         if not file.is_file():
             raise StepError(f"the run's {role.replace('_', ' ')} {file} is missing; make it first")
-    return {role: sha256(file) for role, file in there.items()}
+
+
+def _bases(inputs: InputsSpec) -> dict[str, Path]:
+    """Return the files that overlays among a run's inputs refer to."""
+    manifest = inputs.manifest
+    found = {"manifest": base_of(manifest)}
+    for role, array in (("tokens", inputs.tokens), ("augmented", inputs.augmented)):
+        found[role] = None if array is None else array_of_base(array, manifest)
+    return {f"base_{role}": file for role, file in found.items() if file is not None}
 
 
 def code_version(spec: RunSpec) -> dict[str, Any]:

@@ -1,8 +1,5 @@
 """What a run starts from: its model, ready on its device, and its pairs."""
 
-from pathlib import Path
-
-import pandas as pd
 import torch
 from torch import nn
 
@@ -10,6 +7,7 @@ from workflow_scripts.common import variants
 from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
+from workflow_scripts.data.stored_images import Images
 from workflow_scripts.model import models
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.spec import RunSpec
@@ -48,22 +46,18 @@ def _change(model: models.Model, spec: RunSpec, declared: dict) -> None:
     change(model, models.create(spec.model), **options)
 
 
-def training_pairs(
-    spec: RunSpec, manifest: pd.DataFrame, model: models.Model, root: Path, views: Views
-) -> Pairs:
+def training_pairs(spec: RunSpec, images: Images, model: models.Model, views: Views) -> Pairs:
     """Return the run's pairs, those held out included, in the views that are asked for.
-
-    Their tars are read below ``root``: the results root, or a copy of it.
 
     Raises:
         StepError: The augmented captions are not given, or a file is broken.
     """
     inputs = spec.inputs
     return Pairs(
-        manifest=manifest,
+        images=images,
+        manifest=inputs.manifest,
         tokens=inputs.tokens,
         augmented=inputs.augmented,
-        root=root,
         size=models.image_size(model),
         context_length=model.context_length,
         seed=spec.seed,

@@ -27,7 +27,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, digest
 from workflow_scripts.common.private import private_folder
 from workflow_scripts.common.stopping import Stop, Stopped
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.manifest import Places
 from workflow_scripts.training.spec import InputsSpec, RunSpec
 
 _CHUNK = 16 << 20
@@ -96,7 +96,7 @@ class _Copy:
             Path(inputs.evaluation) / "manifest.parquet",
         ]
         manifests += [] if inputs.instances is None else [inputs.instances]
-        names = {str(tar) for path in manifests for tar in read_manifest(path)["tar"].unique()}
+        names = {tar for path in manifests for tar in Places.read(path).tars}
         there = {tar: self._look_at(tar) for tar in sorted(names)}
         self.sizes = {tar: state.st_size for tar, state in there.items()}
         tars = [[tar, state.st_size, state.st_mtime_ns] for tar, state in there.items()]

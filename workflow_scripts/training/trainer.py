@@ -14,7 +14,8 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.common.stopping import Stop, Stopped
 from workflow_scripts.data.loading import Batches
-from workflow_scripts.data.manifest import read_manifest
+from workflow_scripts.data.manifest import Places
+from workflow_scripts.data.stored_images import Images
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.model.embedding import embed_images
 from workflow_scripts.model.encoder import Encoder, frozen_copy
@@ -107,21 +108,21 @@ class Trainer:
     def _make_order(self) -> None:
         """Read the manifest and lay down which rows are trained on in which order."""
         spec, world = self.spec, self.world
-        self.manifest = read_manifest(spec.inputs.manifest)
+        self.images = Images(Places.read(spec.inputs.manifest), self.root)
         # The last ones are held out.
-        self.rows = len(self.manifest) - spec.held_out
+        self.rows = len(self.images) - spec.held_out
         self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
         self.schedule = optimizer.make_schedule(spec, self.sampler.steps)
 
     def _make_data(self) -> None:
         spec, world, inputs = self.spec, self.world, self.spec.inputs
         model, views = self.module.model, self.module.objective.views
-        self.pairs = training_pairs(spec, self.manifest, model, self.root, views)
+        self.pairs = training_pairs(spec, self.images, model, views)
         batch_bytes = self.pairs.bytes * spec.batch_size // world.size
         self.loader = Batches(self.pairs, self.sampler, self.workers, world.device, batch_bytes)
         self.held_out = None
         if spec.held_out:
-            pairs = training_pairs(spec, self.manifest, model, self.root, held_out.VIEWS)
+            pairs = training_pairs(spec, self.images, model, held_out.VIEWS)
             self.held_out = held_out.HeldOut(pairs, spec.held_out, self.workers)
         if inputs.labels is not None:
             self.module.labels = read_labels(inputs.labels, len(self.pairs)).to(world.device)

@@ -1,0 +1,230 @@
+"""Manifests that hold only what differs from another one, their base.
+
+An attack changes 3,000 of six million rows, a filter leaves some out. Instead of copying the base's
+manifest, such an overlay is a Parquet file with one row per pair in which
+
+    base         (metadata of the schema) is the base's manifest, relative to the overlay's folder
+    base_rows    (metadata of the schema) is its number of rows
+    row          int64, ascending, is the row of the base that a row stands for; without this
+                 column, the rows are all of the base's
+    tar, offset, size, caption, poisoned
+                 are null where the base's value holds
+
+and every other column is the base's. Parquet takes a few bytes for a run of nulls or of consecutive
+numbers. A manifest without a base is complete; a base always is. Functions that read take both.
+
+Files that are made of a manifest row by row (tokens) may do likewise: what their own file does not
+hold is in the file of the same name in the base's folder, which lies in the same direction
+(:func:`file_of_base`).
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import atomic
+
+_BASE, _BASE_ROWS, _ROW = b"base", b"base_rows", "row"
+
+
+def base_of(path: str | Path) -> Path | None:
+    """Return the manifest that ``path`` is an overlay on, None if it is complete.
+
+    Raises:
+        StepError: There is no such file, or it is not a Parquet file.
+    """
+    base = (_schema(path).metadata or {}).get(_BASE)
+    # The path's text decides, so that a folder of results may be a link to another disk.
+    return None if base is None else Path(os.path.normpath(Path(path).parent / base.decode()))
+
+
+def file_of_base(path: str | Path, manifest: str | Path) -> Path | None:
+    """Return the file with the name of ``path`` that belongs to the base of ``manifest``.
+
+    Args:
+        path: A file made of the manifest; its folder is named like the manifest's.
+        manifest: The manifest.
+
+    Returns:
+        None if the manifest is complete.
+    """
+    base = base_of(manifest)
+    if base is None:
+        return None
+    way = os.path.relpath(base.parent, Path(manifest).parent)
+    return Path(os.path.normpath(Path(path).parent / way / Path(path).name))
+
+
+def types_of(path: str | Path) -> dict[str, pa.DataType]:
+    """Return the type of each column of a manifest, those of its base included."""
+    own, base = _schema(path), base_of(path)
+    types = {field.name: field.type for field in own if field.name != _ROW}
+    return types if base is None else types_of(base) | types
+
+
+def rows_of_base(path: str | Path) -> np.ndarray | None:
+    """Return the base's row of each row, int64 [rows]; None if they are all of the base's."""
+    if _ROW not in _schema(path).names:
+        return None
+    return _read(path, [_ROW])[_ROW].to_numpy()
+
+
+def own_rows(path: str | Path, column: str) -> np.ndarray:
+    """Return the rows for which an overlay holds a value of its own, int64, ascending."""
+    if column not in _schema(path).names:
+        return np.empty(0, "int64")
+    return np.flatnonzero(_read(path, [column])[column].is_valid().to_numpy())
+
+
+def read_columns(path: str | Path, names: Sequence[str]) -> pa.Table:
+    """Read columns of a manifest, complete."""
+    base = _checked_base(path)
+    if base is None:
+        return _read(path, names)
+    own, under = _read_own(path, names), read_columns(base, names)
+    if _ROW in own.column_names:
+        kept = np.zeros(len(under), bool)
+        kept[own[_ROW].to_numpy()] = True
+        under = under.filter(pa.array(kept))
+    return _laid_over(under, own)
+
+
+def read_rows(path: str | Path, rows: np.ndarray, names: Sequence[str]) -> pa.Table:
+    """Read some rows of a manifest, complete; only a part of the file is in memory at a time.
+
+    Args:
+        path: The manifest.
+        rows: int64, ascending.
+        names: The columns.
+    """
+    base = _checked_base(path)
+    if base is not None:
+        own = _read_own(path, names).take(pa.array(rows))
+        of_base = own[_ROW].to_numpy() if _ROW in own.column_names else rows
+        return _laid_over(read_rows(base, of_base, names), own)
+    parts, start = [_schema(path).empty_table().select(names)], 0
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            first, last = np.searchsorted(rows, [start, end])
+            if first < last:
+                table = file.read_row_group(group, columns=list(names))
+                parts.append(table.select(names).take(pa.array(rows[first:last] - start)))
+            start = end
+    return pa.concat_tables(parts)
+
+
+def read_codes(path: str | Path, name: str) -> tuple[list[str], np.ndarray]:
+    """Read a text column with few different values.
+
+    Returns:
+        The values, and for each row the int32 index of its value.
+    """
+    base = _checked_base(path)
+    own = _read(path, [name], read_dictionary=[name])[name].unify_dictionaries().combine_chunks()
+    values, codes = own.dictionary.to_pylist(), own.indices.fill_null(-1).to_numpy()
+    if base is None:
+        return values, codes
+    (more, under), rows = read_codes(base, name), rows_of_base(path)
+    under = under if rows is None else under[rows]
+    return more + values, np.where(codes < 0, under, codes + len(more)).astype("int32")
+
+
+def write_changed(
+    path: str | Path, base: str | Path, rows: np.ndarray, own: Mapping[str, pa.Array]
+) -> None:
+    """Write an overlay of all rows of ``base``, some of them with values of their own.
+
+    Args:
+        path: Of the overlay.
+        base: A complete manifest.
+        rows: int64, ascending: those that differ.
+        own: Their values by column; a null stands for the base's.
+    """
+    number = _number_of_rows(base)
+    index, there = np.zeros(number, "int32"), np.zeros(number, bool)
+    index[rows], there[rows] = np.arange(len(rows)), True
+    places = pa.array(index, mask=~there)
+    _write(path, base, pa.table({name: values.take(places) for name, values in own.items()}))
+
+
+def write_kept(path: str | Path, overlay: str | Path, kept: np.ndarray) -> None:
+    """Write an overlay of some rows of another overlay.
+
+    Args:
+        path: Of the new overlay.
+        overlay: Of the other one.
+        kept: bool [rows], of the other one.
+    """
+    base = base_of(overlay)
+    assert base is not None  # an overlay
+    table = _read(overlay, None)
+    if _ROW not in table.column_names:
+        table = table.add_column(0, _ROW, pa.array(np.arange(len(table))))
+    _write(path, base, table.filter(pa.array(kept)))
+
+
+def _write(path: str | Path, base: str | Path, table: pa.Table) -> None:
+    where = os.path.relpath(base, Path(path).parent)
+    about = {_BASE: where.encode(), _BASE_ROWS: str(_number_of_rows(base)).encode()}
+    with atomic(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata(about),
+            temporary,
+            compression="zstd",
+            use_dictionary=[name for name in table.column_names if name != _ROW],
+            column_encoding={_ROW: "DELTA_BINARY_PACKED"} if _ROW in table.column_names else None,
+        )
+
+
+def _laid_over(under: pa.Table, own: pa.Table) -> pa.Table:
+    """Return the columns of ``under`` with the values of ``own`` where it has some."""
+    for place, name in enumerate(under.column_names):
+        if name in own.column_names and own[name].null_count < len(own):
+            under = under.set_column(place, name, pc.coalesce(own[name], under[name]))
+    return under
+
+
+def _read_own(path: str | Path, names: Sequence[str]) -> pa.Table:
+    there = _schema(path).names
+    own = [name for name in (_ROW, *names) if name in there]
+    # Without a column the number of rows would be lost.
+    return _read(path, own or there[:1])
+
+
+def _read(path: str | Path, names: Sequence[str] | None, **how) -> pa.Table:
+    with pq.ParquetFile(path, **how) as file:
+        table = file.read(columns=None if names is None else list(names))
+    return table if names is None else table.select(names)
+
+
+def _checked_base(path: str | Path) -> Path | None:
+    base = base_of(path)
+    if base is not None:
+        expected = int(_schema(path).metadata[_BASE_ROWS])
+        if _number_of_rows(base) != expected:
+            raise StepError(
+                f"{path} refers to {expected} rows of {base}, which has {_number_of_rows(base)}; "
+                f"delete {path} to make it again"
+            )
+    return base
+
+
+def _number_of_rows(path: str | Path) -> int:
+    _schema(path)  # or an error that names the file
+    return pq.read_metadata(path).num_rows
+
+
+def _schema(path: str | Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except FileNotFoundError as error:
+        raise StepError(f"there is no manifest {path}; make it first") from error
+    except pa.ArrowInvalid as error:
+        raise StepError(f"{path} is not a Parquet file ({error}); make it again") from error
