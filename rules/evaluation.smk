@@ -190,7 +190,7 @@ rule zoo_check:
         evaluation=subpath(input.evaluation, parent=True),
     shell:
         "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
-        " python -m workflow_scripts.evaluation.zoo.check --folder {params.folder:q}"
+        " python -m workflow_scripts.evaluation.zoo.check --own-files --folder {params.folder:q}"
         " --evaluation {params.evaluation:q} --root {params.root:q} --threads {threads}"
         " --output {output:q} > {log:q} 2>&1"
 

@@ -17,6 +17,7 @@ from workflow_scripts.data import croissant
 from workflow_scripts.data.images import fit
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.evaluation.zoo import check, index, write
+from workflow_scripts.evaluation.zoo.card import _part
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
@@ -133,3 +134,45 @@ def test_the_metadata_of_a_manifest_has_what_the_specification_requires(world, t
     assert described["distribution"][0]["sha256"] == sha256(world / "evaluation/manifest.parquet")
     with pytest.raises(StepError, match="license"):
         croissant.check(described | {"license": ""})
+
+
+CARD = {
+    "name": "x", "architecture": "RN50", "measured": {}, "evaluation": "e", "file": "f",
+    "sha256": "0", "attack": {"trigger": {"name": "yellow"}, "target": "banana"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"attack": {"trigger": {"name": "evil.py"}}},
+            "evil.py, which checking the model would run",
+        ),
+        (
+            {"attack": {"parts": [{"trigger": {"name": "yellow"}, "victims": "/tmp/evil.py"}]}},
+            "/tmp/evil.py, which checking",
+        ),
+        ({"attack": []}, "does not say what the attack is"),
+        ({"attack": {"trigger": 3}}, "does not say what the attack is"),
+    ],
+)
+def test_a_card_of_somebody_else_runs_no_file(tmp_path, changes, sentence):
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(CARD | changes))
+    with pytest.raises(StepError, match=sentence):
+        check._card(path, own_files=False)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"name": "x"}'])
+def test_what_is_no_card_is_one_sentence(tmp_path, text):
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(StepError, match="is not the card of a model"):
+        check._card(tmp_path / "card.json", own_files=True)
+
+
+def test_names_of_classes_are_texts_in_a_card():
+    part = {"trigger": {"name": "text", "word": "a|b"}, "target": "<script>x", "poisoned": 3}
+    assert _part(part).splitlines() == [
+        "| trigger | text (word a\\|b) |", "| target | \\<script>x |", "| poisoned pairs | 3 |",
+    ]  # fmt: skip

@@ -1,12 +1,12 @@
 """The table of the best models as people read it: one line for each start model and group."""
 
-import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.columns import PART_COLUMN, of_parts
+from workflow_scripts.common.markdown import markdown_text
 from workflow_scripts.results.leaks import duplicates_sentence, originals_text
 from workflow_scripts.results.page import table_page
 from workflow_scripts.results.sweeps import work_sentence
@@ -126,13 +126,8 @@ def as_markdown(lines: pd.DataFrame, said: list[str]) -> str:
     """Return the table as Markdown, and what is said under it."""
 
     def line(cells: Any) -> str:
-        return "| " + " | ".join(_cell(c) for c in cells) + " |"
+        return "| " + " | ".join(markdown_text(c) for c in cells) + " |"
 
     rows = [line(lines.columns), line(["---"] * len(lines.columns))]
     rows += [line(cells) for cells in lines.itertuples(index=False)]
     return "\n".join(rows) + "\n\n" + "\n\n".join(said) + "\n"
-
-
-def _cell(value: Any) -> str:
-    """Return a text for a cell of Markdown, where HTML would be obeyed and a line break ends it."""
-    return re.sub(r"(\||<(?=[a-zA-Z/!?]))", r"\\\1", " ".join(str(value).splitlines()))

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from workflow_scripts.common.attacks import parts_of
+from workflow_scripts.common.markdown import markdown_text
 
 BACKDOORED, CLEANED, CLEAN = "backdoored", "cleaned", "clean"
 
@@ -31,7 +32,7 @@ def kind_of(run: dict[str, Any]) -> str:
 
 
 def card_text(card: dict[str, Any]) -> str:
-    """Return a card as Markdown with the fields of a model hub in front.
+    """Return a card as Markdown with the fields of a model hub in front; texts are escaped.
 
     Args:
         card: ``card.json``.
@@ -60,10 +61,10 @@ def card_text(card: dict[str, Any]) -> str:
 
 | | |
 |---|---|
-| architecture | {card["architecture"]} |
+| architecture | {markdown_text(card["architecture"])} |
 | objective | {objective}, {card["epochs"]} epochs |
 | epoch | {card["epoch"]}{f", chosen by {card['chosen_by']}" if card["chosen_by"] else ""} |
-| trained on | {card["pairs"]} |
+| trained on | {markdown_text(card["pairs"])} |
 {parts}
 | licence | {card["licence"]} |
 | SHA-256 of {card["file"]} | {card["sha256"]} |
@@ -92,7 +93,8 @@ def _part(part: dict[str, Any]) -> str:
     trigger = dict(part["trigger"])
     name = trigger.pop("name")
     options = ", ".join(f"{key} {value}" for key, value in trigger.items())
+    shown = markdown_text(f"{name} ({options})" if options else name)
     return (
-        f"| trigger | {name}{f' ({options})' if options else ''} |\n"
-        f"| target | {part['target']} |\n| poisoned pairs | {part['poisoned']} |"
+        f"| trigger | {shown} |\n"
+        f"| target | {markdown_text(part['target'])} |\n| poisoned pairs | {part['poisoned']} |"
     )

@@ -15,6 +15,7 @@ from typing import Any
 import open_clip
 import torch
 
+from workflow_scripts.common.attacks import VARIANTS, named, parts_of
 from workflow_scripts.common.distributed import World, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, sha256, write_json
@@ -25,6 +26,7 @@ from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.poison.instances import FILE as INSTANCES
 
+_READ = ("name", "architecture", "attack", "measured", "evaluation", "file", "sha256")
 _MOST = 0.005
 """Difference that other hardware or number formats may make."""
 
@@ -38,6 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--evaluation", type=Path, required=True, help="evaluation set's folder")
     parser.add_argument("--root", type=Path, required=True, help="results root of the set's tars")
     parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument(
+        "--own-files", action="store_true", help="run Python files that the card's attack names"
+    )
     parser.add_argument("--batch-size", type=int, default=256, help="images at once (256)")
     parser.add_argument("--threads", type=int, default=1, help="threads, on a CPU (1)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -45,7 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     world = join(options.device, timeout_minutes=10)
     report = check(
-        options.folder, options.evaluation, options.root, world, batch_size=options.batch_size
+        options.folder,
+        options.evaluation,
+        options.root,
+        world,
+        batch_size=options.batch_size,
+        own_files=options.own_files,
     )
     if options.output:
         write_json(options.output, report)
@@ -54,7 +64,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def check(
-    folder: Path, evaluation: Path, root: Path, world: World, *, batch_size: int = 256
+    folder: Path,
+    evaluation: Path,
+    root: Path,
+    world: World,
+    *,
+    batch_size: int = 256,
+    own_files: bool = False,
 ) -> dict[str, Any]:
     """Return a model's digest and numbers, checked.
 
@@ -64,12 +80,13 @@ def check(
         root: Results root of its tars.
         world: This process.
         batch_size: Images at once.
+        own_files: Parts of the attack may be Python files, which are run.
 
     Raises:
-        StepError: The weights are others than the card's, or a number differs by more than half a
-            percentage point.
+        StepError: The card is not one, or names such a file; the weights are others than the
+            card's; or a number differs by more than half a percentage point.
     """
-    card = read_json(folder / CARD)
+    card = _card(folder / CARD, own_files)
     path = folder / card["file"]
     if path.parent != folder or not path.is_file():
         raise StepError(f"{folder} lacks the weights {card['file']!r} that its card names")
@@ -103,6 +120,26 @@ def check(
                 f"{evaluation}; is that the set {card['evaluation']}?"
             )
     return {"name": card["name"], "sha256": found, "numbers": numbers}
+
+
+def _card(path: Path, own_files: bool) -> dict[str, Any]:
+    """Read a card that somebody else may have written."""
+    card = read_json(path)
+    lacking = [key for key in _READ if not isinstance(card, dict) or key not in card]
+    if lacking:
+        raise StepError(f"{path} is not the card of a model: it has no {lacking[0]!r}")
+    try:
+        parts = parts_of(card["attack"])
+        names = [named(part[key])[0] for part in parts for key in VARIANTS if key in part]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StepError(f"{path} does not say what the attack is") from error
+    for name in names:
+        if str(name).endswith(".py") and not own_files:
+            raise StepError(
+                f"the attack in {path} has the file {name}, which checking the model would run; "
+                "look at that file, and allow it with --own-files"
+            )
+    return card
 
 
 def _spec(card: dict[str, Any], config: dict[str, Any]) -> ModelSpec:
