@@ -31,7 +31,11 @@ def check_audit(config: Spec) -> None:
             raise StepError(f"config: 'audit.{key}' is {audit[key]!r}, but there is no such file")
     if audit["config"] is None:
         model = {"name": audit["model"], "config": None, "pretrained": None}
-        check_model(model, "audit.model")
+        try:
+            check_model(model, "audit")
+        except StepError as error:
+            # Elsewhere a model is a mapping with a name.
+            raise StepError(str(error).replace("'audit.name'", "'audit.model'")) from error
     if audit["attack"] is not None:
         trigger = dict(audit["attack"]["trigger"])
         place = "audit.attack.trigger"
@@ -44,7 +48,8 @@ def audit_arguments(config: Spec, plan: Plan) -> list[str]:
     """Return the command line of the step that audits what the config names."""
     audit, results = config["audit"], config["pathvars"]["results"]
     checkpoint = Path(audit["checkpoint"])
-    name = f"{checkpoint.stem}-{digest(str(checkpoint.absolute()))}"
+    folder = checkpoint.absolute().parent.name
+    name = f"{folder}-{checkpoint.stem}-{digest(str(checkpoint.absolute()))}"
     made = audited_evaluation(config, plan)
     told = audit | {
         "attack": audit["attack"] and json.dumps(audit["attack"]),

@@ -92,6 +92,9 @@ def numbers_of_options(config: Spec) -> None:
             for column, value in where.items():
                 where[column] = _of_column(column, value)
     measures = [("measure", one["measure"], one) for one in config["measures"].values()]
+    known_attack = (config["audit"] or {}).get("attack")
+    if known_attack:
+        measures.append(("trigger", known_attack["trigger"]["name"], known_attack["trigger"]))
     for kind, name, options in (*_variants_of(config), *measures):
         try:
             known = variants.options(kind, name)
