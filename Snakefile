@@ -5,8 +5,11 @@
 #     snakemake -n EXPERIMENT            what one experiment of the config would run
 #
 # Each stage is one file in rules/ and one folder in workflow_scripts/.
+import gc
 import sys
 
+# The graph of thousands of jobs stays: looking through it for garbage at each step takes a tenth of the time.
+gc.set_threshold(100_000)
 sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.common.errors import interrupt_without_traceback
 from workflow_scripts.experiments.profiles import keep_profile_configfiles

@@ -19,6 +19,7 @@ from benchmarks.measuring import HEADER, header
 COMMANDS: dict[str, list[str]] = {
     "captions": [],
     "data_stages": ["--rows", "2000000"],
+    "download": ["--rows", "2000", "--turns", "1"],
     "loader": [],
     "training": ["--model", "RN50", "--batch-size", "16", "--steps", "2"],
 }
