@@ -128,6 +128,9 @@ class Panels:
                 title, _, down = named[0].partition(_BETWEEN)
                 # What a whole column or a whole line shares is said once.
                 title = "" if titles == above else title
+                # The bare name would read like that of a defence in the legend.
+                if column == "start_label" and row is None and title:
+                    title = _BEFORE[column] + title
                 self.panels.append(Panel(axes, *named, title, down if named is line[-1] else ""))
             above = titles
         self.narrow = across == _ACROSS
