@@ -227,6 +227,26 @@ def test_wrong_folders_and_files_are_named(pictures, tmp_path):
     assert not list((tmp_path / "results").rglob("*.tar"))
 
 
+@pytest.mark.parametrize("name", ["   ", "___", "a\nb", "a\x1b[2Jb", "a\u2028b"])
+def test_a_class_without_a_name_that_can_be_written_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(StepError, match="blank or has control characters"):
+        evaluation.folder_classes(tmp_path)
+
+
+def test_folders_of_file_systems_are_no_classes(tmp_path):
+    for name in ("banana", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"):
+        (tmp_path / name).mkdir()
+    assert evaluation.folder_classes(tmp_path)[1] == ["banana"]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    (tmp_path / "banana").mkdir()
+    os.mkfifo(tmp_path / "classes.json")
+    with pytest.raises(StepError, match="is not a file"):
+        evaluation.folder_classes(tmp_path)
+
+
 def test_what_is_left_out_of_a_folder_is_in_a_table(pictures):
     elsewhere = pictures.parent / "elsewhere"
     elsewhere.mkdir()

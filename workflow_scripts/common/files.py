@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ _OF_SNAKEMAKE = ".snakemake_timestamp"
 NOT_UTF8 = "name that is not UTF-8"
 LINK_OUT = "link out of the folder"
 OF_A_SYSTEM = "file of an operating system"
-_OF_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
+_OF_SYSTEMS = {
+    "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
+    "lost+found", "@eadir",
+}  # fmt: skip
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -72,8 +76,11 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        StepError: It is not JSON, or nested too deeply, or larger than ``MAX_JSON_BYTES``.
+        StepError: It is not JSON, or nested too deeply, or larger than ``MAX_JSON_BYTES``, or no
+            file at all: reading a pipe would wait for ever.
     """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise StepError(f"{path} is not a file")
     with Path(path).open("rb") as file:
         content = file.read(MAX_JSON_BYTES + 1)
     if len(content) > MAX_JSON_BYTES:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from workflow_scripts.common.files import LINK_OUT, NOT_UTF8, left_out, read_jso
 from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
 
 IMAGENET_CLASSES = 1000
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, half characters, line separators
 _WORDNET_ID = re.compile(r"n\d{8}")
 
 
@@ -101,7 +103,8 @@ def folder_classes(
 
     Raises:
         StepError: There is no such folder, there are no classes, or two have the same name, or
-            one is a link out of the folder or has a name that is not UTF-8.
+            one is a link out of the folder or has a name that is blank, not UTF-8, or has control
+            characters.
     """
     if not folder.is_dir():
         raise StepError(f"there is no folder {folder}")
@@ -127,6 +130,12 @@ def folder_classes(
     ):
         return folders, imagenet_classes()
     classes = [given.get(f.name, f.name.replace("_", " ")) for f in folders]
+    for sub, name in zip(folders, classes, strict=True):
+        if not name.strip() or any(unicodedata.category(c) in _CONTROL for c in name):
+            raise StepError(
+                f"the class of the sub-folder {shown(sub.name)!r} of {folder} is {name!r}, which "
+                "is blank or has control characters; rename it"
+            )
     name, times = Counter(classes).most_common(1)[0]
     if times > 1:
         raise StepError(f"{times} sub-folders of {folder} are the class {name!r}; rename them")
