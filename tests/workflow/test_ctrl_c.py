@@ -1,0 +1,54 @@
+"""Ctrl-C ends Snakemake and its jobs in good order, and the next run goes on from there."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+# A training of its own, long enough to be interrupted.
+LONGER = {
+    "starts": {"demo_mmcl": {"epochs": 60}},
+    "experiments": {"pretraining_dynamics": {"start": ["demo_mmcl"], "baseline": []}},
+}
+PATIENCE = 600  # seconds
+
+
+def interrupted_while_training(workflow):
+    """Run Snakemake, press Ctrl-C when there is a checkpoint; return its words and the run."""
+    folder = workflow.folder / "results/demo/pretraining"
+    before = set(folder.iterdir())
+    process = subprocess.Popen(
+        workflow.command("pretraining_dynamics", "--cores", "1", config=LONGER),
+        cwd=workflow.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + PATIENCE
+    runs = []
+    while not runs and time.monotonic() < deadline and process.poll() is None:
+        runs = [run for run in set(folder.iterdir()) - before if any(run.glob("checkpoints/*"))]
+        time.sleep(0.1)
+    # As a terminal does: to all processes, Snakemake and its jobs.
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    return said, runs[0]
+
+
+@pytest.mark.usefixtures("heard")
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_next_run_goes_on(finished):
+    said, run = interrupted_while_training(finished)
+    assert "Traceback" not in said, said
+    log = finished.folder / f"results/demo/logs/pretraining/{run.name}.log"
+    assert log.read_text().count("stopped by SIGINT") == 1
+    assert not (run / "model.pt").exists()
+    assert any(run.glob("checkpoints/*"))
+    done = finished.snakemake("pretraining_dynamics", config=LONGER)
+    assert done.returncode == 0, done.stdout
+    assert "going on from the checkpoint of step" in log.read_text()
+    assert (run / "model.pt").exists()
