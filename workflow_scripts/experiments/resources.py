@@ -62,7 +62,9 @@ def _rows(manifest: str) -> int:
     """Return the number of pairs of a manifest."""
     from pyarrow import parquet  # noqa: PLC0415 (takes long, and few jobs are trainings)
 
-    return parquet.read_metadata(manifest).num_rows
+    # Snakemake waits for a file that is not there yet if the error names it: Arrow's does not.
+    with Path(manifest).open("rb") as file:
+        return parquet.read_metadata(file).num_rows
 
 
 def _training_minutes(config: Spec, plan: Plan, run: str, pairs: int) -> float:
