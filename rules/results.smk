@@ -33,7 +33,7 @@ rule page:
     resources:
         **NEEDS["small"],
     params:
-        root=ROOT,
+        root=lambda w, output: str(Path(output[0]).parents[w.page.count("/")]),
         command=f"snakemake --configfile {WRITTEN}/config.json --cores all",
         code=code_digest("results/index/build.py"),
         assets=assets_digest("results/index/assets"),
