@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.workflow.running import Workflow
-from workflow_scripts.captions.stored import StoredTokens, is_overlay
+from workflow_scripts.captions.stored import StoredTokens
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 
 RESULTS = "results/demo"
@@ -184,25 +184,6 @@ def test_results_that_were_stored_in_full_train_nothing(complete_storage):
         shutil.rmtree(folder)
     for manifest in results.glob("attacks/*/manifest.parquet"):
         manifest.unlink()
-    assert complete_storage.dry_run() == {}
-
-
-def test_a_new_attack_beside_results_that_were_stored_in_full_shares_the_datasets(complete_storage):
-    change = {"pretraining": {"attack": {"seed": 5}}}
-    specs = complete_storage.snakemake("main", "--until", "runs_table", config=change)
-    assert specs.returncode == 0, specs.stdout
-    results = complete_storage.folder / RESULTS
-    (setting,) = results.glob("captions/*")
-    old = {path.name for path in setting.glob("attacks/*")}
-    new = {path.stem for path in results.glob("workflow/specs/attacks/*.json")} - old
-    files = [f"{RESULTS}/captions/{setting.name}/attacks/{name}/tokens.npy" for name in new]
-    done = complete_storage.snakemake(*files, config=change)
-    assert done.returncode == 0, done.stdout
-    assert files
-    for file in files:
-        assert is_overlay(complete_storage.folder / file)
-    (dataset,) = setting.glob("datasets/*/tokens.npy")
-    assert not is_overlay(dataset)
     assert complete_storage.dry_run() == {}
 
 
