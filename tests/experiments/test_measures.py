@@ -11,8 +11,10 @@ from workflow_scripts.common.files import read_json
 from workflow_scripts.experiments import measures
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.layout import written_spec
 from workflow_scripts.experiments.plan import plan_rows, work_of
 from workflow_scripts.experiments.specs import write_specs
+from workflow_scripts.experiments.targets import Targets
 from workflow_scripts.experiments.wall_clock import machines
 
 ASKED = ["probe", "retrieval"]
@@ -169,3 +171,22 @@ def test_json_of_a_declared_measure_has_no_more_than_the_step_reads(config):
         assert set(spec) == {
             "id", "measure", "options", "evaluation", "pairs", "held_out", "batch_size", "device",
         }  # fmt: skip
+
+
+def test_a_measure_of_each_epoch_makes_cleaning_runs_of_its_own_and_no_others(config):
+    ends = expand(_asking(config))
+    config = _asking(config, ["v2"], v2={"measure": "zero_shot", "evaluation": "imagenet_v2"})
+    config["measures"]["v2"]["every"] = "end"
+    assert expand(config).runs.keys() == ends.runs.keys()
+    config["measures"]["v2"]["every"] = "epoch"
+    plan = expand(config)
+    taken = {run: spec["measures"] for run, spec in plan.runs.items() if "measures" in spec}
+    cleaned = {row["run"] for row in plan.experiments["main"] if row["kind"] == "cleaning"}
+    assert taken.keys() == cleaned
+    assert not taken.keys() & ends.runs.keys()
+    assert plan.models.keys() == ends.models.keys(), "no start model is trained again"
+    run, (measure,) = next(iter(taken.items()))
+    written = written_spec(config, plan, "cleaning", run)
+    assert [one["id"] for one in written["inputs"]["measures"]] == written["measures"] == [measure]
+    files = Targets(config, plan).of_training(run)
+    assert f"<results>/evaluation/{plan.measures[measure]['evaluation']}/classes.json" in files

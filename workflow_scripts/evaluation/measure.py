@@ -12,6 +12,7 @@ other numbers.
 import argparse
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
     workers = options.cores - 1 if world.device.type == "cuda" else min(options.cores - 1, 1)
     torch.set_num_threads(options.cores)
     encoder = read_encoder(run, options.checkpoint, world)
-    scores = take(encoder, _context(run, declared, world, workers), declared)
+    scores = take(
+        encoder, context_of(run["attack"], run["inputs"], declared, world, workers), declared
+    )
     if world.leads:
         _write(options.output, declared["id"], scores, sha256(options.checkpoint))
         for name, score in scores.items():
@@ -62,12 +65,27 @@ def read_encoder(run: dict[str, Any], checkpoint: Path, world: World) -> Encoder
     return Encoder(model, spec, uses_bf16(run["precision"], world))
 
 
-def _context(run: dict[str, Any], declared: dict[str, Any], world: World, workers: int) -> Context:
+def context_of(
+    attack: dict[str, Any],
+    inputs: Mapping[str, Any],
+    declared: dict[str, Any],
+    world: World,
+    workers: int,
+) -> Context:
+    """Return what a measure may use.
+
+    Args:
+        attack: The attack spec.
+        inputs: Those of the run: ``root``, and ``instances`` if the attack has any.
+        declared: The measure's spec.
+        world: The processes.
+        workers: Loader processes of each.
+    """
     evaluation, pairs = declared["evaluation"], declared["pairs"]
-    instances = run["inputs"].get("instances")
+    instances = inputs.get("instances")
     return Context(
-        root=Path(run["inputs"]["root"]),
-        attack=run["attack"],
+        root=Path(inputs["root"]),
+        attack=attack,
         world=world,
         batch_size=declared["batch_size"],
         workers=workers,

@@ -34,6 +34,11 @@ def check_measures(config: Spec, experiments: Collection[str]) -> None:
                 )
             declared = config["measures"][measure]
             _check_evaluation(config, f"measures.{measure}.{EVALUATION}", declared)
+            if declared.get("every") == "epoch" and not experiment["defence"]:
+                raise StepError(
+                    f"config: {place!r} has {measure!r}, which cleaning runs take after each epoch "
+                    f"('measures.{measure}.every'), but the experiment has no 'defence'"
+                )
             if name in experiments:
                 _check_classes(config, f"measures.{measure}", declared)
                 if PAIRS in needs(declared["measure"]):

@@ -15,7 +15,7 @@ from workflow_scripts.experiments.artefacts import Around, Artefacts
 from workflow_scripts.experiments.attacks import attack_slug, by_content, written_out
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 from workflow_scripts.experiments.identity import make_id, normalized, slug_of
-from workflow_scripts.experiments.measures import add_measures
+from workflow_scripts.experiments.measures import add_measures, add_of_each_epoch
 from workflow_scripts.experiments.own_inputs import OwnInputs
 from workflow_scripts.experiments.references import references
 from workflow_scripts.experiments.slugs import RATE, cleaning_slug, columns, objective_slug
@@ -258,6 +258,8 @@ def _cleaning_rows(
                 spec[key] = plan.artefacts.resolved(spec[key], around)
             spec["split_id"] = _split(plan, stem, spec)
             spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
+            taken = add_of_each_epoch(plan, config, experiment, start["start"], spec["split_id"])
+            spec |= {"measures": taken} if taken else {}
             run = _add_run(plan, f"{slug_of(start['run'])}-by-{cleaning_slug(spec)}", spec)
             yield {
                 **start,

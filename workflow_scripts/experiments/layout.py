@@ -10,6 +10,7 @@ from workflow_scripts.common.attacks import has_instances
 from workflow_scripts.experiments.artefacts import START, values_of
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.identity import normalized
+from workflow_scripts.experiments.measures import written_measure
 from workflow_scripts.experiments.references import references, replaced
 
 Spec = dict[str, Any]
@@ -158,6 +159,8 @@ def _run_spec(config: Spec, plan: Plan, name: str) -> Spec:
     if has_instances(spec["attack"]):
         # Not an output that is declared: it is made with the attack's manifest.
         inputs["instances"] = str(Path(root, "attacks", spec["attack_id"], "instances.parquet"))
+    measured = [written_measure(config, plan, one) for one in spec.get("measures", ())]
+    inputs |= {"measures": measured} if measured else {}
     return {"run": name, **logical, **config["execution"], "inputs": {"root": root, **inputs}}
 
 

@@ -1,6 +1,7 @@
 """Expands the measures that experiments ask for: which model is measured by what, on what.
 
-A measure is not part of any run's identity. Its own id follows from its declaration, from the
+A measure of finished models is not part of any run's identity; one that a run takes after each
+epoch is, by its id. That id follows from its declaration, from the
 evaluation set and from the clean split whose held-out pairs it uses.
 """
 
@@ -20,7 +21,7 @@ from workflow_scripts.experiments.references import references, replaced
 Spec = dict[str, Any]
 
 # Keys of a measure's declaration that are not options of its variant.
-NOT_OPTIONS = ("measure", "evaluation")
+NOT_OPTIONS = ("measure", "evaluation", "every")
 EVALUATION, PAIRS = "evaluation", "pairs"
 _COLUMNS = ("run", "kind", "start", "measure", "folder", "id")
 
@@ -47,7 +48,7 @@ def add_measures(plan: Any, config: Spec, split_of: Callable[[Spec], str]) -> No
         splits = _splits(plan, rows, split_of) if asked else {}
         made = [
             {**{key: row[key] for key in ("run", "kind", "start", "folder")}, "measure": one}
-            | {"id": _add(plan, config, one, row, splits[row["run"], row["start"]])}
+            | {"id": _add(plan, config, one, row["start"], splits[row["run"], row["start"]])}
             for row in rows
             for one in asked
         ]
@@ -75,16 +76,38 @@ def _splits(
     return {(row["run"], row["start"]): functools.partial(split, row) for row in rows}
 
 
-def _add(plan: Any, config: Spec, name: str, row: Spec, split: Callable[[], str]) -> str:
-    """Add one measure of one model; return its id."""
+def of_each_epoch(config: Spec, experiment: Spec) -> list[str]:
+    """Return the measures of an experiment that its cleaning runs take, by name."""
+    asked = experiment.get("measures", ())
+    return [name for name in asked if config["measures"][name].get("every") == "epoch"]
+
+
+def add_of_each_epoch(
+    plan: Any, config: Spec, experiment: Spec, model: str, split: str
+) -> list[str]:
+    """Add the measures that the cleaning runs of an experiment take; return their ids.
+
+    Args:
+        plan: The plan so far, changed in place.
+        config: The checked config.
+        experiment: Its declaration.
+        model: Id of the start model.
+        split: Id of the clean split of the run.
+    """
+    names = of_each_epoch(config, experiment)
+    return sorted({_add(plan, config, name, model, lambda: split) for name in names})
+
+
+def _add(plan: Any, config: Spec, name: str, model: str, split: Callable[[], str]) -> str:
+    """Add one measure of one model, given by its start model; return its id."""
     declared = config["measures"][name]
     variant = declared["measure"]
-    start = plan.runs[plan.models[row["start"]]["run"]]
+    start = plan.runs[plan.models[model]["run"]]
     around = Around(
         f"measures.{name}",
         start["dataset"],
         start["attack_id"],
-        row["start"],
+        model,
         config["cleaning"]["data"],
     )
     options = plan.artefacts.resolved(measure_options(declared), around)
@@ -132,22 +155,24 @@ def measure_files(plan: Any, experiment: str) -> list[str]:
 
 def written_measures(config: Spec, plan: Any) -> Iterator[tuple[str, Spec]]:
     """Yield the id and the content of ``specs/measures/<id>.json`` of each measure."""
-    root = Path(config["pathvars"]["results"])
-    for name, spec in plan.measures.items():
-        evaluation, split = spec.get(EVALUATION), spec.get("split")
-        yield (
-            name,
-            {
-                "id": name,
-                "measure": spec["measure"],
-                "options": replaced(spec["options"], lambda one: str(root / values_of(one))),
-                "evaluation": evaluation and str(root / "evaluation" / evaluation),
-                "pairs": split and str(root / "splits" / split / "manifest.parquet"),
-                "held_out": plan.splits[split]["held_out"] if split else 0,
-                "batch_size": config["execution"]["evaluation_batch_size"],
-                "device": "cuda" if config["resources"]["measure"].get("gpu") else "cpu",
-            },
-        )
+    for name in plan.measures:
+        yield name, written_measure(config, plan, name)
+
+
+def written_measure(config: Spec, plan: Any, name: str) -> Spec:
+    """Return what a step is told of a measure, given by its id."""
+    root, spec = Path(config["pathvars"]["results"]), plan.measures[name]
+    evaluation, split = spec.get(EVALUATION), spec.get("split")
+    return {
+        "id": name,
+        "measure": spec["measure"],
+        "options": replaced(spec["options"], lambda one: str(root / values_of(one))),
+        "evaluation": evaluation and str(root / "evaluation" / evaluation),
+        "pairs": split and str(root / "splits" / split / "manifest.parquet"),
+        "held_out": plan.splits[split]["held_out"] if split else 0,
+        "batch_size": config["execution"]["evaluation_batch_size"],
+        "device": "cuda" if config["resources"]["measure"].get("gpu") else "cpu",
+    }
 
 
 def declared_measures(plan: Any, experiment: str) -> str:

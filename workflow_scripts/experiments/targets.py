@@ -58,7 +58,9 @@ class Targets:
         inputs = run_inputs(self.plan, run)
         evaluation = inputs.pop("evaluation")
         files = [*filter(None, inputs.values()), f"{evaluation}/manifest.parquet"]
-        return of_results(files) + self.artefacts_of(self.plan.runs[run])
+        measures = self.plan.runs[run].get("measures", ())
+        files += [file for one in measures for file in measure_inputs(self.plan, one)]
+        return [*of_results(dict.fromkeys(files)), *self.artefacts_of(self.plan.runs[run])]
 
     def captions_of_base(
         self,

@@ -297,6 +297,8 @@ class Work:
         pretraining = spec["kind"] == "pretraining"
         pairs = self._trained_pairs(spec) if pretraining else spec["data"]["pairs"]
         seconds = training_seconds(self.costs, spec, pairs, self.speed(run)[0])
+        taken = sum(measure_images(self.config, self.plan, one) for one in spec.get("measures", ()))
+        seconds += taken * (spec["epochs"] + 1) / self.costs["evaluation_images_per_second"]
         if pretraining:
             seconds *= share_of_training(self.plan, folder.removeprefix("pretraining/"))
         hours = "gpu_hours" if self._on_gpu(spec["kind"]) else "core_hours"

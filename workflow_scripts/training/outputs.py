@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common.columns import LONG_COLUMNS
 from workflow_scripts.common.files import atomic, atomic_folder, read_json, write_json
 from workflow_scripts.model.tensors import save_tensors
 
@@ -18,7 +19,7 @@ METRICS = [
 ]  # fmt: skip
 TIMINGS = ["run", "epoch", "seconds", "samples_per_second"]
 # run.json is there when all else is.
-_FILES = ("model.pt", "optimizer.pt", "metrics.csv", "timings.csv", "run.json")
+_FILES = ("model.pt", "optimizer.pt", "metrics.csv", "timings.csv", "measures.csv", "run.json")
 _KEPT = ".finished"
 
 
@@ -30,6 +31,12 @@ def write_tables(folder: Path, metrics: list[dict], timings: list[dict]) -> None
     columns = list(dict.fromkeys([*METRICS, *(name for row in metrics for name in row)]))
     _write_csv(folder / "metrics.csv", columns, metrics)
     _write_csv(folder / "timings.csv", TIMINGS, timings)
+
+
+def write_measures(folder: Path, rows: list[dict]) -> None:
+    """Write ``measures.csv``, the measures taken after each epoch, if there are any."""
+    if rows:
+        _write_csv(folder / "measures.csv", list(LONG_COLUMNS), rows)
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:

@@ -20,7 +20,8 @@ class Progress:
     """What a checkpoint holds beside weights and optimiser.
 
     ``loss_sum`` and ``seconds`` are those of the epoch that is under way, ``wall_seconds`` those
-    of all processes one after another that worked on the run.
+    of all processes one after another that worked on the run; ``measured`` are rows of the table
+    of measures.
     """
 
     step: int = 0
@@ -29,6 +30,7 @@ class Progress:
     wall_seconds: float = 0.0
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     timings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    measured: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     resumptions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     wandb_id: str | None = None
 

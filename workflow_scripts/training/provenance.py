@@ -16,6 +16,7 @@ from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.data.overlay import base_of
+from workflow_scripts.training.epoch_measures import measure_files
 from workflow_scripts.training.progress import now
 from workflow_scripts.training.spec import InputsSpec, RunSpec
 
@@ -42,6 +43,8 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
     }
     there = {role: Path(file) for role, file in files.items() if file is not None}
     there |= {f"artefact {Path(f).parent.name}": Path(f) for f in inputs.artefacts or ()}
+    for measure in inputs.measures or ():
+        there |= {f"measure {measure['id']}, {f.name}": f for f in measure_files(measure)}
     _check_files(there)
     bases = _bases(inputs)
     _check_files(bases)

@@ -42,6 +42,7 @@ class Reporter(Report):
         """Show an epoch's measurements and write the tables so far."""
         if self.world.leads:
             outputs.write_tables(self.output, progress.metrics, progress.timings)
+            outputs.write_measures(self.output, progress.measured)
         self._display.epoch(progress.metrics[-1]["epoch"], progress.step, summary, measured)
 
     def deliver(

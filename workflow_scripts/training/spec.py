@@ -74,7 +74,8 @@ class InputsSpec:
 
     ``labels`` is an int64 [rows] array of classes, for loss terms that want them; ``instances``
     is a manifest of images that the attack wants taken for its target; ``artefacts`` are the values
-    of those that options refer to.
+    of those that options refer to; ``measures`` are the measures that are taken after
+    each epoch, each as :mod:`workflow_scripts.evaluation.measure` reads it.
     """
 
     root: str
@@ -85,6 +86,7 @@ class InputsSpec:
     labels: str | None = None
     instances: str | None = None
     artefacts: list | None = None
+    measures: list | None = None
     start: str | None = None
     start_optimizer: str | None = None
 
@@ -99,7 +101,8 @@ class RunSpec:
     micro-batches that each process takes one after another, so that a large batch fits a small
     card. ``staging`` is a folder on the node's own disk, environment variables not yet expanded, to
     which the images are copied first. ``keep_selected`` keeps the models of those epochs of a
-    cleaning run that a rule of selection would choose.
+    cleaning run that a rule of selection would choose. ``measures`` are the ids of the measures in
+    ``inputs``.
     """
 
     run: str
@@ -127,6 +130,7 @@ class RunSpec:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     accumulation: int = 1
     keep_selected: bool = True
+    measures: list | None = None
 
     def identity(self) -> str:
         """Return a digest of all that makes the run what it is, not of how it is carried out.

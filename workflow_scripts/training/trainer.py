@@ -24,6 +24,7 @@ from workflow_scripts.model.tensors import load_tensors
 from workflow_scripts.model.weights import load, portable_weights
 from workflow_scripts.training import held_out, optimizer
 from workflow_scripts.training.checkpoints import Checkpoints
+from workflow_scripts.training.epoch_measures import EpochMeasures
 from workflow_scripts.training.kept import Kept
 from workflow_scripts.training.losses._term import Epoch, Run
 from workflow_scripts.training.objective import LossOfBatch, Objective, accumulate
@@ -126,6 +127,7 @@ class Trainer:
             self.held_out = held_out.HeldOut(pairs, spec.held_out, self.workers)
         if inputs.labels is not None:
             self.module.labels = read_labels(inputs.labels, len(self.pairs)).to(world.device)
+        self.measures = EpochMeasures(spec, world, self.workers)
         self.evaluator = Evaluator(
             folder=inputs.evaluation,
             root=self.root,
@@ -332,6 +334,7 @@ class Trainer:
         measured = self.evaluator(self.encoder).fractions()
         if self.held_out is not None:
             measured |= self.held_out(self.module)
+        state.measured += self.measures(self.encoder, epoch)
         summary = state.add_epoch(spec, epoch, self.sampler.steps, measured)
         self.report.epoch(state, summary, measured)
         if self.world.leads:
