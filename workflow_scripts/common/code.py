@@ -83,7 +83,7 @@ def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
     if spec.get("start_change"):
         named.append(("start_change", spec["start_change"]["name"]))
     taken = (spec.get("inputs") or {}).get("measures") or ()
-    named += [("evaluation/measures", measure["measure"]) for measure in taken]
+    named += [("measure", measure["measure"]) for measure in taken]
     files = [
         Path(name) if name.endswith(".py") else FOLDER / variants.KINDS[kind].folder / f"{name}.py"
         for kind, name in named
