@@ -60,16 +60,28 @@ def test_the_readme_says_why_each_package_is_there():
     assert [name for name in _project()["dependencies"] if f"`{name}`" not in readme] == []
 
 
-def test_every_make_target_of_the_readme_exists():
+PAGES = {page.name: page.read_text() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_of_the_documentation_exists(page):
     makefile = (ROOT / "Makefile").read_text()
-    readme = (ROOT / "README.md").read_text()
-    targets = re.findall(r"(?:`|^ {4})make ([a-z][a-z-]*)", readme, re.M)
-    assert {"demo", "test", "setup"} <= set(targets)
-    for target in targets:
+    for target in re.findall(r"(?:`|^ {4})make ([a-z][a-z-]*)", PAGES[page], re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+@pytest.mark.parametrize("page", PAGES)
+def test_every_step_of_the_documentation_exists_and_has_its_options(page):
+    text = PAGES[page].replace("\\\n", " ")
+    for module, arguments in re.findall(
+        r"python -m ((?:workflow_scripts|benchmarks)[.\w]*)([^`\n|]*)", text
+    ):
+        folder = ROOT.joinpath(*module.split("."))
+        files = [folder.with_suffix(".py"), *folder.glob("*.py")]
+        source = "".join(file.read_text() for file in files if file.is_file())
+        assert source, module
+        for option in re.findall(r"(?<!\S)--[a-z-]+", arguments.partition("#")[0]):
+            assert option == "--help" or f'"{option}"' in source, (module, option)
 
 
 def blocks(language):
@@ -81,7 +93,7 @@ def blocks(language):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_and_headings(page):
-    folder = ROOT if page == "README.md" else ROOT / "docs"
+    folder = ROOT if (ROOT / page).exists() else ROOT / "docs"
     for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
         if "://" in link:
             continue
