@@ -1,18 +1,18 @@
-# make demo              the paper in miniature, from a URL list to the figure (two cores, no GPU)
-# make demo-all          every experiment in miniature, not the main one alone (an hour)
+# make demo              the study at toy scale, from a URL list to the figure (two cores, no GPU)
+# make demo-all          every experiment at toy scale (an hour and a half)
 # make test              linters and tests
-# make test-experiments  every experiment, really run at its smallest
-# make test-slurm        the workflow on a real Slurm, a private one that is started for it
-# make test-hostile      servers, files and folders that mean ill, and processes killed at any moment
-# make benchmarks        speed and memory beside the plain way, without a GPU, in one table
+# make test-experiments  every experiment, run at its smallest size
+# make test-slurm        the workflow on a private Slurm that is started for the test
+# make test-hostile      hostile servers, files and folders, and processes killed at any moment
+# make benchmarks        speed and memory compared with the plain way, without a GPU
 # make benchmark-scale   the steps of 12.4 million rows, in 4 GB of memory each
-# make quick             linters and a selection of tests, a minute
+# make quick             linters and a selection of tests (a minute)
 # make docs              the documentation, in build/docs
-# make setup             what both need: .venv, WordNet, Graphviz, links to the profiles
-# make lock              resolve the packages of pyproject.toml anew, into the lock files and envs/
-# make clean             remove what the demo has made
+# make setup             what all of these need: .venv, WordNet, Graphviz, links to the profiles
+# make lock              resolve the packages of pyproject.toml into the lock files and envs/
+# make clean             remove the demo's results
 #
-# Each can be run in any order, again, and after being interrupted.
+# Targets can be run in any order, repeated, and interrupted.
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -76,7 +76,7 @@ test-experiments: setup
 test-hostile: setup
 	pytest --numprocesses 2 tests/hostile
 
-# A worker for each file, with a Slurm of its own: most of the time is waiting.
+# A worker per file, each with its own Slurm: most of the time is waiting.
 test-slurm: setup slurm
 	pytest --numprocesses 3 tests/slurm
 
@@ -92,7 +92,7 @@ benchmarks: setup
 benchmark-scale: setup
 	@OMP_NUM_THREADS=1 python -m benchmarks.data_stages --rows 12423374 --memory-gb 4 --ours-alone
 
-# Without a browser, the tests of the page in one are skipped, and say so.
+# Without a browser, the tests of the results page in one are skipped.
 browser:
 	@command -v chromedriver > /dev/null || \
 		envs/install_system_package chromium-driver "testing the page of results in a browser" || true
