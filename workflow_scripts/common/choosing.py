@@ -28,14 +28,14 @@ def criterion(rule: str) -> str:
 
 
 def best_below(rows: Rows, asr_below: float) -> int | None:
-    """Choose the highest accuracy with ASR < ``asr_below`` (a fraction): peeks at the ASR.
+    """Choose the highest accuracy with ASR < ``asr_below`` (a fraction): oracle selection.
 
     Returns:
         The place in ``rows``: of equally accurate models that of the one with the lower ASR, then
         of the first. None if no model qualifies.
 
     Raises:
-        StepError: ``asr_below`` is no fraction.
+        StepError: ``asr_below`` is not a fraction.
     """
     if not isinstance(asr_below, int | float) or not 0 < asr_below <= 1:
         raise StepError(f"an ASR to stay below is a fraction such as 0.05, not {asr_below!r}")
@@ -45,11 +45,11 @@ def best_below(rows: Rows, asr_below: float) -> int | None:
 
 
 def honest_choice(rule: str, rows: Rows, start_accuracy: float, tolerance: float) -> int | None:
-    """Choose as a defender can who does not know the trigger: one of ``HONEST_RULES``.
+    """Choose without knowledge of the attack, by one of ``HONEST_RULES``: oracle-free selection.
 
-    Of the models whose accuracy is within ``tolerance`` of the start model's, it is the one with
-    the highest clean accuracy, or with the lowest loss on held-out pairs. Ties go to the first,
-    because any other way to break them that helps would look at the ASR.
+    Among the models whose accuracy is within ``tolerance`` of the start model's, a rule selects the
+    highest clean accuracy or the lowest loss on held-out pairs. Ties go to the first model: a
+    better way to break them would have to use the ASR.
     """
     column = criterion(rule)
     sign = -1 if column == ACCURACY else 1

@@ -1,9 +1,9 @@
-"""An HTTP client for URLs that nobody vouches for.
+"""An HTTP client for untrusted URLs.
 
-One deadline and one number of bytes hold for all that a URL leads to: looking up names, connecting,
-TLS, status lines, headers, bodies, redirects and the addresses that they lead to. Each address is
-checked when it is connected to. Through a proxy, only hosts that are given as addresses can be
-checked; which names it connects to is for the proxy to decide.
+One deadline and one byte limit cover everything that a URL leads to: name look-ups, connections,
+TLS, status lines, headers, bodies and redirects with their targets. Each address is checked when
+the client connects to it. Through a proxy, only hosts given as addresses can be checked; the proxy
+decides which names it connects to.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Rows of a CSV, from its lines: a malformed one costs no other."""
+"""Parses the rows of a CSV from its lines; a malformed row does not affect the others."""
 
 import csv
 from collections import deque

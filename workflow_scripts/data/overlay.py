@@ -5,7 +5,7 @@ manifest, such an overlay is a Parquet file with one row per pair in which
 
     base         (metadata of the schema) is the base's manifest, relative to the overlay's folder
     base_rows    (metadata of the schema) is its number of rows
-    row          int64, ascending, is the row of the base that a row stands for; without this
+    row          int64, ascending, is the row of the base that a row refers to; without this
                  column, the rows are all of the base's
     tar, offset, size, caption, poisoned
                  are null where the base's value holds
@@ -13,9 +13,8 @@ manifest, such an overlay is a Parquet file with one row per pair in which
 and every other column is the base's. Parquet takes a few bytes for a run of nulls or of consecutive
 numbers. A manifest without a base is complete; a base always is. Functions that read take both.
 
-Files that are made of a manifest row by row (tokens) may do likewise: what their own file does not
-hold is in the file of the same name in the base's folder, which lies in the same direction
-(:func:`file_of_base`).
+Files made from a manifest row by row (tokens) can be overlays too: rows that their own file lacks
+are in the file of the same name in the folder that belongs to the base (:func:`file_of_base`).
 """
 
 import os
@@ -76,7 +75,7 @@ def rows_of_base(path: str | Path) -> np.ndarray | None:
 
 
 def own_rows(path: str | Path, column: str) -> np.ndarray:
-    """Return the rows for which an overlay holds a value of its own, int64, ascending."""
+    """Return the rows whose value differs from the base's, int64, ascending."""
     if column not in _schema(path).names:
         return np.empty(0, "int64")
     return np.flatnonzero(_read(path, [column])[column].is_valid().to_numpy())
@@ -145,7 +144,7 @@ def write_changed(
         path: Of the overlay.
         base: A complete manifest.
         rows: int64, ascending: those that differ.
-        own: Their values by column; a null stands for the base's.
+        own: Their values by column; a null keeps the base's value.
     """
     number = _number_of_rows(base)
     index, there = np.zeros(number, "int32"), np.zeros(number, bool)

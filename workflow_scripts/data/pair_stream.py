@@ -1,7 +1,7 @@
 """Manifests of downloaded pairs as streams of rows, for steps that pass millions of them on.
 
-These manifests have the columns of ``manifest.SCHEMA`` and ``sha256``. Of a stream, some ten
-thousand rows are in memory at a time. What is checked is what manifest.py checks.
+These manifests have the columns of ``manifest.SCHEMA`` and ``sha256``. Only some ten thousand rows
+of a stream are in memory at a time. The checks are those of manifest.py.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ def count_pairs(path: Path) -> int:
     """Return the number of rows of a manifest.
 
     Raises:
-        StepError: There is no such file, or it is no manifest with digests.
+        StepError: There is no such file, or it is not a manifest with digests.
     """
     with _open(path) as file:
         return file.metadata.num_rows
@@ -34,8 +34,8 @@ def read_pairs(path: Path) -> Iterator[pa.Table]:
     """Yield the rows of a manifest, with the columns ``PAIRS``, some at a time.
 
     Raises:
-        StepError: There is no such file, it is no manifest with digests, or a row points out of
-            the results root.
+        StepError: There is no such file, it is not a manifest with digests, or a row points
+            outside the results root.
     """
     with _open(path) as file:
         # Asked for more than one, Arrow would keep all row groups until the last one is read.
@@ -54,7 +54,7 @@ def write_pairs(path: Path, tables: Iterable[pa.Table]) -> int:
         tables: With the columns ``PAIRS``, of any number of rows, as from :func:`read_pairs`.
 
     Raises:
-        StepError: A key stands twice, or a value is missing.
+        StepError: A key is duplicated, or a value is missing.
     """
     rows, last, ascending = 0, "", True
     with atomic(path) as temporary:

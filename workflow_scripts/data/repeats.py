@@ -1,11 +1,11 @@
-"""Values that stand more than once, found in little memory."""
+"""Finds duplicated values in little memory."""
 
 import numpy as np
 import pandas as pd
 
 
 def repeated(values: np.ndarray) -> np.ndarray:
-    """Tell (bool) of each value of an array (uint64) whether it stands there more than once."""
+    """Return which values of a uint64 array occur more than once: bool, in its shape."""
     ordered = np.sort(values)
     again = ordered[1:][ordered[1:] == ordered[:-1]]
     del ordered

@@ -139,9 +139,9 @@ def _spool_web(blocks: Iterator[tuple[pa.Table, int]], spool: Spool) -> tuple[in
 
 
 def _first_of_each(spool: Spool, hashes: np.ndarray) -> np.ndarray:
-    """Tell (bool) of each row whether its URL stands in no earlier one.
+    """Return which rows are the first with their URL: bool [rows].
 
-    Only of URLs with the same hash the text is looked at.
+    Texts are compared only where hashes are equal.
     """
     again = repeated(hashes)
     first, seen = np.ones(len(hashes), bool), set()

@@ -1,4 +1,4 @@
-"""Fetches one large file over HTTP or HTTPS, and goes on where an earlier try ended."""
+"""Downloads one large file over HTTP or HTTPS, resuming where an earlier attempt ended."""
 
 import errno
 import http.client
@@ -43,14 +43,14 @@ class _RefusedError(Exception):
 
 
 def fetch(url: str, path: str | Path, pause: float = 1.0) -> Path:
-    """Bring the file at ``url`` to ``path``, going on from what an earlier try left there.
+    """Download the file at ``url`` to ``path``, resuming what an earlier attempt left there.
 
-    What is there is completed, or found complete, only if the server says that its file is still
-    the same (ETag or Last-Modified, noted in a ``.json`` beside ``path``); otherwise it is
-    fetched anew. A connection that breaks is tried again, after ``pause`` seconds and then longer.
+    A partial file is completed only if the server confirms that its file has not changed (ETag or
+    Last-Modified, noted in a ``.json`` beside ``path``); otherwise the download starts again. A
+    connection that breaks is retried after ``pause`` seconds, which double each time.
 
     Raises:
-        StepError: The URL cannot be had.
+        StepError: The URL cannot be fetched.
         OSError: The disk is full, or cannot be written.
     """
     path = Path(path)

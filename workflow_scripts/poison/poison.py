@@ -68,7 +68,7 @@ def poison(
         StepError: The attack cannot be carried out on this subset; the message says why.
     """
     check_attack(attack)
-    load_triggers(attack)  # what is wrong with them is told here, before any work
+    load_triggers(attack)  # an invalid one fails here, before any work
     pairs = read_manifest(manifest)
     if pairs["poisoned"].any():
         raise StepError(f"{manifest} is poisoned already; an attack takes an unpoisoned subset")

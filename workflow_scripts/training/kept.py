@@ -15,7 +15,7 @@ Entry = dict[str, Any]
 class Kept:
     """Keeps one file for each epoch that a rule chooses so far; the last epoch is ``model.pt``.
 
-    A choice that a newer one replaces stays as long as a run may resume from before the newer one.
+    A replaced choice is kept for as long as the run may resume from an epoch before the newer one.
 
     Args:
         spec: The run; of a pre-training nothing is kept, because rules choose cleaned models.

@@ -56,7 +56,7 @@ class Progress:
         return f"epoch {epoch}/{spec.epochs}: {trained}accuracy {top1:.2f} %, ASR {success:.2f} %"
 
     def note_resumption(self, checkpoint: dict[str, Any], processes: int) -> None:
-        """Note that so many processes go on from a checkpoint, and by whose code it was made."""
+        """Note that a number of processes resume from a checkpoint, and which code made it."""
         self.resumptions.append(
             {
                 "step": self.step,

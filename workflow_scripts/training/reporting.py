@@ -69,7 +69,7 @@ class Reporter(Report):
         )
         if take.rule != LAST:
             outputs.write_tables(take.folder, progress.metrics, progress.timings)
-        # Nothing goes on from a cleaned model, and the state of RN50's takes 0.8 GB.
+        # No run continues from a cleaned model, and the state of RN50's takes 0.8 GB.
         optimizer = state["optimizer"] if spec.kind == "pretraining" else None
         outputs.write_results(take.folder, state["model"], optimizer, record)
 

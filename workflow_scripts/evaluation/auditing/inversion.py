@@ -242,5 +242,9 @@ def anomalies(sizes: np.ndarray) -> np.ndarray:
 
 
 def least_anomaly(targets: int, level: float = 0.05) -> float:
-    """Return the anomaly that one of so many normal targets exceeds with this probability."""
+    """Return the anomaly that any of ``targets`` exceeds with probability ``level`` by chance.
+
+    Bonferroni's bound for normal deviations; with few targets, the median absolute deviation is
+    noisy and the true probability is higher. Hence the limits on sizes beside it.
+    """
     return float(stats.norm.isf(level / max(1, targets)))

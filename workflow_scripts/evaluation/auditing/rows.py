@@ -88,7 +88,7 @@ def _embedded(given: Given, folder: Path) -> str:
 
 
 def _fewer(manifest: Path, folder: Path) -> Path:
-    """Return a manifest of at most so many rows as are enough for a reference."""
+    """Return a manifest of the first ``_REFERENCES`` rows at most."""
     frame = read_manifest(manifest)
     if len(frame) <= _REFERENCES:
         return manifest

@@ -88,9 +88,9 @@ def attracted(part: Part, labels: np.ndarray, classes: int, control: Part | None
     Only images of other classes count. ``p`` is that of an exact one-sided McNemar test: among the
     images that change sides between being clean and triggered, as many should come to the class as
     leave it. With a control, ``p_control`` compares the two models' answers to the same triggered
-    images in the same way. Both are Holm's, over all triggers and classes. ``control_share`` is the
-    share that the same class attracts in the control, ``control_most`` that of whichever class
-    attracts most there.
+    images in the same way. Both have Holm's correction over all triggers and classes.
+    ``control_share`` is the share that the same class attracts in the control, ``control_most``
+    that of whichever class attracts most there.
 
     Args:
         part: What :func:`scan` returns.

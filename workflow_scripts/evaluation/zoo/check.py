@@ -5,7 +5,7 @@
 
 Needs   FOLDER       of the model, with card.json
         EVALUATION   folder of the evaluation set that its card names
-Makes   OUTPUT       JSON: the digest, and each number as told and as measured again
+Makes   OUTPUT       JSON: the digest, and each number as on the card and as measured again
 """
 
 import argparse
