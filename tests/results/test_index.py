@@ -12,7 +12,7 @@ import pytest
 
 from tests.results.conftest import made_runs
 from workflow_scripts.results.index import build, leaderboard
-from workflow_scripts.results.index.runs import setting_texts
+from workflow_scripts.results.index.runs import NO_ATTACK, Run, attack_texts, setting_texts
 from workflow_scripts.results.table import write_csv, write_table
 
 DIGESTS = {
@@ -31,6 +31,23 @@ def test_the_libraries_are_the_published_files(name):
 
 def test_our_javascript_stays_small():
     assert len((build.ASSETS / "explorer.js").read_text().splitlines()) < 300
+
+
+def test_different_attacks_have_different_names_and_none_is_a_clean_control():
+    patch = {"trigger": {"name": "yellow"}, "victims": "random", "poisoned": 9, "seed": 0}
+    attacks = [
+        patch,
+        patch | {"captions": {"name": "natural"}},
+        patch | {"trigger": {"name": "none"}, "victims": {"name": "instance", "number": 3}},
+        patch | {"parts": [patch, patch | {"trigger": {"name": "blended"}}]},
+        patch | {"poisoned": 0},
+    ]
+    for order in (attacks, attacks[::-1]):
+        texts = attack_texts([Run({}, {"spec": {"attack": one}}, None) for one in order])
+        assert len(set(texts)) == 5
+        assert texts[order.index(attacks[-1])] == NO_ATTACK
+        assert texts[order.index(attacks[2])].startswith("instance")
+        assert texts[order.index(attacks[3])].startswith("yellow + blended")
 
 
 def replicates(asr, accuracy, start=0.70, images=1000):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.common.attacks import named, without_trigger
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
 from workflow_scripts.results.runs import Code, code_of
@@ -82,20 +83,36 @@ def attack_texts(runs: Iterable[Run]) -> list[str]:
     poisoned = [s for s in specs if s.get("attack.poisoned")]
     told = [k for k in differing(poisoned) if k not in (*_NOT_TOLD, "attack.trigger.name")]
     usual = {k: Counter(repr(s[k]) for s in poisoned if k in s).most_common(1)[0][0] for k in told}
-    return [_attack_text(spec, usual) for spec in specs]
+    # Keys that only some attacks of a name have are shown for those that have them.
+    kept = {
+        name: {k: v for k, v in usual.items() if all(k in s for s in poisoned if _name(s) == name)}
+        for name in map(_name, poisoned)
+    }
+    return [
+        _attack_text(spec, told, kept[_name(spec)]) if spec.get("attack.poisoned") else NO_ATTACK
+        for spec in specs
+    ]
 
 
-def _attack_text(spec: Mapping[str, Any], usual: Mapping[str, str]) -> str:
-    if not spec.get("attack.poisoned"):
-        return NO_ATTACK
-    name = str(spec.get("attack.trigger.name") or "several parts")
+def _name(spec: Mapping[str, Any]) -> str:
+    """Return the triggers of an attack's parts; of a part without one, its victims."""
+    whole = {
+        "trigger": {"name": spec.get("attack.trigger.name", "unknown")},
+        "victims": spec.get("attack.victims.name", spec.get("attack.victims")),
+    }
+    parts = [whole | part for part in spec.get("attack.parts") or [{}]]
+    chosen = [one["victims"] if without_trigger(one) else one["trigger"]["name"] for one in parts]
+    return " + ".join(Path(named(one)[0]).stem for one in chosen)
+
+
+def _attack_text(spec: Mapping[str, Any], told: Sequence[str], usual: Mapping[str, str]) -> str:
     others = [
         f"{key.removeprefix('attack.').removeprefix('trigger.').replace('_', ' ')} "
         f"{_short(spec[key])}"
-        for key in usual
-        if spec.get(key) is not None and repr(spec[key]) != usual[key]
+        for key in told
+        if spec.get(key) is not None and repr(spec[key]) != usual.get(key)
     ]
-    return Path(name).stem + (f" ({', '.join(others)})" if others else "")
+    return _name(spec) + (f" ({', '.join(others)})" if others else "")
 
 
 def setting_texts(runs: Sequence[Run]) -> list[str]:
