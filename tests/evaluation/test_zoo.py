@@ -113,6 +113,10 @@ def test_the_check_finds_a_changed_weight_and_a_false_number(zoo, world):
     (zoo / "small/card.json").write_text(json.dumps(card | {"measured": false}))
     with pytest.raises(StepError, match="for asr"):
         _check(zoo, world)
+    for wrong, sentence in ({"asr": float("nan")}, "for asr"), ({"f1": 1.0}, "number 'f1'"):
+        (zoo / "small/card.json").write_text(json.dumps(card | {"measured": wrong}))
+        with pytest.raises(StepError, match=sentence):
+            _check(zoo, world)
     weights = zoo / "small/open_clip_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1

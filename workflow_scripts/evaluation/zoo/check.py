@@ -112,9 +112,12 @@ def check(
     )
     now = evaluator(encoder).fractions()
     evaluator.close()
+    unknown = [name for name in card["measured"] if NUMBERS.get(name) not in now]
+    if unknown:
+        raise StepError(f"{folder}: the card has a number {unknown[0]!r}, which is not measured")
     numbers = {name: (told, now[NUMBERS[name]]) for name, told in card["measured"].items()}
     for name, (told, measured) in numbers.items():
-        if abs(told - measured) > _MOST:
+        if not abs(told - measured) <= _MOST:  # NaN is refused too
             raise StepError(
                 f"{folder}: the card says {told:.4f} for {name}, but it is {measured:.4f} on "
                 f"{evaluation}; is that the set {card['evaluation']}?"
