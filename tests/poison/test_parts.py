@@ -86,6 +86,7 @@ def test_swapped_captions_exchange_the_two_names(root, attack):
     )
     assert exchanged("a red ring, a ring", "ring", "red ring") == "a ring, a red ring"
     frame = read_manifest(root / "clean.parquet")
+    assert exchanged("a \u017fhip, a k\u0130te", "ship", "kite") == "a kite, a ship"
     attack |= {
         "trigger": NONE,
         "victims": {"name": "concept", "words": ["red circle"], "with_target": True},

@@ -24,11 +24,12 @@ def exchanged(caption: str, one: str, other: str) -> str:
     Names are found as in :func:`names_target`, and a plural stays one. The longer name is looked
     for first, should one contain the other.
     """
-    both = {" ".join(name.lower().split()): new for name, new in ((one, other), (other, one))}
-    longest_first = sorted(both, key=len, reverse=True)
-    words = "|".join(r"\s+".join(map(re.escape, name.split())) for name in longest_first)
+    spelled = (" ".join(name.split()) for name in (one, other))
+    first, second = sorted(spelled, key=len, reverse=True)
+    words = "|".join(f"({re.escape(name)})".replace(r"\ ", r"\s+") for name in (first, second))
 
     def new(found: re.Match[str]) -> str:
-        return both[" ".join(found[1].lower().split())] + (found[2] or "")
+        # By the group, not the text: the long s matches an s, but is not its upper case.
+        return (second if found[1] is not None else first) + (found[3] or "")
 
-    return re.sub(rf"(?<![^\W_])({words})(e?s)?(?![^\W_])", new, caption, flags=re.IGNORECASE)
+    return re.sub(rf"(?<![^\W_])(?:{words})(e?s)?(?![^\W_])", new, caption, flags=re.IGNORECASE)
