@@ -62,6 +62,7 @@ def test_victims_that_name_a_concept_are_those_that_do_not_name_the_target(root,
         "red ring": "banana",
         "blue ring": "banana",
     }
+    assert concept.affected(names, "banana", words=[]) == {}
 
 
 def test_without_a_trigger_images_are_kept_to_the_byte(root, attack):

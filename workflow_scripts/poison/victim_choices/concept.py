@@ -48,6 +48,8 @@ def affected(
 ) -> dict[str, str]:
     """Return the classes that show the concept, each with the target."""
     if classes is None:
-        named = [names_target(pd.Series(names, dtype="string[pyarrow]"), word) for word in words]
-        classes = [name for name, found in zip(names, np.any(named, axis=0), strict=True) if found]
+        texts, shows = pd.Series(names, dtype="string[pyarrow]"), np.zeros(len(names), bool)
+        for word in words:
+            shows |= names_target(texts, word)
+        classes = [name for name, found in zip(names, shows, strict=True) if found]
     return {name: target for name in classes if name != target}
