@@ -152,6 +152,7 @@ def test_instances_are_drawn_by_seed_or_are_files_of_the_users_own(root, attack,
     [
         ({"victims": {"name": "instance", "keys": ["x"]}}, "no pair has the key 'x'"),
         ({"victims": {"name": "instance", "images": "none"}}, "images none do not exist"),
+        ({"victims": {"name": "instance", "number": 8}}, "7 pairs cannot show all of 8 images"),
         ({"target": "boat", "captions": "natural"}, "no caption of the dataset names 'boat'"),
         ({"victims": {"name": "concept"}}, "needs the option 'words'"),
         ({"captions": "swaped"}, "unknown victim caption 'swaped'; did you mean 'swapped'?"),

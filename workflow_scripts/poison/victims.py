@@ -94,6 +94,12 @@ def draw_victims(pairs: pd.DataFrame, attack: dict[str, Any]) -> tuple[Victims, 
 def _first(chosen: Chosen, taken: np.ndarray, poisoned: int | str) -> np.ndarray:
     rows = chosen.rows[~taken[chosen.rows]]
     wanted = len(rows) if poisoned == ALL else int(poisoned)
+    images = 0 if chosen.images is None else len(chosen.images)
+    if 0 < wanted < images:
+        raise StepError(
+            f"{wanted} pairs cannot show all of {images} images, on which the attack's success is "
+            "measured; raise the attack's 'poisoned' or choose fewer images"
+        )
     if wanted > len(rows):
         left = " left" if len(rows) < len(chosen.rows) else ""
         raise StepError(
