@@ -97,6 +97,21 @@ def test_holms_correction_is_that_of_its_definition():
     assert adjusted(given) == pytest.approx(np.array([[0.03, 0.06], [0.06, 0.02]]))
 
 
+def _target(size, success=1.0):
+    return {"size": size, "success": success, "clean": 0.0, "images": 9, "picture": ""}
+
+
+def test_a_mask_that_is_empty_or_fools_no_new_image_is_judged_too():
+    names, normal = list("abcdefgh"), {"targets": [_target(0.2 + n / 100) for n in range(8)]}
+    for control, level in ((normal, judging.FOUND), (None, judging.SUSPICIOUS)):
+        for first, expected in ((_target(0.0), level), (_target(0.01, 0.1), judging.NOTHING)):
+            part = {"targets": [first, *normal["targets"][1:]]}
+            found = judging.judge_inversion(judging.ranked(part, names, control))
+            assert found.level == expected
+    collapsed = judging.ranked({"targets": [_target(0.0)] * 8}, names, normal)
+    assert judging.judge_inversion(collapsed).level == judging.NOTHING
+
+
 def _part(clean, *triggered):
     rows = [{"trigger": {"name": "yellow"}, "predicted": p, "example": ""} for p in triggered]
     return {"clean": clean, "triggers": rows}

@@ -26,6 +26,9 @@ from workflow_scripts.evaluation.auditing.parts import Part, png
 SUCCESS = 0.95
 """Share of a batch that has to go to the class for a mask to count."""
 
+LEAST_SIZE = 1e-6
+"""Share of an image below which masks are as good as empty."""
+
 _RATE, _BETAS = 0.1, (0.5, 0.9)
 _WEIGHT, _UP, _DOWN = 1.0, 1.15, 0.85
 _CHECKED_AT_ONCE = 256
@@ -236,7 +239,7 @@ def anomalies(sizes: np.ndarray) -> np.ndarray:
     Args:
         sizes: float [n], positive.
     """
-    logs = np.log(np.maximum(sizes, 1e-6))
+    logs = np.log(np.maximum(sizes, LEAST_SIZE))
     spread = stats.median_abs_deviation(logs, scale="normal")
     return (np.median(logs) - logs) / max(spread, 1e-9)
 
