@@ -1,6 +1,7 @@
 """The audit of a checkpoint: its searches on models whose answer is known, and the step."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,15 @@ def test_a_mask_that_is_empty_or_fools_no_new_image_is_judged_too():
             assert found.level == expected
     collapsed = judging.ranked({"targets": [_target(0.0)] * 8}, names, normal)
     assert judging.judge_inversion(collapsed).level == judging.NOTHING
+
+
+def test_what_an_audit_kept_is_not_used_for_classes_of_other_names(world, tmp_path):
+    shutil.copytree(world / "evaluation", tmp_path / "evaluation")
+    classes = tmp_path / "evaluation" / "classes.json"
+    before = Material.read(tmp_path / "evaluation", world, 4, 32, 0).evaluation
+    content = json.loads(classes.read_text())
+    classes.write_text(json.dumps(content | {"templates": ["another {c}"]}))
+    assert Material.read(tmp_path / "evaluation", world, 4, 32, 0).evaluation != before
 
 
 def _part(clean, *triggered):

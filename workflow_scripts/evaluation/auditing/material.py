@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workflow_scripts.common.distributed import World
-from workflow_scripts.common.files import sha256
+from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import fit
 from workflow_scripts.data.stored_images import Images
@@ -56,7 +56,7 @@ class Material:
         labels: int64 [n].
         names: Names of the classes.
         templates: Prompt templates.
-        evaluation: Digest of the set's manifest.
+        evaluation: Digest of the set's manifest, classes and templates.
     """
 
     pictures: list[Tensor]
@@ -90,7 +90,7 @@ class Material:
             labelled.labels[drawn],
             labelled.names,
             labelled.templates,
-            sha256(folder / "manifest.parquet"),
+            digest([sha256(folder / name) for name in ("manifest.parquet", "classes.json")], 64),
         )
 
 
