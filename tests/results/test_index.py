@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from tests.results.conftest import made_runs
-from workflow_scripts.results.index import build, leaderboard
+from workflow_scripts.common.html import STYLE
+from workflow_scripts.results.index import build, controls, leaderboard
+from workflow_scripts.results.index.data import level_styles
 from workflow_scripts.results.index.runs import NO_ATTACK, Run, attack_texts, setting_texts
 from workflow_scripts.results.table import write_csv, write_table
 
@@ -56,6 +58,7 @@ def replicates(asr, accuracy, start=0.70, images=1000):
     models = pd.DataFrame(
         {"run": [f"r{k}" for k in range(n)], "defence": "D", "setting": "", "start_label": "S",
          "dataset": "d", "epochs": 1, "pairs": 10, "attack": "patch", "seed": 0, "hours": 0.5,
+         "passes": 9.0,
          "start": [f"s{k}" for k in range(n)], "epoch": 1, "learning_rate": 1e-3,
          "top1": accuracy, "asr_top1": asr, "triggered_top1": 0.4, "images": images,
          "asr_images": images}
@@ -70,7 +73,7 @@ def replicates(asr, accuracy, start=0.70, images=1000):
         ([0.01], [0.70], "undecided"),  # one start model
         ([0.01, 0.20, 0.02], [0.70, 0.70, 0.70], "undecided"),
         ([0.40, 0.41, 0.42], [0.70, 0.70, 0.70], "fails"),
-        ([0.40], [0.70], "fails"),
+        ([0.40], [0.70], "undecided"),
         ([0.01, 0.01, 0.01], [0.50, 0.51, 0.50], "fails"),
     ],
 )
@@ -81,7 +84,7 @@ def test_a_verdict_needs_both_limits(asr, accuracy, verdict):
 
 def test_without_the_asr_no_model_far_below_the_start_is_chosen():
     (row,) = leaderboard.leaderboard(*replicates([0.0], [0.5]))
-    assert (row["free"].chosen, row["free"].verdict) == (0, "fails")
+    assert (row["free"].chosen, row["free"].meets) == (0, False)
 
 
 def test_a_row_shows_its_worst_attack_and_leaves_out_what_was_not_learned():
@@ -134,6 +137,11 @@ def page(tmp_path, metrics):
         (tmp_path / place / "run.json").write_text(json.dumps(record(row)))
     write_csv(folder / "runs.csv", pd.DataFrame(rows))
     write_table(folder / "metrics", metrics)
+    scores = pd.DataFrame(
+        {"run": rows[0]["run"], "measure": ["probe", "decree"], "name": ["accuracy", "l1"],
+         "value": [0.5, 4.2], "of": [200, None]}
+    )  # fmt: skip
+    write_csv(folder / "measures.csv", scores.astype({"of": "Int64"}))
     output = tmp_path / "index.html"
     build.main(
         ["--experiments", f"{folder}/metrics.parquet", "--root", str(tmp_path), "--output",
@@ -147,6 +155,8 @@ def test_the_page_holds_every_epoch_and_loads_nothing(page, metrics):
     held = json.loads(re.search(r'id="all-data">(.*?)</script>', text, re.S)[1])
     assert len(held["epochs"]["run"]) == len(metrics)
     assert np.allclose(held["epochs"]["top1"], 100 * metrics["top1"], atol=1e-2)
+    assert [v for v in held["epochs"]["probe/accuracy"] if v is not None] == [50]
+    assert [v for v in held["epochs"]["decree/l1"] if v is not None] == [4.2]
     assert not re.search(r'(src|href)="(https?:)?//|url\(|@import', text.split("<script>")[0])
     assert "18 cleaning runs, 1,480 evaluation images" in text
 
@@ -205,11 +215,15 @@ def test_filters_address_download_and_rows_work_in_a_browser(browser, page, tmp_
     opened(browser, address)
     assert count(browser) == 24 + 1
     assert browser.find_element("css selector", "#run h3").text == run
+    assert browser.find_elements("css selector", "#run a[href$='run.json']")
     browser.execute_script("byId('csv').click()")
     csv = until(lambda: next(tmp_path.glob("selected*.csv"), None))
     assert len(until(csv.read_text).splitlines()) == 1 + 25
     browser.execute_script("document.querySelector('#board .tabulator-row a').click()")
     until(lambda: count(browser) == 12)
+    moved = page.rename(tmp_path / "moved.html")
+    opened(browser, moved.as_uri() + "#" + address.partition("#")[2])
+    assert not browser.find_elements("css selector", "#run a[href$='run.json']")
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []
     sent = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
@@ -217,3 +231,34 @@ def test_filters_address_download_and_rows_work_in_a_browser(browser, page, tmp_
         m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"
     ]
     assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+
+
+def luminance(colour):
+    parts = re.findall("..", colour[1:]) if len(colour) == 7 else [2 * part for part in colour[1:]]
+    shares = np.array([int(part, 16) for part in parts]) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(one, other):
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def mixed_with_white(colour, share):
+    """Return what CSS's color-mix in srgb makes, as explorer.js lifts colours of the dark theme."""
+    parts = [int(part, 16) for part in re.findall("..", colour[1:])]
+    return "#" + "".join(f"{round(p + share * (255 - p)):02x}" for p in parts)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_texts_and_marks_have_enough_contrast_in_both_themes(dark):
+    themes = [STYLE.partition("@media")[0], STYLE.partition("data-theme=dark")[2]]
+    own = dict(re.findall(r"--(\w+):(#\w+)", themes[dark]))
+    for ground in (own["ground"], own["raised"]):
+        for text in ("ink", "faint", "link", "good", "bad", "unsure"):
+            assert contrast(own[text], ground) >= 4.5, (text, ground)
+    looks = level_styles([f"defence {n}" for n in range(20)]).values()
+    for colour in {*controls.STYLE["colours"], *(look["colour"] for look in looks)}:
+        shown = mixed_with_white(colour, 0.3) if dark else colour
+        assert contrast(shown, own["ground"]) >= 3, colour

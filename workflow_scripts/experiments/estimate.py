@@ -1,9 +1,8 @@
 """How long a training takes: the one formula, for the plan and for what jobs ask Slurm for."""
 
-import functools
 from typing import Any
 
-from workflow_scripts.common import variants
+from workflow_scripts.common.passes import image_views
 from workflow_scripts.experiments.attacks import images_evaluated
 
 Spec = dict[str, Any]
@@ -18,18 +17,8 @@ def views(spec: Spec) -> float:
 
     One is a forward and a backward pass; what the start model embeds has no backward pass.
     """
-    seen = {view for term in spec["objective"] for view in _views(term)}
+    seen = image_views(spec["objective"])
     return sum(_FORWARD if by_start else 1 for _, by_start in seen) or 1
-
-
-# The same few terms are asked for by thousands of runs.
-@functools.cache
-def _views(term: str) -> frozenset[tuple[str, bool]]:
-    """Return the image views of a loss term: each by its text, and whether the start embeds it."""
-    declared = variants.attribute("loss", term, "views", default={})
-    found = declared.values() if isinstance(declared, dict) else ()
-    views = [view for view in found if isinstance(view, dict) and view.get("image") is not None]
-    return frozenset((f"{v['image']} {v.get('draw', 0)}", v.get("by_start", False)) for v in views)
 
 
 def configured_speed(costs: Spec, spec: Spec) -> float:

@@ -198,6 +198,7 @@ class Targets:
             declared = self.config["experiments"][name]
             tables = ["runs.csv", *(["leaks.csv"] if declared["defence"] else [])]
             tables += ["artefacts.csv"] if declared["artefacts"] else []
+            tables += ["measures.csv"] if name in self.plan.measured else []
             files += [*self.runs(name), *of_results(f"experiments/{name}/{t}" for t in tables)]
         return list(dict.fromkeys(files))
 

@@ -23,7 +23,7 @@ UNDER = "#A6A6A6"
 BAND = "#EDEDED"
 
 # Okabe and Ito's colours, the pale ones darker for thin lines; red is kept for the start model.
-_COLOURS = ("#0072B2", "#D98600", "#009E73", "#C56A9A", "#3F9BD1", "#5B4B8A")
+_COLOURS = ("#0072B2", "#C97B00", "#009E73", "#C56A9A", "#3F9BD1", "#5B4B8A")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "h")
 _LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 MOST_LEVELS = 2 * len(_MARKERS)

@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.results.index.comparisons import (
+    Comparison,
+    comparison_text,
+    comparisons,
+)
 from workflow_scripts.results.index.leaderboard import ASR_LIMIT, Interval, Outcome
 from workflow_scripts.results.intervals import student
 from workflow_scripts.results.text import percent_text, value_text
@@ -62,18 +67,22 @@ def board_columns() -> list[Row]:
         ("asr", "ASR"),
         ("recovery", "Recovery"),
         ("picked", "Rate, epoch"),
+        ("compared", "Less the best: "),
     ]
     chosen = [
         {"title": f"Chosen {words}", "columns": [
-            {"field": f"{rule}_{field}", "title": title} for field, title in own
+            {"field": f"{rule}_{field}", "title": title + (compared if field == "compared" else "")}
+            for field, title in own
         ]}
-        for rule, words in (("free", "without the ASR"), ("oracle", "by its ASR (oracle)"))
+        for rule, words, compared in (("free", "without the ASR", "ASR"),
+                                      ("oracle", "by its ASR (oracle)", "accuracy"))
     ]  # fmt: skip
     after = [
         ("worst", "Worst attack"),
         ("attacks", "Attacks"),
-        ("replicates", "Starts x seeds"),
+        ("replicates", "Start models (x seeds)"),
         ("hours", "Device time per start"),
+        ("passes", "Tower passes per start"),
     ]
     first, last = ([{"field": f, "title": t} for f, t in part] for part in (before, after))
     return [*first, *chosen, *last]
@@ -81,6 +90,10 @@ def board_columns() -> list[Row]:
 
 def board_rows(rows: Sequence[Row], own_runs: Mapping[str, int]) -> list[Row]:
     """Return the leaderboard's cells: texts, ``<field>_n`` to sort by, and the runs of each row."""
+    compared = {rule: comparisons(rows, rule) for rule in RULES}
+    for rule, found in compared.items():
+        for row, one in zip(rows, found, strict=True):
+            row[f"{rule}_compared"] = one
     return [
         _cells(row, n) | {"runs": [r for r in row["runs"] if r in own_runs]}
         for n, row in enumerate(rows)
@@ -97,17 +110,21 @@ def _cells(row: Row, place: int) -> Row:
         "attacks": str(len(row["attacks"]))
         + (f"; not learned: {', '.join(row['unlearned'])}" if row["unlearned"] else ""),
         "attacks_n": len(row["attacks"]),
-        "replicates": row["replicates"],
+        "replicates": f"{row['free'].starts} ({row['replicates']})",
         "replicates_n": row["replicates"],
         "budget": budget_text(row),
         "hours": hours_text(row["hours"]),
         "hours_n": round(row["hours"], 6),
+        "passes": passes_text(row["passes"]),
+        "passes_n": None if math.isnan(row["passes"]) else row["passes"],
     }  # fmt: skip
     for rule in RULES:
         outcome: Outcome = row[rule]
         edge = _EDGE if outcome.at_edge else ""
         cells |= {
-            f"{rule}_verdict": outcome.verdict,
+            f"{rule}_verdict": verdict_text(outcome),
+            f"{rule}_compared": comparison_text(row[f"{rule}_compared"]),
+            f"{rule}_compared_n": _difference(row[f"{rule}_compared"]),
             f"{rule}_verdict_n": ["holds", "undecided", "fails"].index(outcome.verdict),
             f"{rule}_accuracy": _chosen(outcome, outcome.accuracy) + edge,
             f"{rule}_accuracy_n": _number(outcome.accuracy[0]),
@@ -129,6 +146,25 @@ def _chosen(outcome: Outcome, interval: Interval) -> str:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(100 * value, 4)
+
+
+def _difference(one: Comparison | None) -> float | None:
+    return 0.0 if one is None else _number(one.difference[0])
+
+
+def verdict_text(outcome: Outcome) -> str:
+    """Return the verdict, with the reason where there is one start model."""
+    return outcome.verdict + (": one start model" if outcome.starts < 2 else "")
+
+
+def passes_text(passes: float) -> str:
+    """Return tower passes for people, e.g. ``1.2 M``."""
+    if math.isnan(passes):
+        return "unknown"
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if passes >= size:
+            return f"{passes / size:.3g}{unit}"
+    return f"{passes:.0f}"
 
 
 def hours_text(hours: float) -> str:
@@ -180,14 +216,17 @@ def answer(rows: Sequence[Row]) -> list[str]:
             f"{percent_text(before['asr'])} before) the best is {named(best)}: accuracy "
             f"{interval_text(found.accuracy)}, ASR {interval_text(found.asr)}, recovery "
             f"{percent_text(found.recovery)} (learning rate {picked_text(found)}; the sweep took "
-            f"{hours_text(best['hours'])} of a device)"
+            f"{hours_text(best['hours'])} of a device, {passes_text(best['passes'])} tower passes)"
         )
     counts = {rule: Counter(row[rule].verdict for row in rows) for rule in RULES}
     free, oracle = (_verdicts(counts[rule]) for rule in ("free", "oracle"))
+    meet = {rule: sum(row[rule].meets for row in rows) for rule in RULES}
     return [
         f"Choosing by the ASR, which a defender does not know, {'; '.join(parts)}.",
         f"Of {len(rows)} pairs of defence and start model, {free} if the model is chosen without "
-        f"knowing the attack, and {oracle} if it is chosen by its ASR.",
+        f"knowing the attack, and {oracle} if it is chosen by its ASR. The measured values are "
+        "within both limits (ASR 5 %, 2 points of accuracy) in "
+        f"{meet['free']} and {meet['oracle']}.",
     ]
 
 
@@ -200,15 +239,16 @@ def uncertain(rows: Sequence[Row], images: int) -> list[str]:
     """Return what limits the answer, a sentence each."""
     if not rows:
         return []
-    most = max(row["replicates"] for row in rows)
+    most = max(row["oracle"].starts for row in rows)
     edges = sum(row["oracle"].at_edge for row in rows)
     attacks = max(len(row["attacks"]) for row in rows)
     unlearned = sorted({attack for row in rows for attack in row["unlearned"]})
     said = [
-        "One start model and one seed of cleaning: intervals cover the evaluation images only, so "
-        "that no defence can be shown to hold, and differences of a few points may be noise."
+        "One start model of each kind: intervals cover the evaluation images only. Nothing can be "
+        "said about other start models, so that every verdict is undecided, and differences of a "
+        "few points may be noise."
         if most < 2
-        else f"Up to {most} pairs of start model and seed: intervals are over these pairs.",
+        else f"Up to {most} start models of a kind: intervals are over start models and seeds.",
         f"{attacks} attack{'s' if attacks > 1 else ''} at this budget; a defence that survives "
         "one attack may fail under another, or under one that knows of it.",
         f"Shares are of {images:,} evaluation images; the choice of the best of many models makes "

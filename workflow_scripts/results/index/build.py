@@ -47,25 +47,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="index.html")
     options = parser.parse_args(arguments)
     folders = {path.parent.name: path.parent for path in options.experiments}
-    up = Path(os.path.relpath(options.root, options.output.parent)).as_posix()
-    text = page(folders, options.root, options.command, "" if up == "." else f"{up}/")
+    text = page(folders, options.root, options.command, options.output)
     with atomic(options.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{options.output}: {len(text) / 1e6:.2f} MB")
 
 
-def page(folders: dict[str, Path], root: Path, command: str, up: str) -> str:
+def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> str:
     """Return the page as HTML.
 
     Args:
         folders: The results of each experiment, by its name.
         root: The results, which the folders of runs are relative to.
         command: What stands before a file's name to make it.
-        up: Path from the page's folder to the results.
+        output: Where the page will lie; outside of ``root`` it has no links to files.
 
     Raises:
         StepError: Results are missing.
     """
+    up = Path(os.path.relpath(root, output.parent)).as_posix() + "/"
+    name = Path(os.path.relpath(output, root)).as_posix()
     metrics = combine({name: read_table(f / "metrics.parquet") for name, f in folders.items()})
     tables = [read_csv(f / "runs.csv", (*RUN_COLUMNS, "folder")) for f in folders.values()]
     # A clean control may be a start model elsewhere: it is one run.
@@ -73,12 +74,17 @@ def page(folders: dict[str, Path], root: Path, command: str, up: str) -> str:
     if not runs:
         raise StepError("the experiments have no runs; check their declarations in the config")
     frame = runs_frame(runs, root)
+    seen = metrics.groupby("run")["samples_seen"].max()
+    frame = frame.assign(passes=frame["passes"] * frame["run"].map(seen).astype(float))
     models = _models(metrics, frame)
     starts = start_models(metrics)
     starts = starts.drop_duplicates("start").set_index("start")
     rows = board.by_budget(leaderboard(models, starts)) if len(models) else []
     places = {run: n for n, run in enumerate(frame["run"])}
-    told = _explorer_data(metrics, runs, frame) | {"command": command, "root": str(root), "up": up}
+    # A page that was moved away from its results has no files to link to.
+    place = "" if name.startswith("..") else f"{root.resolve().name}/{name}"
+    told = _explorer_data(metrics, runs, frame, _end_scores(folders))
+    told |= {"command": command, "root": str(root), "up": up, "place": place}
     shown = board.compared_rows(rows)
     boards = {"columns": board.board_columns(), "rows": board.board_rows(rows, places)}
     detectors = _detectors(folders)
@@ -122,24 +128,41 @@ def page(folders: dict[str, Path], root: Path, command: str, up: str) -> str:
 def _models(metrics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the cleaned models with what ``frame`` says of their runs."""
     own = frame[frame["kind"] == "cleaning"].set_index("run")
-    names = ["setting", "start_label", "dataset", "epochs", "pairs", "attack", "seed", "hours"]
+    names = ["setting", "start_label", "dataset", "epochs", "pairs", "attack", "seed", "hours",
+             "passes"]  # fmt: skip
     cleaned = cleaned_models(metrics)
     cleaned = cleaned[cleaned["run"].isin(own.index)]
     return cleaned.drop(columns=[n for n in names if n in cleaned]).join(own[names], on="run")
 
 
-def _explorer_data(metrics: pd.DataFrame, runs: list[Run], frame: pd.DataFrame) -> dict[str, Any]:
-    measures = data.measures_of(metrics)
+def _explorer_data(
+    metrics: pd.DataFrame, runs: list[Run], frame: pd.DataFrame, scores: pd.DataFrame
+) -> dict[str, Any]:
     told = data.runs_of(runs, frame, metrics)
+    measures, ends, counts = data.end_measures(scores, frame)
+    told["columns"] |= counts
+    epochs = data.epochs_of(metrics, frame, data.measures_of(metrics))
+    models = {run.row["run"]: run.record.get("epoch") for run in runs}
+    epochs |= data.at_models(ends, metrics, frame, models)
+    measures = [*data.measures_of(metrics), *measures]
     return {
         "runs": told,
-        "epochs": data.epochs_of(metrics, frame, measures),
+        "epochs": epochs,
         "measures": measures,
         "dimensions": data.DIMENSIONS,
         "looks": data.level_styles(told["coded"]["defence"]["levels"]),
         "not_cleaned": data.NOT_CLEANED,
         "style": controls.STYLE,
     }
+
+
+def _end_scores(folders: dict[str, Path]) -> pd.DataFrame:
+    """Return the measures at the end of runs: ``run``, ``measure``, ``name``, ``value``, ``of``."""
+    keys = ["run", "measure", "name"]
+    paths = [f / "measures.csv" for f in folders.values() if (f / "measures.csv").is_file()]
+    tables = [read_csv(path, (*keys, "value", "of"), keys) for path in paths]
+    empty = pd.DataFrame(columns=[*keys, "value", "of"])
+    return pd.concat(tables).drop_duplicates(keys) if tables else empty
 
 
 def _detectors(folders: dict[str, Path]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from workflow_scripts.common.html import Markup, element, joined
 from workflow_scripts.results.index.data import DIMENSIONS, NOT_CLEANED, ROLES
 
 STYLE = {
-    "colours": ["#0072B2", "#D98600", "#009E73", "#C56A9A", "#3F9BD1", "#8673C4", "#B5532C"],
+    "colours": ["#0072B2", "#C97B00", "#009E73", "#C56A9A", "#3F9BD1", "#8673C4", "#B5532C"],
     "shapes": [
         "circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-right",
         "triangle-left", "wedge", "arrow",

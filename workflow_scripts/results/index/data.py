@@ -1,6 +1,6 @@
 """The data within the page: every epoch of every run, in columns, for the explorer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,69 @@ def _measure(key: str) -> dict[str, Any]:
     }
 
 
+def end_measures(
+    scores: pd.DataFrame, frame: pd.DataFrame
+) -> tuple[list[dict[str, Any]], dict[str, list[Any]], dict[str, list[Any]]]:
+    """Return what was measured of finished models.
+
+    Args:
+        scores: ``run``, ``measure``, ``name``, ``value`` and ``of`` (count of a share, or missing).
+        frame: ``runs.runs_frame``.
+
+    Returns:
+        The measures as :func:`measures_of` gives them; of each, by key, a number for each run of
+        ``frame``; and of each share, by its ``of``, the counts likewise.
+    """
+    measures: list[dict[str, Any]] = []
+    values: dict[str, list[Any]] = {}
+    counts: dict[str, list[Any]] = {}
+    for (measure, name), own in scores.groupby(["measure", "name"], sort=False):
+        # A dot in it would be a path to Vega-Lite and to Tabulator.
+        key, by_run = f"{measure}/{name}", own.set_index("run")
+        share = bool(own["of"].notna().any())
+        of = f"of.{key}" if share else "images"
+        words = str(name).replace("_", " ")
+        label = f"{measure}: {words}" + (" (%)" if share else "")
+        measures.append({"key": key, "label": label, "share": share, "of": of, "end": True})
+        told = by_run["value"].reindex(frame["run"]).astype(float) * (100 if share else 1)
+        values[key] = [_rounded(value) for value in told]
+        if share:
+            counts[of] = [_count(by_run["of"].get(run)) for run in frame["run"]]
+    return measures, values, counts
+
+
+def at_models(
+    values: Mapping[str, Sequence[float | None]],
+    metrics: pd.DataFrame,
+    frame: pd.DataFrame,
+    models: Mapping[str, int | None],
+) -> dict[str, list[float | None]]:
+    """Return numbers of runs as columns of :func:`epochs_of`: at the epoch of the run's model.
+
+    Args:
+        values: A number for each run of ``frame``, by key.
+        metrics: The tidy table.
+        frame: ``runs.runs_frame``.
+        models: The epoch of each run's model; None for the last.
+    """
+    place, table = _places(metrics, frame)
+    last = table.groupby("run")["epoch"].transform("max")
+    epoch = table["run"].map(models).astype(float).fillna(last)
+    at = (table["epoch"] == epoch).tolist()
+    runs = place[table["run"]].tolist()
+    return {
+        key: [own[run] if here else None for run, here in zip(runs, at, strict=True)]
+        for key, own in values.items()
+    }
+
+
+def _places(metrics: pd.DataFrame, frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
+    """Return the place of each run in ``frame``, and the rows of the runs that it has."""
+    place = pd.Series(range(len(frame)), index=frame["run"])
+    place = place[~place.index.duplicated()]
+    return place, metrics[metrics["run"].isin(place.index)]
+
+
 def epochs_of(
     metrics: pd.DataFrame, frame: pd.DataFrame, measures: Sequence[dict[str, Any]]
 ) -> dict[str, list[Any]]:
@@ -71,9 +134,7 @@ def epochs_of(
         frame: ``runs.runs_frame``; ``run`` of the result is the place of a run in it.
         measures: As :func:`measures_of` gives them.
     """
-    place = pd.Series(range(len(frame)), index=frame["run"])
-    place = place[~place.index.duplicated()]
-    table = metrics[metrics["run"].isin(place.index)]
+    place, table = _places(metrics, frame)
     last = table["epoch"] == table.groupby("run")["epoch"].transform("max")
     # A clean control may be a start model elsewhere.
     clean = table["run"].isin(frame.loc[frame["attack"] == NO_ATTACK, "run"])
@@ -95,8 +156,7 @@ def epochs_of(
     }
     for measure in measures:
         values = table[measure["key"]].astype(float) * (100 if measure["share"] else 1)
-        rounded = [None if np.isnan(v) else float(f"{v:.5g}") for v in values]
-        columns[measure["key"]] = rounded
+        columns[measure["key"]] = [_rounded(v) for v in values]
     return columns
 
 
@@ -109,6 +169,7 @@ def runs_of(runs: Sequence[Run], frame: pd.DataFrame, metrics: pd.DataFrame) -> 
         "id": frame["run"].tolist(),
         "folder": frame["folder"].tolist(),
         "hours": [round(hours, 5) for hours in frame["hours"]],
+        "passes": [_rounded(passes) for passes in frame["passes"]],
         "images": [_count(last["images"].get(run)) for run in frame["run"]],
         "asr_images": [_count(last["asr_images"].get(run)) for run in frame["run"]],
     }
@@ -154,6 +215,10 @@ def _coded(values: Sequence[str]) -> dict[str, Any]:
     levels = list(dict.fromkeys(values))
     codes = {level: n for n, level in enumerate(levels)}
     return {"levels": levels, "codes": [codes[value] for value in values]}
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.5g}")
 
 
 def _count(value: Any) -> int | None:

@@ -3,7 +3,7 @@
 A row is one defence (with its settings) on one kind of start model at one budget. In each row the
 same selection rule picks one model for each replicate, a pair of a start model and a seed of
 cleaning, and the attack with the highest mean ASR is reported. Intervals are 95 %: those over
-replicates (Student), widened to that of the evaluation images (Wilson).
+start models and seeds (hierarchical bootstrap), at least as wide as Wilson's of the images.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.results.intervals import student, wilson
+from workflow_scripts.results.intervals import wilson
+from workflow_scripts.results.replicates import over_starts
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
@@ -39,8 +40,9 @@ class Outcome:
     """What one selection rule finds under the worst attack.
 
     ``accuracy``, ``asr`` and ``loss`` (accuracy lost to the start model) are value, lower and
-    upper limit, fractions; ``chosen`` of ``replicates`` had a model that the rule could choose;
-    ``picked`` are run, learning rate and epoch of each.
+    upper limit, fractions; ``chosen`` of ``replicates`` had a model that the rule could choose,
+    of ``starts`` start models; ``picked`` are run, learning rate and epoch of each; ``picks`` their
+    rows.
     """
 
     attack: str
@@ -50,19 +52,27 @@ class Outcome:
     recovery: float
     chosen: int
     replicates: int
+    starts: int
     at_edge: bool
     picked: tuple[tuple[str, float, int], ...]
+    picks: pd.DataFrame
 
     @property
     def verdict(self) -> str:
         """``holds``, ``fails`` or ``undecided``."""
-        if self.chosen < self.replicates or not self.replicates:
-            return "fails" if self.replicates else "undecided"
-        if self.asr[1] > ASR_LIMIT or self.loss[1] > LOSS_LIMIT:
+        # A start model is the unit of variation: of one, nothing can be said about others.
+        if self.starts < 2:
+            return "undecided"
+        if self.chosen < self.replicates or self.asr[1] > ASR_LIMIT or self.loss[1] > LOSS_LIMIT:
             return "fails"
         certain = self.asr[2] <= ASR_LIMIT and self.loss[2] <= LOSS_LIMIT
-        # One start model shows that a defence can fail, not that it holds.
-        return "holds" if certain and self.replicates > 1 else "undecided"
+        return "holds" if certain else "undecided"
+
+    @property
+    def meets(self) -> bool:
+        """Whether the means are within both limits, whatever their intervals."""
+        within = self.asr[0] <= ASR_LIMIT and self.loss[0] <= LOSS_LIMIT
+        return self.chosen == self.replicates > 0 and within
 
 
 def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, Any]]:
@@ -75,8 +85,9 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
     Returns:
         The columns of ``_GROUP``, ``rates``, ``attacks`` (their texts), ``unlearned`` (attacks that
         the start models have not learned, left out), ``before`` (mean ``accuracy`` and ``asr`` of
-        the start models), ``replicates``, ``hours`` (for each),
-        ``oracle`` and ``free`` (an :class:`Outcome` each), ``runs``; the best first.
+        the start models), ``replicates``, ``hours`` and ``passes`` of a tower (for each of them),
+        ``oracle`` and ``free`` (an :class:`Outcome` each), ``picks`` (the chosen models under all
+        attacks, by rule), ``runs``; the best first.
     """
     before = models["start"].map(starts[ACCURACY])
     asr = models["start"].map(starts[ASR])
@@ -91,7 +102,14 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
         free, oracle = row["free"], row["oracle"]
         low = np.nan_to_num(oracle.asr[0], nan=2)
-        return order[free.verdict], order[oracle.verdict], low > ASR_LIMIT, -oracle.accuracy[0]
+        within = not free.meets, not oracle.meets
+        return (
+            order[free.verdict],
+            order[oracle.verdict],
+            *within,
+            low > ASR_LIMIT,
+            -oracle.accuracy[0],
+        )
 
     return sorted((row for row in rows if row["attacks"]), key=key)
 
@@ -113,9 +131,14 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
     learned = models[models["learned"]]
     replicates = learned[_REPLICATE].drop_duplicates()
     runs = models.drop_duplicates("run")
-    own = runs.groupby(_REPLICATE)["hours"].sum()
+    own = runs.groupby(_REPLICATE)[["hours", "passes"]].sum(min_count=1).mean()
     rules = honest_rules(models)
     free = "lowest_heldout_mmcl" if "lowest_heldout_mmcl" in rules else "highest_accuracy"
+    by_attack = list(learned.groupby("attack", sort=False))
+    found = {
+        name: [_outcome(attack, part, rule) for attack, part in by_attack]
+        for name, rule in (("oracle", "oracle"), ("free", free))
+    }
     return keys | {
         "rates": rates,
         "attacks": list(dict.fromkeys(learned["attack"])),
@@ -123,16 +146,20 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
         "replicates": len(replicates),
         "before": {c: float(learned[f"start_{c}"].mean()) for c in ("accuracy", "asr")},
         "models": len(models),
-        "hours": float(own.mean()),
+        "hours": float(own["hours"]),
+        "passes": float(own["passes"]),
         "free_rule": free,
-        "oracle": _worst(learned, "oracle"),
-        "free": _worst(learned, free),
+        "oracle": _worst(found["oracle"]),
+        "free": _worst(found["free"]),
+        "picks": {
+            rule: pd.concat([one.picks for one in own]) if own else pd.DataFrame()
+            for rule, own in found.items()
+        },
         "runs": list(runs["run"]),
     }
 
 
-def _worst(models: pd.DataFrame, rule: str) -> Outcome | None:
-    found = [_outcome(attack, part, rule) for attack, part in models.groupby("attack", sort=False)]
+def _worst(found: Sequence[Outcome]) -> Outcome | None:
     missing = [one for one in found if one.chosen < one.replicates]
     return max(missing or found, key=lambda one: np.nan_to_num(one.asr[0]), default=None)
 
@@ -141,22 +168,20 @@ def _outcome(attack: Hashable, models: pd.DataFrame, rule: str) -> Outcome:
     parts = [part for _, part in models.groupby(_REPLICATE, sort=False)]
     picks = [(part, part.loc[label]) for part in parts if (label := pick(part, rule)) is not None]
     rows = [row for _, row in picks]
-    lost = [row["start_accuracy"] - row[ACCURACY] for row in rows]
-    images = [float(row["images"]) for row in rows]
-    accuracy = _interval([row[ACCURACY] for row in rows], images)
-    # The start model's accuracy is taken as known where there is one replicate only.
-    loss = _difference(lost, accuracy, rows)
+    chosen = pd.DataFrame(rows)
     recovery = [row.get(RECOVERY, np.nan) for row in rows]
     return Outcome(
         attack=str(attack),
-        accuracy=accuracy,
-        asr=_interval([row[ASR] for row in rows], [float(row["asr_images"]) for row in rows]),
-        loss=loss,
+        accuracy=_interval(chosen, ACCURACY, "images"),
+        asr=_interval(chosen, ASR, "asr_images"),
+        loss=_loss(chosen),
         recovery=float(np.mean(recovery)) if recovery else np.nan,
         chosen=len(rows),
         replicates=len(parts),
+        starts=models["start"].nunique(),
         at_edge=any(is_at_edge(part, row) for part, row in picks),
         picked=tuple((row["run"], row["learning_rate"], int(row["epoch"])) for row in rows),
+        picks=chosen,
     )
 
 
@@ -172,12 +197,12 @@ def pick(models: pd.DataFrame, rule: str) -> Hashable | None:
     return honest_choice(rule, models, float(models["start_accuracy"].iloc[0]), LOSS_LIMIT)
 
 
-def _interval(values: Sequence[float], counts: Sequence[float]) -> Interval:
-    """Return mean and limits over replicates, at least as wide as those of all images."""
-    if not values:
+def _interval(chosen: pd.DataFrame, number: str, count: str) -> Interval:
+    """Return mean and limits over start models and seeds, at least as wide as those of images."""
+    if chosen.empty:
         return _NONE
-    mean, low, high = student(values)
-    ends = wilson(mean, np.nansum(counts))
+    mean, low, high = over_starts(chosen[number], list(chosen["start"]))
+    ends = wilson(mean, chosen[count].astype(float).sum())
     return (
         mean,
         float(np.clip(np.nanmin([low, ends[0]]), 0, 1)),
@@ -185,11 +210,8 @@ def _interval(values: Sequence[float], counts: Sequence[float]) -> Interval:
     )
 
 
-def _difference(lost: Sequence[float], accuracy: Interval, rows: Sequence[pd.Series]) -> Interval:
-    if not rows:
+def _loss(chosen: pd.DataFrame) -> Interval:
+    """Return the accuracy lost to the start model, paired; no limits for one start model."""
+    if chosen.empty:
         return _NONE
-    mean, low, high = student(lost)
-    if len(rows) < 2:
-        start = float(rows[0]["start_accuracy"])
-        return mean, start - accuracy[2], start - accuracy[1]
-    return mean, low, high
+    return over_starts(chosen["start_accuracy"] - chosen[ACCURACY], list(chosen["start"]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.common import passes
 from workflow_scripts.common.attacks import named, without_trigger
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
@@ -150,6 +151,14 @@ def _short(value: Any) -> str:
     return value_text(value) if not isinstance(value, list) else "–".join(map(str, value))
 
 
+def tower_passes(run: Run) -> float:
+    """Return the tower passes for each pair of a run's training; NaN where they are unknown."""
+    try:
+        return passes.tower_passes(run.spec["objective"])
+    except StepError:  # a loss term of a user's own file that is no longer there
+        return float("nan")
+
+
 def split_report(run: Run, root: Path) -> Mapping[str, Any]:
     """Return the counts of the split that a run was trained on, empty if there are none."""
     path = root / "splits" / Path(run.spec["inputs"]["manifest"]).parent.name / "report.json"
@@ -162,7 +171,8 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
     Returns:
         ``run``, ``folder``, ``kind``, ``start``, ``start_label``, ``defence``, ``learning_rate``;
         ``attack``, ``setting`` and ``objective`` (texts); ``dataset``; ``seed`` and ``start_seed``;
-        ``pairs`` and ``poisoned_left`` of the cleaning data; ``epochs``; ``hours`` of a device.
+        ``pairs`` and ``poisoned_left`` of the cleaning data; ``epochs``; ``hours`` of a device;
+        ``passes`` of a tower for each pair.
     """
     frame = pd.DataFrame([run.row for run in runs])
     cleaning = [n for n, run in enumerate(runs) if run.row["kind"] == "cleaning"]
@@ -191,4 +201,5 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
         poisoned_left=left,
         epochs=[int(run.spec["epochs"]) for run in runs],
         hours=[run.hours for run in runs],
+        passes=[tower_passes(run) for run in runs],
     )

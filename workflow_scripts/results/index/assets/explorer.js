@@ -5,6 +5,7 @@ const read = id => JSON.parse(document.getElementById(id).textContent);
 const byId = id => document.getElementById(id);
 const DATA = read("all-data"), BOARD = read("board-data"), FIGURES = read("figure-data");
 const RUNS = DATA.runs, ROLES = RUNS.roles, DIMENSIONS = DATA.dimensions;
+const HOME = decodeURI(location.pathname).endsWith(`/${DATA.place}`);
 const MEASURES = Object.fromEntries(DATA.measures.map(m => [m.key, m]));
 const DEFAULTS = {x: "asr_top1", y: "top1", colour: "defence", shape: "defence", facet: "start_label",
   scale: "symlog", role: "compared", off: "", run: "", brush: "", group: ""};
@@ -26,13 +27,10 @@ function readState() {
     if (!(state[key] in there)) state[key] = DEFAULTS[key];
 }
 function setState(change, from = state) {
-  state = {...from, ...change};
-  writeState();
-  show();
+  state = {...from, ...change}; writeState(); show();
 }
 function writeState() {
-  const kept = Object.entries(state).filter(([key, value]) => value !== "" && value !== DEFAULTS[key]);
-  const hash = new URLSearchParams(kept).toString();
+  const hash = String(new URLSearchParams(Object.entries(state).filter(([key, value]) => value !== "" && value !== DEFAULTS[key])));
   history.replaceState(null, "", `#${hash || "explorer"}`);
 }
 const off = () => new Set(state.off ? state.off.split("|") : []);
@@ -50,9 +48,8 @@ function chosen(row) {
   return row[state.x] != null && row[state.y] != null;
 }
 const within = row => {
-  if (!state.brush) return true;
   const [x0, x1, y0, y1] = state.brush.split(",").map(Number);
-  return row[state.x] >= x0 && row[state.x] <= x1 && row[state.y] >= y0 && row[state.y] <= y1;
+  return !state.brush || row[state.x] >= x0 && row[state.x] <= x1 && row[state.y] >= y0 && row[state.y] <= y1;
 };
 
 /* Numbers as people read them. */
@@ -68,13 +65,14 @@ function number(row, key) {
   if (!measure.share) return value.toPrecision(4);
   return `${value.toFixed(1)} %` + (count ? ` (${wilson(value, count).map(v => v.toFixed(1)).join("–")})` : "");
 }
+const passes = n => n == null ? "unknown" : n.toLocaleString("en", {notation: "compact", maximumSignificantDigits: 3});
 const hours = h => h >= 1 ? `${h.toFixed(1)} h` : `${(60 * h).toFixed(1)} min`;
 function lines(row) {
   const run = row.at, shown = [...new Set(["top1", "asr_top1", "triggered_top1", state.x, state.y])];
   const names = Object.keys(DIMENSIONS).filter(name => row[name] && name !== "experiments");
   return [...names.map(name => [DIMENSIONS[name], row[name]]), ["Epoch", row.epoch],
     ...shown.filter(key => key in MEASURES).map(key => [MEASURES[key].label.replace(" (%)", ""), number(row, key)]),
-    ["Cost of the run", `${hours(RUNS.columns.hours[run])} on ${text("device", run)}`],
+    ["Cost of the run", `${hours(RUNS.columns.hours[run])} on ${text("device", run)}, ${passes(RUNS.columns.passes[run])} tower passes`],
     ["Code", `${text("commit", run)}, digest ${text("digest", run)}, ${text("code", run)}`], ["Run", row.id]];
 }
 
@@ -141,7 +139,7 @@ function explorerSpec(data) {
   const stars = `datum.role === '${ROLES[1]}' || datum.role === '${ROLES[2]}'`;
   const encoding = {x: axis("x", data), y: axis("y", data), tooltip: {field: "id"}};
   const points = {transform: [{filter: `datum.shown && !(${stars})`}],
-    mark: {type: "point", filled: true, size: few ? 55 : 18, opacity: few ? 0.75 : 0.5, cursor: "pointer"},
+    mark: {type: "point", filled: true, size: few ? 55 : 18, opacity: few ? 1 : 0.7, stroke: css("ground"), strokeWidth: few ? 0.5 : 0, cursor: "pointer"},
     encoding: {...encoding,
       color: {field: state.colour, scale: {domain: colour.levels, range: colour.colours}, legend: null},
       shape: {field: state.shape, scale: {domain: shape.levels, range: shape.shapes}, legend: null}}};
@@ -173,8 +171,7 @@ function drawExplorer() {
   view.addEventListener("click", (event, item) => item?.datum?.id && setState({run: item.datum.id}));
   if (!matchMedia("(pointer: coarse)").matches)
     view.addDataListener("brush_store", (name, tuples) => {
-      clearTimeout(waiting);
-      waiting = setTimeout(() => brushed(tuples), 150);
+      clearTimeout(waiting); waiting = setTimeout(() => brushed(tuples), 150);
     });
   return shown;
 }
@@ -225,22 +222,24 @@ function filterTable() {
   const count = table.getDataCount("active"), runs = new Set(table.getData("active").map(row => row.id)).size;
   byId("count").textContent = `${count.toLocaleString("en")} models of ${runs.toLocaleString("en")} runs` +
     (state.brush ? " in the selected area (double-click the plot to clear)" : "") +
-    (state.group ? `, of one row of the leaderboard` : "");
+    (state.group ? ", of one row of the leaderboard" : "");
 }
 function follow() {
   const panel = byId("run"), epochs = epochsOf[state.run];
-  panel.hidden = !epochs;
-  if (!epochs) return;
+  if (panel.hidden = !epochs) return;
   const last = epochs[epochs.length - 1], run = last.at, folder = RUNS.columns.folder[run];
   const told = make("dl");
-  told.append(...lines(last).flatMap(([name, what]) => [make("dt", name), make("dd", what)]));
+  const ends = epochs.flatMap(row => DATA.measures.filter(m => m.end && row[m.key] != null)
+    .map(m => [m.label.replace(" (%)", ""), number(row, m.key)]));
+  told.append(...[...lines(last), ...ends].flatMap(([name, what]) => [make("dt", name), make("dd", what)]));
   const spec = make("details", make("summary", "What differs from other runs (spec)"));
   spec.append(make("pre", text("spec", run)));
   const command = make("code", `${DATA.command} ${DATA.root}/${folder}/run.json --force`);
   const close = make("button", "Close", {type: "button"});
   close.addEventListener("click", () => setState({run: ""}));
   panel.replaceChildren(make("h3", `Run ${state.run}`), close, told,
-    make("p", make("a", "run.json", {href: `${DATA.up}${folder}/run.json`})), spec, make("p", "Make it again: "), command);
+    make("p", HOME ? make("a", "run.json", {href: `${DATA.up}${folder}/run.json`}) :
+      `Its record is ${DATA.root}/${folder}/run.json beside the results; this page was moved away from them.`), spec, make("p", "Make it again: "), command);
 }
 function columns() {
   const share = key => ({title: MEASURES[key].label, field: key, hozAlign: "right", headerFilter: "number",
@@ -265,7 +264,6 @@ function show() {
 /* The first screen's figure, the leaderboard and the detectors: made in Python, shown here. */
 const drawFigures = () => FIGURES.forEach((spec, n) => embed(`figure-${n}`, {
   ...JSON.parse(JSON.stringify(spec), (key, value) => key === "range" ? value.map(lifted) : value), autosize: {type: "fit-x", contains: "padding"}}, n && innerWidth > 700 ? {axisY: {labels: false, ticks: false}} : {}));
-const VERDICTS = ["holds", "undecided", "fails"];
 function grid(id, board, group) {
   const column = given => given.columns ? {title: given.title, columns: given.columns.map(column)} : {
     title: given.title, field: given.field, headerFilter: "input", headerFilterPlaceholder: "search", maxInitialWidth: 290,
@@ -276,7 +274,7 @@ function grid(id, board, group) {
     },
     formatter: cell => {
       const value = cell.getValue(), row = cell.getData();
-      if (VERDICTS.includes(value)) return make("span", value, {className: `verdict ${value}`});
+      if (given.title === "Verdict") return make("span", value, {className: `verdict ${value.split(":")[0]}`});
       if (given.field !== "defence") return document.createTextNode(value ?? "");
       const link = make("a", value, {href: "#explorer", title: "Show its runs in the explorer"});
       link.addEventListener("click", () => setTimeout(() => setState({group: String(row.place), facet: "attack"}, DEFAULTS)));

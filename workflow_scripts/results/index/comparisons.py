@@ -1,0 +1,79 @@
+"""Paired differences between defences on the same start models, corrected over the table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from workflow_scripts.results.index.leaderboard import Interval
+from workflow_scripts.results.replicates import holm, over_starts, paired_p, start_means
+from workflow_scripts.results.selection import ACCURACY, ASR
+
+NUMBERS = {"oracle": ACCURACY, "free": ASR}
+"""What each selection rule is compared by: the rule itself has fixed the other number."""
+_CELL = ("start_label", "dataset", "epochs", "pairs", "rates")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row less the best of its cell: difference, limits (fractions), p after Holm, start models.
+
+    ``best`` is the place of the row that it is compared with.
+    """
+
+    difference: Interval
+    p: float
+    starts: int
+    best: int
+
+
+def comparisons(rows: Sequence[dict[str, Any]], rule: str) -> list[Comparison | None]:
+    """Compare each row of the leaderboard with the best of its cell, on the same start models.
+
+    A cell is a kind of start model at one budget. Holm's correction is over all pairs of rows of
+    all cells, so that the best may be chosen after the fact.
+
+    Args:
+        rows: Of the leaderboard, the best of a cell first.
+        rule: ``oracle`` or ``free``; :data:`NUMBERS` has what is compared.
+
+    Returns:
+        None for the best of a cell.
+    """
+    means = [_of_starts(row, rule) for row in rows]
+    cells: dict[tuple[Any, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        cells.setdefault(tuple(row[key] for key in _CELL), []).append(place)
+    pairs = [pair for places in cells.values() for pair in combinations(places, 2)]
+    differences = [_differences(means[a], means[b]) for a, b in pairs]
+    corrected = holm([paired_p(list(d.values())) for d in differences])
+    found: list[Comparison | None] = [None] * len(rows)
+    firsts = {places[0] for places in cells.values()}
+    for (best, place), own, p in zip(pairs, differences, corrected, strict=True):
+        if best in firsts:
+            interval = over_starts(list(own.values()), list(own))
+            found[place] = Comparison(interval, float(p), len(own), best)
+    return found
+
+
+def _of_starts(row: dict[str, Any], rule: str) -> dict[str, float]:
+    picks = row["picks"][rule]
+    return start_means(picks[NUMBERS[rule]], list(picks["start"])) if len(picks) else {}
+
+
+def _differences(best: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {start: other[start] - best[start] for start in best if start in other}
+
+
+def comparison_text(one: Comparison | None) -> str:
+    """Return e.g. ``+3.1 points (1.0 to 5.2), p = 0.012``."""
+    if one is None:
+        return "the best"
+    if one.starts < 2 or np.isnan(one.difference[0]):
+        what = "undecided: one start model" if one.starts else "no start model in common"
+        return f"{100 * one.difference[0]:+.1f} points, {what}" if one.starts else what
+    value, low, high = (100 * part for part in one.difference)
+    p = "< 0.001" if one.p < 0.001 else f"= {one.p:.2g}"
+    return f"{value:+.1f} points ({low:.1f} to {high:.1f}), p {p}, {one.starts} start models"

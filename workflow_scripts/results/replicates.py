@@ -1,0 +1,98 @@
+"""Statistics over start models: the unit of variation is a start model, not an image.
+
+Cleaning seeds are nested in start models, so that both are drawn again: start models first, then
+seeds within each (the hierarchical bootstrap of Davison and Hinkley, 1997, section 3.8).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from workflow_scripts.results.intervals import CONFIDENCE
+
+DRAWS = 2000
+Interval = tuple[float, float, float]
+
+
+def over_starts(values: ArrayLike, starts: Sequence[str], seed: int = 0) -> Interval:
+    """Return the mean over start models and its 95 % interval by the hierarchical bootstrap.
+
+    Percentiles of few start models are too narrow; deviations from the mean are widened
+    as Student's t widens those of a normal distribution,
+    by sqrt(n / (n - 1)) t / z (Hesterberg, 2015).
+
+    Args:
+        values: [replicates], a number for each pair of start model and seed; NaN counts as none.
+        starts: The start model of each.
+        seed: Of the draws.
+
+    Returns:
+        Mean of the start models' means, lower and upper limit; NaN limits for one start model.
+    """
+    groups = _groups(values, starts)
+    means = np.array([group.mean() for group in groups.values()])
+    n = len(means)
+    if n < 2:
+        return (float(means[0]) if n else np.nan), np.nan, np.nan
+    random = np.random.default_rng(seed)
+    # [start models, draws of start models x draws]: a mean of drawn seeds each time one is drawn.
+    drawn = np.stack([_drawn_means(group, n * DRAWS, random) for group in groups.values()])
+    places = random.integers(n, size=n * DRAWS)
+    totals = drawn[places, np.arange(n * DRAWS)].reshape(DRAWS, n).mean(axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    widening = np.sqrt(n / (n - 1)) * stats.t.ppf(1 - tail, n - 1) / stats.norm.ppf(1 - tail)
+    low, high = np.quantile(totals, [tail, 1 - tail])
+    mean = means.mean()
+    return (
+        float(mean),
+        float(mean + widening * (low - mean)),
+        float(mean + widening * (high - mean)),
+    )
+
+
+def start_means(values: ArrayLike, starts: Sequence[str]) -> dict[str, float]:
+    """Return the mean of each start model over its seeds."""
+    return {start: float(group.mean()) for start, group in _groups(values, starts).items()}
+
+
+def paired_p(differences: ArrayLike) -> float:
+    """Return the two-sided p-value of Student's test that paired differences have the mean 0.
+
+    Args:
+        differences: [start models].
+
+    Returns:
+        NaN for fewer than two.
+    """
+    given = np.asarray(differences, float)
+    if len(given) < 2:
+        return np.nan
+    if np.ptp(given) < 1e-12:
+        return 1.0 if abs(given[0]) < 1e-12 else 0.0
+    return float(stats.ttest_1samp(given, 0).pvalue)
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Return p-values [tests] as Holm (1979) corrects them for their number; NaN stays NaN."""
+    given = np.asarray(p, float)
+    corrected = np.full(given.shape, np.nan)
+    order = np.argsort(given)[: np.count_nonzero(~np.isnan(given))]  # NaN is sorted to the end
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.maximum.accumulate(np.minimum(1, factors * given[order]))
+    return corrected
+
+
+def _groups(values: ArrayLike, starts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    given, names = np.asarray(values, float), np.asarray(starts, dtype=object)
+    there = ~np.isnan(given)
+    return {name: given[there & (names == name)] for name in dict.fromkeys(names[there])}
+
+
+def _drawn_means(
+    group: NDArray[np.float64], draws: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    if len(group) == 1:
+        return np.full(draws, group[0])
+    return group[random.integers(len(group), size=(draws, len(group)))].mean(axis=1)
