@@ -224,9 +224,10 @@ def answer(rows: Sequence[Row]) -> list[str]:
     return [
         f"Choosing by the ASR, which a defender does not know, {'; '.join(parts)}.",
         f"Of {len(rows)} pairs of defence and start model, {free} if the model is chosen without "
-        f"knowing the attack, and {oracle} if it is chosen by its ASR. The measured values are "
+        f"knowing the attack, and {oracle if oracle != free else 'as many'} if it is chosen by its "
+        "ASR. The measured values are "
         "within both limits (ASR 5 %, 2 points of accuracy) in "
-        f"{meet['free']} and {meet['oracle']}.",
+        f"{meet['free']} and {meet['oracle']} of them.",
     ]
 
 

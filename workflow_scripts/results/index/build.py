@@ -65,8 +65,8 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     Raises:
         StepError: Results are missing.
     """
-    up = Path(os.path.relpath(root, output.parent)).as_posix() + "/"
     name = Path(os.path.relpath(output, root)).as_posix()
+    up = "../" * name.count("/")
     metrics = combine({name: read_table(f / "metrics.parquet") for name, f in folders.items()})
     tables = [read_csv(f / "runs.csv", (*RUN_COLUMNS, "folder")) for f in folders.values()]
     # A clean control may be a start model elsewhere: it is one run.
@@ -82,7 +82,8 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     rows = board.by_budget(leaderboard(models, starts)) if len(models) else []
     places = {run: n for n, run in enumerate(frame["run"])}
     # A page that was moved away from its results has no files to link to.
-    place = "" if name.startswith("..") else f"{root.resolve().name}/{name}"
+    away = name.startswith("..")
+    place, up = ("", "") if away else (f"{root.resolve().name}/{name}", up)
     told = _explorer_data(metrics, runs, frame, _end_scores(folders))
     told |= {"command": command, "root": str(root), "up": up, "place": place}
     shown = board.compared_rows(rows)

@@ -82,7 +82,7 @@ def end_measures(
         key, by_run = f"{measure}/{name}", own.set_index("run")
         share = bool(own["of"].notna().any())
         of = f"of.{key}" if share else "images"
-        words = str(name).replace("_", " ")
+        words = str(name).replace("_", " ").replace("asr", "ASR")
         label = f"{measure}: {words}" + (" (%)" if share else "")
         measures.append({"key": key, "label": label, "share": share, "of": of, "end": True})
         told = by_run["value"].reindex(frame["run"]).astype(float) * (100 if share else 1)
