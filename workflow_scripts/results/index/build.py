@@ -159,11 +159,11 @@ def _explorer_data(
 
 def _end_scores(folders: dict[str, Path]) -> pd.DataFrame:
     """Return the measures at the end of runs: ``run``, ``measure``, ``name``, ``value``, ``of``."""
-    keys = ["run", "measure", "name"]
+    keys = ("run", "measure", "name")
     paths = [f / "measures.csv" for f in folders.values() if (f / "measures.csv").is_file()]
     tables = [read_csv(path, (*keys, "value", "of"), keys) for path in paths]
     empty = pd.DataFrame(columns=[*keys, "value", "of"])
-    return pd.concat(tables).drop_duplicates(keys) if tables else empty
+    return pd.concat(tables).drop_duplicates([*keys]) if tables else empty
 
 
 def _detectors(folders: dict[str, Path]) -> dict[str, Any]:
