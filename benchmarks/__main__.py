@@ -21,6 +21,7 @@ COMMANDS: dict[str, list[str]] = {
     "data_stages": ["--rows", "2000000"],
     "download": ["--rows", "2000", "--turns", "1"],
     "loader": [],
+    "storage": ["--rows", "1000000", "--plain-rows", "40000"],
     "training": ["--model", "RN50", "--batch-size", "16", "--steps", "2"],
 }
 

@@ -63,6 +63,20 @@ def test_they_are_those_of_the_whole_manifest(root, array, pairs, own):
     assert array_of_base(path, manifest) == root / "captions/c/datasets/d" / array
 
 
+def test_a_second_attack_shares_the_datasets_arrays(root):
+    dataset, arrays = root / "datasets/d/manifest.parquet", root / "captions/c/datasets/d"
+    before = {file: file.stat().st_mtime_ns for file in arrays.iterdir()}
+    frame = read_manifest(dataset).iloc[[7, 9]].assign(caption="a banana", poisoned=True)
+    second = root / "attacks/b/manifest.parquet"
+    write_changed(second, dataset, frame)
+    folder = root / "captions/c/attacks/b"
+    make(second, folder, *(arrays / array for array in ARRAYS))
+    assert {file: file.stat().st_mtime_ns for file in arrays.iterdir()} == before
+    for array in ARRAYS:
+        assert len(np.load(folder / array)) == len(frame)
+        assert array_of_base(folder / array, second) == arrays / array
+
+
 @pytest.mark.parametrize("manifest", ["complete/manifest.parquet", "attacks/a/manifest.parquet"])
 def test_complete_arrays_are_read_as_they_are(root, manifest):
     path = root / "complete/tokens.npy"
