@@ -25,7 +25,7 @@ RESULTS = "results/demo"
 RULES = (
     "demo_world", "url_list", "download", "usable", "merge", "subset", "evaluation_set",
     "duplicates", "poison", "clean_split", "captions", "pretraining", "cleaning", "leaks",
-    "figure_spec", "runs_table", "collect", "collect_all", "best", "figure",
+    "figure_spec", "runs_table", "collect", "collect_all", "best", "figure", "page",
     "runs_report", "graph",
 )  # fmt: skip
 # Commands of the shell, whose messages are not ours.
