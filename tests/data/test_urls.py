@@ -208,3 +208,10 @@ def test_a_list_that_cannot_be_had_is_named(tmp_path, server, kind):
         web.fetch(url, tmp_path / "list", pause=0.01)
     with pytest.raises(StepError, match="could not be fetched"):
         web.fetch("http://127.0.0.1:1/list.tsv", tmp_path / "list", pause=0.01)
+
+
+@pytest.mark.parametrize("part", [(0, 10), (5, 20)])
+def test_a_part_of_a_list_is_not_taken_for_the_list(server, tmp_path, part):
+    server.files["/l.tsv"] = {"body": b"x" * 20, "part": part}
+    with pytest.raises(StepError, match="could not be fetched"):
+        web.fetch(f"{server.url}/l.tsv", tmp_path / "list.tsv", pause=0.001)

@@ -98,10 +98,17 @@ def _go_on(url: str, path: Path) -> None:
             raise http.client.IncompleteRead(b"")
         if response.status not in (200, 206):
             raise _RefusedError(response.status, response.reason)
-        appending = response.status == 206 and answered.startswith(f"bytes {there}-")
+        appending = response.status == 206
+        if appending and not answered.startswith(f"bytes {there}-"):
+            # Another part of the file than the one that is missing.
+            path.unlink(missing_ok=True)
+            raise http.client.IncompleteRead(b"")
         write_json(note, {"url": redact(url), "validator": _validator(response.headers)})
         with path.open("ab" if appending else "wb") as file:
             _copy(response, file, url)
+        whole = answered.rpartition("/")[2]
+        if appending and whole.isdigit() and path.stat().st_size != int(whole):
+            raise http.client.IncompleteRead(b"")
 
 
 def _validator(headers) -> str | None:
