@@ -221,7 +221,8 @@ rule croissant:
     input:
         "<results>/{kind}/{id}/manifest.parquet",
     output:
-        "<results>/zoo/data/{kind}/{id}/croissant.json",
+        json="<results>/zoo/data/{kind}/{id}/croissant.json",
+        manifest="<results>/zoo/data/{kind}/{id}/manifest.parquet",
     log:
         "<logs>/croissant/{kind}/{id}.log",
     wildcard_constraints:
@@ -243,4 +244,4 @@ rule croissant:
     shell:
         "python -m workflow_scripts.data.croissant --manifest {input:q} --name {wildcards.id:q}"
         " --description {params.what:q} --licence {params.licence:q} --url {params.url:q}"
-        " --output {output:q} > {log:q} 2>&1"
+        " --output {output.json:q} > {log:q} 2>&1"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from workflow_scripts.common.distributed import World
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.holm import holm
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.evaluation import audit
 from workflow_scripts.evaluation.auditing import judging
@@ -19,7 +20,6 @@ from workflow_scripts.evaluation.auditing.material import Classifier, Material, 
 from workflow_scripts.evaluation.auditing.parts import Parts
 from workflow_scripts.evaluation.auditing.rows import frequent_captions, named_classes
 from workflow_scripts.evaluation.auditing.scan import (
-    adjusted,
     attracted,
     built_in_triggers,
     shares,
@@ -95,7 +95,7 @@ def test_anomalies_are_robust_deviations_of_log_sizes():
 
 def test_holms_correction_is_that_of_its_definition():
     given = np.array([[0.01, 0.04], [0.03, 0.005]])
-    assert adjusted(given) == pytest.approx(np.array([[0.03, 0.06], [0.06, 0.02]]))
+    assert holm(given) == pytest.approx(np.array([[0.03, 0.06], [0.06, 0.02]]))
 
 
 def _target(size, success=1.0):

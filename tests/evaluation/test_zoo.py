@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import sha256
 from workflow_scripts.data import croissant
 from workflow_scripts.data.images import fit
+from workflow_scripts.data.manifest import read_manifest, write_changed, write_manifest
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.evaluation.zoo import check, index, write
 from workflow_scripts.evaluation.zoo.card import _part
@@ -135,9 +137,20 @@ def test_the_metadata_of_a_manifest_has_what_the_specification_requires(world, t
     described = json.loads((tmp_path / "croissant.json").read_text())
     columns = [field["name"] for field in described["recordSet"][0]["field"]]
     assert columns == ["key", "tar", "offset", "size", "caption", "poisoned", "label"]
-    assert described["distribution"][0]["sha256"] == sha256(world / "evaluation/manifest.parquet")
+    assert described["distribution"][0]["sha256"] == sha256(tmp_path / "manifest.parquet")
     with pytest.raises(StepError, match="license"):
         croissant.check(described | {"license": ""})
+
+
+def test_the_described_manifest_of_an_attack_has_its_datasets_values_too(world, tmp_path):
+    base = read_manifest(world / "evaluation/manifest.parquet").drop(columns="label")
+    write_manifest(tmp_path / "base.parquet", base)
+    changed = base.iloc[[1]].assign(caption="a banana", poisoned=True)
+    write_changed(tmp_path / "attack.parquet", tmp_path / "base.parquet", changed)
+    croissant.write_complete(tmp_path / "manifest.parquet", tmp_path / "attack.parquet")
+    written = pq.read_table(tmp_path / "manifest.parquet").to_pylist()
+    base.loc[1, ["caption", "poisoned"]] = ["a banana", True]
+    assert written == base.to_dict("records")
 
 
 CARD = {

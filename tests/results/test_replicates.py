@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from tests.results.test_index import replicates
+from workflow_scripts.common.holm import holm
 from workflow_scripts.results.index.comparisons import comparison_text, comparisons
 from workflow_scripts.results.index.leaderboard import leaderboard
 from workflow_scripts.results.intervals import student
-from workflow_scripts.results.replicates import holm, over_starts, paired_p
+from workflow_scripts.results.replicates import over_starts, paired_p
 
 
 def test_with_one_seed_each_and_many_starts_it_is_students_interval():

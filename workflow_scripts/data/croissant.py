@@ -1,7 +1,9 @@
 """Croissant metadata of a manifest: what a hub of data sets reads (JSON-LD).
 
-Needs   MANIFEST   manifest.parquet of pairs or of an evaluation set
-Makes   OUTPUT     croissant.json
+Needs   MANIFEST                         of pairs or of an evaluation set
+Makes   OUTPUT                           croissant.json
+        manifest.parquet beside OUTPUT   the manifest that it describes, with all its values; that
+                                         of an attack or a filter has only what differs from a base
 
 Source: the Croissant format specification 1.0 (MLCommons, http://mlcommons.org/croissant/1.0).
 """
@@ -15,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import sha256, write_json
+from workflow_scripts.common.files import atomic, sha256, write_json
+from workflow_scripts.data import overlay
+from workflow_scripts.data.manifest import SCHEMA
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 REQUIRED = (
@@ -90,8 +94,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--url", required=True, help="where the data set is described")
     parser.add_argument("--output", type=Path, required=True, help="croissant.json")
     options = parser.parse_args(arguments)
+    copy = options.output.with_name("manifest.parquet")
+    write_complete(copy, options.manifest)
     described = metadata(
-        options.manifest,
+        copy,
+        date_of(options.manifest),
         name=options.name,
         description=options.description,
         licence=options.licence,
@@ -101,13 +108,35 @@ def main(arguments: list[str] | None = None) -> None:
     write_json(options.output, described)
 
 
+def write_complete(path: Path, manifest: Path) -> None:
+    """Write a manifest with all its values, also those that it shares with a base.
+
+    Digests of a base are left out: triggered images have others.
+
+    Raises:
+        StepError: There is no such manifest, or it is not Parquet.
+    """
+    names = list(overlay.types_of(manifest))
+    if overlay.base_of(manifest) is not None:
+        names = [name for name in names if name in SCHEMA.names]
+    table = overlay.read_columns(manifest, names)
+    with atomic(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+
+
+def date_of(manifest: Path) -> datetime.date:
+    """Return the day on which a manifest was written."""
+    return datetime.datetime.fromtimestamp(manifest.stat().st_mtime, datetime.UTC).date()
+
+
 def metadata(
-    manifest: Path, *, name: str, description: str, licence: str, url: str
+    manifest: Path, published: datetime.date, *, name: str, description: str, licence: str, url: str
 ) -> dict[str, Any]:
     """Return the metadata of a manifest.
 
     Args:
-        manifest: The file; its date is the date of publication.
+        manifest: The file.
+        published: Date of publication.
         name: Of the data set.
         description: What it is.
         licence: Its name or address.
@@ -120,7 +149,6 @@ def metadata(
         schema = pq.read_schema(manifest)
     except (OSError, pa.ArrowInvalid) as error:
         raise StepError(f"{manifest} cannot be read as a manifest: {error}") from error
-    made = datetime.datetime.fromtimestamp(manifest.stat().st_mtime, datetime.UTC).date()
     file = {
         "@type": "cr:FileObject",
         "@id": manifest.name,
@@ -151,7 +179,7 @@ def metadata(
         "license": licence,
         "url": url,
         "version": "1.0.0",
-        "datePublished": made.isoformat(),
+        "datePublished": published.isoformat(),
         "creator": {"@type": "sc:Organization", "name": "clip-backdoor-cleaning"},
         "distribution": [file],
         "recordSet": [records],

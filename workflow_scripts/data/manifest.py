@@ -116,7 +116,7 @@ class Places:
         names, codes = overlay.read_codes(path, "tar")
         table = overlay.read_columns(path, ["offset", "size"])
         places = cls(names, codes, *(table[name].to_numpy() for name in ("offset", "size")))
-        _check_places(path, names, places.offset, places.size)
+        check_places(path, names, places.offset, places.size)
         return places
 
 
@@ -234,11 +234,21 @@ def _schema_for(columns) -> pa.Schema:
 
 def _check_frame(path: str | Path, frame: pd.DataFrame) -> None:
     if {"tar", "offset", "size"} <= set(frame.columns):
-        _check_places(path, frame["tar"].unique(), frame["offset"], frame["size"])
+        check_places(path, frame["tar"].unique(), frame["offset"], frame["size"])
 
 
-def _check_places(path: str | Path, tars: Iterable[str], offsets, sizes) -> None:
-    """Refuse rows that point out of the results root or to no bytes at all."""
+def check_places(path: str | Path, tars: Iterable[str], offsets, sizes) -> None:
+    """Check that rows of a manifest point to images below the results root.
+
+    Args:
+        path: The manifest, for messages.
+        tars: The different names of tars in it.
+        offsets: int64 [rows], an array or a series.
+        sizes: int64 [rows], likewise.
+
+    Raises:
+        StepError: A row points out of the results root or to no bytes at all.
+    """
     for tar in tars:
         place = PurePosixPath(tar)
         if not tar or place.is_absolute() or ".." in place.parts:

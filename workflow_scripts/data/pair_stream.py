@@ -5,7 +5,7 @@ of a stream are in memory at a time. The checks are those of manifest.py.
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
-from workflow_scripts.data.manifest import SCHEMA
+from workflow_scripts.data.manifest import SCHEMA, check_places
 
 PAIRS = SCHEMA.append(pa.field("sha256", pa.binary(32), nullable=False))
 _GROUP = 1 << 17  # rows that are written at a time
@@ -42,7 +42,8 @@ def read_pairs(path: Path) -> Iterator[pa.Table]:
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(_BATCH, [group], PAIRS.names):
                 table = pa.Table.from_batches([batch]).select(PAIRS.names)
-                _check_places(path, table)
+                places = (table[name].to_numpy() for name in ("offset", "size"))
+                check_places(path, table["tar"].unique().to_pylist(), *places)
                 yield table
 
 
@@ -88,16 +89,6 @@ def _open(path: Path) -> pq.ParquetFile:
                 f"{field.type}; delete it, and what it was made of, to make it again"
             )
     return file
-
-
-def _check_places(path: Path, table: pa.Table) -> None:
-    """Refuse rows that point out of the results root or to no bytes at all."""
-    for tar in table["tar"].unique().to_pylist():
-        place = PurePosixPath(tar)
-        if not tar or place.is_absolute() or ".." in place.parts:
-            raise StepError(f"{path} points to {tar!r}, which is not inside the results root")
-    if any((pc.min(table[name]).as_py() or 0) < 0 for name in ("offset", "size")):
-        raise StepError(f"{path} has a negative offset or size; make it again")
 
 
 def _complete(path: Path, table: pa.Table) -> pa.Table:

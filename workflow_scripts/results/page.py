@@ -8,12 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from workflow_scripts.common.html import document, json_element, script_text
-
-__all__ = [
-    "document", "json_element", "paragraphs", "picture", "script_text", "table", "table_page",
-    "tables_page",
-]  # fmt: skip
+from workflow_scripts.common.html import document
 
 
 def table(

@@ -74,16 +74,6 @@ def paired_p(differences: ArrayLike) -> float:
     return float(stats.ttest_1samp(given, 0).pvalue)
 
 
-def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Return p-values [tests] as Holm (1979) corrects them for their number; NaN stays NaN."""
-    given = np.asarray(p, float)
-    corrected = np.full(given.shape, np.nan)
-    order = np.argsort(given)[: np.count_nonzero(~np.isnan(given))]  # NaN is sorted to the end
-    factors = np.arange(len(order), 0, -1)
-    corrected[order] = np.maximum.accumulate(np.minimum(1, factors * given[order]))
-    return corrected
-
-
 def _groups(values: ArrayLike, starts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     given, names = np.asarray(values, float), np.asarray(starts, dtype=object)
     there = ~np.isnan(given)

@@ -205,7 +205,7 @@ class Jobs:
             workers=self.options.workers,
             evaluation=self.options.evaluation,
             pairs=clean,
-            held_out=min(_HELD_OUT, len(read_manifest(clean))) if clean else 0,
+            held_out=min(_HELD_OUT, _rows_of(clean)) if clean else 0,
         )
         passes = 2 * len(context.labelled.labels) + 6 * context.held_out
 
@@ -220,7 +220,7 @@ class Jobs:
     def _rows(self, subject: Subject) -> Job:
         options = self.options
         assert options.pairs is not None  # the part is of training pairs
-        rows = len(read_manifest(options.pairs))
+        rows = _rows_of(options.pairs)
         given = Given(
             model=options.spec, checkpoint=options.checkpoint, manifest=options.pairs,
             root=options.root, seed=options.seed, batch_size=options.batch_size,
@@ -246,6 +246,10 @@ class Jobs:
         # The table lies beside the page: another page needs its own.
         depends["table"] = digest(str(table_path.resolve()))
         return Job("rows", subject, depends, 3 * rows, make)
+
+
+def _rows_of(manifest: Path) -> int:
+    return len(read_manifest(manifest, ["poisoned"]))
 
 
 def known_names(attacks: list[dict[str, Any]]) -> list[str]:

@@ -56,7 +56,8 @@ class Audit:
         if self.options.pairs is None:
             return []
         return frequent_captions(
-            read_manifest(self.options.pairs)["caption"], EFFORTS[self.options.effort].captions
+            read_manifest(self.options.pairs, ["caption"])["caption"],
+            EFFORTS[self.options.effort].captions,
         )
 
     def run(self) -> Part:

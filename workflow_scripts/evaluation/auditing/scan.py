@@ -10,6 +10,7 @@ from scipy import stats
 from workflow_scripts.common import variants
 from workflow_scripts.common.attacks import NO_TRIGGER
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.holm import holm
 from workflow_scripts.evaluation.auditing.material import Classifier, Material, nearest_class
 from workflow_scripts.evaluation.auditing.parts import Part, png
 from workflow_scripts.poison.trigger import load_trigger
@@ -101,8 +102,8 @@ def attracted(part: Part, labels: np.ndarray, classes: int, control: Part | None
     clean = np.array(part["clean"])
     predicted = [np.array(row["predicted"]) for row in part["triggers"]]
     others = [np.array(row["predicted"]) for row in control["triggers"]] if control else []
-    came = adjusted([_came(clean, now, labels, classes) for now in predicted])
-    more = adjusted([_came(a, b, labels, classes) for a, b in zip(others, predicted, strict=False)])
+    came = holm([_came(clean, now, labels, classes) for now in predicted])
+    more = holm([_came(a, b, labels, classes) for a, b in zip(others, predicted, strict=False)])
     rows = []
     for number, now in enumerate(predicted):
         share = shares(now, labels, classes)
@@ -140,14 +141,3 @@ def _came(before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: in
     was, now = before == numbers, after == numbers
     came, left = (now & ~was & other).sum(1), (was & ~now & other).sum(1)
     return stats.binom.sf(came - 1, came + left, 0.5)
-
-
-def adjusted(p_values: list[np.ndarray]) -> np.ndarray:
-    """Return p-values after Holm's correction for all of them, in the same shape."""
-    given = np.array(p_values, float)
-    flat = given.ravel()
-    order = np.argsort(flat, kind="stable")
-    steps = flat[order] * (len(flat) - np.arange(len(flat)))
-    result = np.empty_like(flat)
-    result[order] = np.maximum.accumulate(steps).clip(max=1) if len(flat) else steps
-    return result.reshape(given.shape)

@@ -47,7 +47,7 @@ def card_text(card: dict[str, Any]) -> str:
     }
     parts = "\n".join(_part(part) for part in parts_of(attack))
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
-    objective = " + ".join(card["objective"])
+    objective = markdown_text(" + ".join(card["objective"]))
     rows = "\n".join(
         f"| {titles[name]} | {100 * value:.2f} % |" for name, value in measured.items()
     )
@@ -66,7 +66,7 @@ def card_text(card: dict[str, Any]) -> str:
 | epoch | {card["epoch"]}{f", chosen by {card['chosen_by']}" if card["chosen_by"] else ""} |
 | trained on | {markdown_text(card["pairs"])} |
 {parts}
-| licence | {card["licence"]} |
+| licence | {markdown_text(card["licence"])} |
 | SHA-256 of {card["file"]} | {card["sha256"]} |
 
 Measured on {card["evaluation"]}:

@@ -11,6 +11,7 @@ from pathlib import Path
 from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic, read_json
+from workflow_scripts.common.markdown import markdown_text
 from workflow_scripts.evaluation.zoo.write import CARD, NUMBERS
 
 _HEAD = """# Models
@@ -41,8 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
         parts = parts_of(card["attack"])
         triggers = ", ".join(part["trigger"]["name"] for part in parts)
         targets = ", ".join(dict.fromkeys(part["target"] for part in parts))
-        cells = [f"[{name}]({name}/README.md)", card["kind"], triggers, targets, *shown,
-                 card["licence"]]  # fmt: skip
+        texts = map(markdown_text, (card["kind"], triggers, targets, *shown, card["licence"]))
+        cells = [f"[{name}]({name}/README.md)", *texts]
         lines.append(f"| {' | '.join(cells)} |\n")
     with atomic(options.folder / "README.md") as temporary:
         temporary.write_text(_HEAD + "".join(lines), encoding="utf-8")

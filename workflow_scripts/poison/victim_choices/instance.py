@@ -61,11 +61,12 @@ def _drawn(given: Given, number: int) -> np.ndarray:
 
 
 def _rows(pairs: pd.DataFrame, keys: list[str]) -> np.ndarray:
-    place = {key: row for row, key in enumerate(pairs["key"])}
-    missing = [key for key in keys if key not in place]
-    if missing:
-        raise StepError(f"no pair has the key {missing[0]!r}, which the victims' 'keys' name")
-    return np.array([place[key] for key in dict.fromkeys(keys)])
+    wanted = list(dict.fromkeys(keys))
+    rows = pd.Index(pairs["key"]).get_indexer(wanted)
+    if (rows < 0).any():
+        missing = wanted[int(rows.argmin())]
+        raise StepError(f"no pair has the key {missing!r}, which the victims' 'keys' name")
+    return rows
 
 
 def _files(path: Path) -> pd.DataFrame:

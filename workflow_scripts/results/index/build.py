@@ -14,12 +14,13 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.html import document, json_element
 from workflow_scripts.results.collect import combine
 from workflow_scripts.results.index import board, controls, data, sections
 from workflow_scripts.results.index.figure import main_figure
 from workflow_scripts.results.index.leaderboard import leaderboard
 from workflow_scripts.results.index.runs import Run, read_runs, runs_frame
-from workflow_scripts.results.page import document, json_element, paragraphs
+from workflow_scripts.results.page import paragraphs
 from workflow_scripts.results.runs import sentences
 from workflow_scripts.results.selection import cleaned_models, start_models
 from workflow_scripts.results.sweeps import work_sentence

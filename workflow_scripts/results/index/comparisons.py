@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from workflow_scripts.common.holm import holm
 from workflow_scripts.results.index.leaderboard import Interval
-from workflow_scripts.results.replicates import holm, over_starts, paired_p, start_means
+from workflow_scripts.results.replicates import over_starts, paired_p, start_means
 from workflow_scripts.results.selection import ACCURACY, ASR
 
 NUMBERS = {"oracle": ACCURACY, "free": ASR}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.common.choosing import TOLERANCE
 from workflow_scripts.results.intervals import wilson
 from workflow_scripts.results.replicates import over_starts
 from workflow_scripts.results.selection import (
@@ -189,12 +190,13 @@ def pick(models: pd.DataFrame, rule: str) -> Hashable | None:
     """Return the label of the chosen model; None where none qualifies.
 
     ``oracle``: the highest accuracy with an ASR below the limit, or else the lowest ASR; another
-    rule is one of ``selection.HONEST_RULES``, within the limit of the start model's accuracy.
+    rule is one of ``choosing.HONEST_RULES``, with the tolerance of the table of the best models,
+    by which trainings keep models.
     """
     if rule == "oracle":
         label = best_below(models, ASR_LIMIT)
         return models[ASR].idxmin() if label is None else label
-    return honest_choice(rule, models, float(models["start_accuracy"].iloc[0]), LOSS_LIMIT)
+    return honest_choice(rule, models, float(models["start_accuracy"].iloc[0]), TOLERANCE)
 
 
 def _interval(chosen: pd.DataFrame, number: str, count: str) -> Interval:
