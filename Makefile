@@ -2,14 +2,14 @@
 # make demo-all          every experiment at toy scale (an hour and a half)
 # make test              linters and tests
 # make test-experiments  every experiment, run at its smallest size
-# make test-slurm        the workflow on a private Slurm that is started for the test
-# make test-hostile      hostile servers, files and folders, and processes killed at any moment
-# make benchmarks        speed and memory compared with the plain way, without a GPU
-# make benchmark-scale   the steps of 12.4 million rows, in 4 GB of memory each
+# make test-slurm        the workflow on a private Slurm cluster, started for the test
+# make test-hostile      hostile servers, files and folders, and processes killed at any time
+# make benchmarks        speed and memory compared with the straightforward way, without a GPU
+# make benchmark-scale   the data steps with 12.4 million rows, in 4 GB of memory each
 # make quick             linters and a selection of tests (a minute)
 # make docs              the documentation, in build/docs
-# make setup             what all of these need: .venv, WordNet, Graphviz, links to the profiles
-# make lock              resolve the packages of pyproject.toml into the lock files and envs/
+# make setup             prerequisites of all targets: .venv, WordNet, Graphviz, links to the profiles
+# make lock              resolve the packages of pyproject.toml into the lock files
 # make clean             remove the demo's results
 #
 # Targets can be run in any order, repeated, and interrupted.
@@ -27,9 +27,9 @@ setup: .venv/.ready .venv/.graphviz nltk_data/.ready links
 	@echo "Ready. Next: make demo; or: source .venv/bin/activate && snakemake --profile demo all"
 
 .venv/.ready: requirements.lock requirements-torch.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is required; select one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	# Python compiles what is imported, once; pip would compile all of 5 GB, for a minute.
+	# Python compiles modules when they are imported; pip would spend a minute on compiling all 5 GB.
 	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check \
 		--require-hashes --no-deps -r requirements.lock
 	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements-torch.lock
@@ -45,7 +45,7 @@ nltk_data/.ready: .venv/.ready
 		python -m workflow_scripts.captions.wordnet --output nltk_data; }
 	touch $@
 
-# Snakemake looks a bare `--profile demo` up in the working directory, not in profiles/.
+# Snakemake looks for `--profile demo` in the working directory, not in profiles/.
 links:
 	@for profile in demo local slurm; do ln -sfn "profiles/$$profile" "$$profile"; done
 
@@ -59,7 +59,7 @@ demo-all: setup
 	snakemake --profile demo --report results/demo/report.html all all_experiments
 	@python -m workflow_scripts.results.summary --results results/demo
 
-# For the inner loop of a change.
+# A fast check while editing.
 quick: lint
 	pytest --quiet --numprocesses 2 tests/common tests/model tests/experiments/test_expand.py \
 		tests/experiments/test_identity.py tests/poison tests/test_repository.py
@@ -76,14 +76,14 @@ test-experiments: setup
 test-hostile: setup
 	pytest --numprocesses 2 tests/hostile
 
-# A worker per file, each with its own Slurm: most of the time is waiting.
+# One worker per file, each with its own Slurm cluster; most of the time is spent waiting.
 test-slurm: setup slurm
 	pytest --numprocesses 3 tests/slurm
 
 slurm:
 	@PATH="$$PATH:/usr/sbin:/sbin"; for package in munge:munged slurm-wlm:slurmctld; do \
 		command -v $${package#*:} > /dev/null || \
-		envs/install_system_package $${package%:*} "testing on a Slurm of its own" || exit 1; \
+		envs/install_system_package $${package%:*} "testing on a private Slurm cluster" || exit 1; \
 	done
 
 benchmarks: setup
@@ -92,10 +92,10 @@ benchmarks: setup
 benchmark-scale: setup
 	@OMP_NUM_THREADS=1 python -m benchmarks.data_stages --rows 12423374 --memory-gb 4 --ours-alone
 
-# Without a browser, the tests of the results page in one are skipped.
+# Without a browser, the browser tests of the results page are skipped.
 browser:
 	@command -v chromedriver > /dev/null || \
-		envs/install_system_package chromium-driver "testing the page of results in a browser" || true
+		envs/install_system_package chromium-driver "testing the results page in a browser" || true
 
 lint: .venv/.ready
 	ruff check

@@ -1,25 +1,33 @@
 # Does fine-tuning on clean data remove a backdoor from a CLIP model?
 #
 #     snakemake --profile slurm all      the whole paper, on a cluster
-#     snakemake --profile demo all       the whole paper in miniature, on a laptop
-#     snakemake -n EXPERIMENT            what one experiment of the config would run
+#     snakemake --profile demo all       the whole paper at toy scale, on a laptop
+#     snakemake -n EXPERIMENT            list the jobs of one experiment of the config
 #
-# Each stage is one file in rules/ and one folder in workflow_scripts/.
+# Each stage has a file in rules/ and a folder in workflow_scripts/.
 import gc
 import sys
 
-# The graph of thousands of jobs stays: looking through it for garbage at each step takes a tenth of the time.
+# Garbage collection would scan the graph of thousands of jobs again and again, a tenth of the run time.
 gc.set_threshold(100_000)
 sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.common.errors import interrupt_without_traceback
-from workflow_scripts.experiments.profiles import keep_profile_configfiles
+from workflow_scripts.experiments.command_line import (
+    check_targets,
+    command_line_targets,
+    keep_profile_configfiles,
+)
 
 interrupt_without_traceback()
 keep_profile_configfiles(workflow)
 
 
-# The paper. Then come the profile's config file, those of --configfile in their order, and --config.
+# The paper's config, overridden by the profile's config file, the files of --configfile in order, and --config.
 configfile: f"{workflow.basedir}/config.yaml"
+
+
+# Used with `--sdm apptainer`; envs/pipeline.def says how to build it.
+container: "envs/pipeline.sif"
 
 
 report: "rules/report/workflow.rst"
@@ -38,14 +46,24 @@ include: "rules/results.smk"
 include: "rules/demo.smk"
 
 
-# No rule writes the specs. As inputs they would have every training run again when only the way changed in
-# which runs are carried out (or, as `ancient` ones, hide from Snakemake that a run is missing): a spec's path
-# is the digest of all that a run depends on.
+# Specs are not written by a rule. As inputs, they would repeat every training when only execution settings
+# have changed; as `ancient` inputs, they would hide missing runs from Snakemake. The name of a spec contains
+# the digest of all settings that a run depends on.
 onstart:
+    # With a limit of job starts, Snakemake 9.27 looks for jobs to start every second, once per finished job:
+    # after a thousand jobs, it never idles. The option --max-jobs-per-timespan cannot turn the limit off.
+    workflow.scheduler.job_rate_limiter = None
     write_specs(config, PLAN, Path(WRITTEN))
 
 
 rule all:
     default_target: True
     input:
-        FILES.everything(),
+        lambda w: FILES.everything(),
+
+
+if workflow.is_main_process:
+    try:
+        check_targets(command_line_targets(), {rule.name for rule in workflow.rules})
+    except StepError as error:
+        raise WorkflowError(str(error))

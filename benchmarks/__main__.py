@@ -1,9 +1,9 @@
-"""Run the benchmarks that need no GPU, and print one table.
+"""Run the benchmarks that do not need a GPU, and print one table.
 
-    python -m benchmarks                    all of them, in under 20 minutes on two idle cores
-    python -m benchmarks captions loader    some of them
+    python -m benchmarks                    all benchmarks; under 20 minutes on two idle cores
+    python -m benchmarks captions loader    selected benchmarks
 
-Each is a module of this folder; its docstring says what the plain way is. See README.md.
+Each benchmark is a module of this folder, whose docstring describes its baseline. See README.md.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 
 from benchmarks.measuring import HEADER, header
 
-# Sizes that take minutes. Each module's own defaults are the same or larger.
+# Sizes that take minutes. The defaults of the modules are the same or larger.
 COMMANDS: dict[str, list[str]] = {
     "captions": [],
     "data_stages": ["--rows", "2000000"],
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(COMMANDS))
     names = parser.parse_args().names or list(COMMANDS)
     if unknown := set(names) - set(COMMANDS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(COMMANDS)}")
+        parser.error(
+            f"unknown benchmarks: {', '.join(sorted(unknown))} (available: {', '.join(COMMANDS)})"
+        )
     print(f"{datetime.date.today()}, {machine()}\n")
     header()
     failed = [name for name in names if not run(name)]
@@ -42,10 +44,10 @@ def main() -> None:
 
 
 def run(name: str) -> bool:
-    """Run a benchmark and pass on its rows; return whether it succeeded."""
+    """Run a benchmark and print its rows; return whether it succeeded."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *COMMANDS[name]]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None  # a pipe was asked for
+        assert process.stdout is not None  # stdout is a pipe
         for line in process.stdout:
             if line.startswith("| ") and line.rstrip() != HEADER:
                 print(line, end="", flush=True)
@@ -56,7 +58,7 @@ def machine() -> str:
     """Return the processor's name and the number of usable cores."""
     name = platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123 (no path of the project's)
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
             models = [line.partition(":")[2].strip() for line in file if "model name" in line]
         name = models[0] if models else name
     except OSError:

@@ -1,13 +1,13 @@
-"""Captions per second of one core, and the two steps as the workflow calls them.
+"""Measure captions per second on one core, and the steps tokenize and augment.
 
     python -m benchmarks.captions
-    python -m benchmarks.captions --captions 6000000     the steps at the size of CC6M
+    python -m benchmarks.captions --captions 6000000     steps at the scale of CC6M
 
-Plain is: synonyms looked up in WordNet each time, open_clip's tokenizer called on batches.
-Captions are made up of English words, more frequent ones more often, as in real text; one in ten
-has a character outside of ASCII. Both sides have seen all words before: reading WordNet takes a
-second, and each word's first time 0.1 ms. A step is measured with all that, its processes' start
-included, beside the time that the plain way would take for the same captions without any of it.
+The baseline looks up synonyms in WordNet without a cache and calls open_clip's tokenizer on
+batches. Captions are synthetic: English words with a realistic distribution of frequencies, and a
+non-ASCII character in one caption out of ten. The rates per core are measured with warm caches
+(reading WordNet takes a second, and each new word 0.1 ms). The times of the steps include filling
+the caches and starting processes; their baseline is computed from the rates and does not.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ODD = (" – ", " café ", " it’s ", " “quoted” ", " 東京 ", " & ")
 
 
 def made_up_captions(count: int, words: list[str], seed: int) -> list[str]:
-    """Return captions of 3 to 30 words, with Zipf's distribution of words."""
+    """Return captions of 3 to 30 words, whose frequencies follow Zipf's law."""
     draw = np.random.default_rng(seed)
     weights = 1 / np.arange(1, len(words) + 1)
     places = draw.choice(len(words), (count, 30), p=weights / weights.sum())
@@ -47,7 +47,7 @@ def made_up_captions(count: int, words: list[str], seed: int) -> list[str]:
 
 
 def rate(function: Callable[[list[str]], object], texts: list[str]) -> float:
-    """Return texts per second of the processor's time, in batches, the second time."""
+    """Return texts per second of CPU time, processed in batches after a warm-up pass."""
 
     def all_batches() -> None:
         for first in range(0, len(texts), BATCH):
@@ -65,7 +65,7 @@ def augmenter(synonyms: eda.Synonyms) -> Callable[[list[str]], object]:
 
 
 def vocabulary(wordnet: WordNet, count: int) -> list[str]:
-    """Return the most frequent words, which are stop words, and others of WordNet."""
+    """Return stop words, as the most frequent words, followed by random words from WordNet."""
     lemmas = wordnet.reader.all_lemma_names()
     known = sorted(name for name in lemmas if name.isascii() and name.isalpha())
     drawn = np.random.default_rng(0).choice(known, count, replace=False)
@@ -73,7 +73,7 @@ def vocabulary(wordnet: WordNet, count: int) -> list[str]:
 
 
 def step(name: str, folder: Path, wordnet: Path, processes: int) -> Cost:
-    """Run a step on the manifest of a folder."""
+    """Run a step on the manifest in a folder and return its cost."""
     options = f"--context-length {LENGTH} --workers {processes}".split()
     options += ["--manifest", str(folder / "manifest.parquet"), "--output", str(folder)]
     if name == "augment":
@@ -92,9 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--captions", type=int, default=600_000, help="of the steps")
-    parser.add_argument("--sample", type=int, default=10_000, help="captions of one core")
-    parser.add_argument("--vocabulary", type=int, default=8_000, help="different words")
+    parser.add_argument("--captions", type=int, default=600_000, help="captions for the steps")
+    parser.add_argument("--sample", type=int, default=10_000, help="captions for the rates")
+    parser.add_argument("--vocabulary", type=int, default=8_000, help="number of distinct words")
     parser.add_argument("--wordnet", type=Path, default=Path("nltk_data"))
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -109,17 +109,17 @@ def main() -> None:
     header()
     plain = {}
     for name, functions in sides.items():
-        ours, plain[name] = (rate(one, some) for one in functions)
+        ours, plain[name] = (rate(function, some) for function in functions)
         row(f"captions: {name}, one core", ours, plain[name], "captions/s")
-    # The step tokenizes what it has augmented.
+    # The step augment also tokenizes the augmented captions.
     seconds = {"augment": 1 / plain["augment"] + 1 / plain["tokenize"]}
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), texts)
         for name in sides:
             cost = step(name, Path(folder), options.wordnet, options.processes)
-            what = f"captions: step {name}, {len(texts):,} captions"
-            alone = len(texts) * seconds.get(name, 1 / plain[name])
-            row(f"{what}, processor", cost.cpu, alone, "s")
+            label = f"captions: step {name}, {len(texts):,} captions, processor"
+            baseline = len(texts) * seconds.get(name, 1 / plain[name])
+            row(label, cost.cpu, baseline, "s")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Time and memory of the steps that pass on all rows of a list of CC12M's size.
+"""Measure time and memory of the steps that process all rows of a list as large as CC12M.
 
     python -m benchmarks.data_stages
-    make benchmark-scale               all of CC12M's rows, minutes
+    make benchmark-scale               with the number of rows of CC12M; takes minutes
 
-Plain is: the same tables, in pandas, with all rows in memory. Ours are the steps as the workflow
-runs them, each a process; --memory-gb is enforced: what asks for more address space fails.
-The list and the pairs are made up, in a folder that is deleted.
+The baseline computes the same tables in pandas with all rows in memory. Each step is run as in the
+workflow, in a separate process whose address space is limited to --memory-gb. The list and the
+pairs are synthetic, in a temporary folder.
 """
 
 import argparse
@@ -20,21 +20,25 @@ from benchmarks.made_up_list import ROWS, USABLE, write_evaluation, write_list, 
 from benchmarks.measuring import Cost, cost_of, cost_of_command, header, rows
 
 _EVALUATION = 50_000
-_ROWS_OF_A_PART = 97_000
+_ROWS_PER_PART = 97_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=600_000, help=f"of the list; CC12M: {ROWS:,}")
-    parser.add_argument("--parts", type=int, help="of the list; by default as CC12M is split")
-    parser.add_argument("--threads", type=int, default=2, help="that read the list")
-    parser.add_argument("--memory-gb", type=float, default=4, help="that one of our steps may have")
-    parser.add_argument("--folder", type=Path, help="on a disk with room for four times the list")
-    parser.add_argument("--ours-alone", action="store_true", help="do not measure the plain way")
+    parser.add_argument(
+        "--rows", type=int, default=600_000, help=f"rows of the list; CC12M has {ROWS:,}"
+    )
+    parser.add_argument("--parts", type=int, help="parts of the list; default: as for CC12M")
+    parser.add_argument("--threads", type=int, default=2, help="threads that read the list")
+    parser.add_argument("--memory-gb", type=float, default=4, help="memory limit of each step")
+    parser.add_argument(
+        "--folder", type=Path, help="temporary folder with room for four times the list"
+    )
+    parser.add_argument("--ours-alone", action="store_true", help="do not measure the baseline")
     options = parser.parse_args()
-    parts = options.parts or max(1, options.rows // _ROWS_OF_A_PART)
+    parts = options.parts or max(1, options.rows // _ROWS_PER_PART)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         measure(Path(folder), parts, options)
 
@@ -42,7 +46,7 @@ def main() -> None:
 def measure(folder: Path, parts: int, options: argparse.Namespace) -> None:
     tsv, source, dataset = folder / "list.tsv", folder / "source", folder / "dataset.parquet"
     evaluation, manifest = folder / "evaluation.parquet", source / "manifest.parquet"
-    # In processes of their own: what is measured is no smaller than what starts it.
+    # In separate processes, because the measured peak memory is at least that of this process.
     cost_of(write_list, tsv, options.rows)
     cost_of(write_source, source, options.rows, parts)
     cost_of(write_evaluation, evaluation, _EVALUATION)
@@ -70,8 +74,8 @@ def measure(folder: Path, parts: int, options: argparse.Namespace) -> None:
         limit = functools.partial(limit_memory, int(options.memory_gb * 1e9))
         with (folder / "log.txt").open("w") as log:
             ours = cost_of_command(command, preexec_fn=limit, stdout=log, stderr=log)
-        theirs = Cost(nan, nan, nan) if options.ours_alone else cost_of(plain)
-        rows(f"{name}, {options.rows:,} rows", ours, theirs)
+        baseline = Cost(nan, nan, nan) if options.ours_alone else cost_of(plain)
+        rows(f"{name}, {options.rows:,} rows", ours, baseline)
 
 
 def limit_memory(size: int) -> None:
@@ -79,7 +83,7 @@ def limit_memory(size: int) -> None:
 
 
 def plain_urls(tsv: Path, parts: int) -> None:
-    import numpy as np  # noqa: PLC0415 (in the process that is measured)
+    import numpy as np  # noqa: PLC0415 (imported in the measured process)
     import pandas as pd  # noqa: PLC0415
 
     table = pd.read_csv(tsv, sep="\t", quoting=3, names=["url", "caption"], on_bad_lines="skip")
@@ -98,7 +102,7 @@ def plain_merge(source: Path) -> None:
     tables = [pd.read_parquet(part) for part in sorted((source / "pairs").glob("*.parquet"))]
     table = pd.concat(tables, ignore_index=True)
     if table["key"].duplicated().any():
-        raise ValueError("a key stands twice")
+        raise ValueError("a key is duplicated")
     table.to_parquet(source / "plain.parquet", compression="zstd")
 
 
@@ -112,8 +116,8 @@ def plain_subset(manifest: Path, pairs: int) -> None:
 def plain_duplicates(dataset: Path, evaluation: Path) -> None:
     import pandas as pd  # noqa: PLC0415
 
-    pairs, there = pd.read_parquet(dataset)["sha256"], pd.read_parquet(evaluation)["sha256"]
-    print(f"# shared: {pairs.isin(there).sum()}, repeated: {pairs.duplicated().sum()}")
+    pairs, images = pd.read_parquet(dataset)["sha256"], pd.read_parquet(evaluation)["sha256"]
+    print(f"# shared: {pairs.isin(images).sum()}, repeated: {pairs.duplicated().sum()}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Images downloaded a second, from a server on this machine: ours, and bare img2dataset.
+"""Measure downloads per second from a local server, compared with plain img2dataset.
 
     python -m benchmarks.download --rows 6000
 
-Each row has a host of its own (an address of 127.0.0.0/8). Both resize to 224 pixels and write
-WebDataset tars with digests; ours does it in children that a file cannot take along, and checks
-addresses, sizes and deadlines. Both take turns; each pair of runs is a row of the table.
+Each row has a different host (an address in 127.0.0.0/8). Both sides resize to 224 pixels and write
+WebDataset tars with digests. In addition, ours decodes images in isolated processes and checks
+addresses, sizes and deadlines. The two sides run alternately, and each turn gives rows of the
+table.
 """
 
 import argparse
@@ -35,12 +36,12 @@ _BECOME_REAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=6000, help="images")
-    parser.add_argument("--processes", type=int, default=1, help="that download")
-    parser.add_argument("--threads", type=int, default=64, help="of each process")
-    parser.add_argument("--turns", type=int, default=3, help="pairs of runs")
+    parser.add_argument("--rows", type=int, default=6000, help="number of images")
+    parser.add_argument("--processes", type=int, default=1, help="download processes")
+    parser.add_argument("--threads", type=int, default=64, help="threads per process")
+    parser.add_argument("--turns", type=int, default=3, help="runs of each side")
     options = parser.parse_args()
-    # Grandchildren that their parents leave behind are ours to wait for, so that they count.
+    # Orphaned grandchildren become children of this process, so that their CPU time is counted.
     ctypes.CDLL(None).prctl(_BECOME_REAPER, 1)
     pictures = made_up_pictures()
     port = multiprocessing.Value("i", 0)
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def made_up_pictures() -> list[bytes]:
-    """Return JPEGs of the size that images of the web have: some 500 pixels, 60 kB."""
+    """Return JPEGs of the typical size of web images: about 500 pixels, 60 kB."""
     draw = np.random.default_rng(0)
     pictures = []
     for _ in range(_IMAGES):
@@ -106,10 +107,10 @@ def write_part(path: Path, rows: int, port: int) -> None:
 
 def ours(part: Path, output: Path, options: argparse.Namespace) -> list[str]:
     limits = "--image-size=224 --jpeg-quality=95 --timeout=10 --retries=0 --max-pixels=100000000"
-    ways = f"--processes={options.processes} --threads-per-process={options.threads}"
+    concurrency = f"--processes={options.processes} --threads-per-process={options.threads}"
     places = f"--part={part} --output={output} --max-bytes=50000000 --allow-private=127.0.0.0/8"
     module = [sys.executable, "-m", "workflow_scripts.data.download"]
-    return [*module, *f"{places} {limits} {ways}".split()]
+    return [*module, *f"{places} {limits} {concurrency}".split()]
 
 
 def bare(part: Path, output: Path, options: argparse.Namespace) -> list[str]:
@@ -131,7 +132,7 @@ def bare(part: Path, output: Path, options: argparse.Namespace) -> list[str]:
 
 
 def seconds(command: list[str]) -> tuple[float, float]:
-    """Run a command; return the seconds that passed, and those of all its processes."""
+    """Run a command; return wall time and CPU time of all its processes, in seconds."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}
     silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -145,7 +146,7 @@ def seconds(command: list[str]) -> tuple[float, float]:
 
 
 def wait_for_orphans() -> None:
-    """Wait for the processes that a finished command has left, but for those of ours."""
+    """Wait for orphaned processes of a finished command, but not for this benchmark's server."""
     own = {child.pid for child in multiprocessing.active_children()}
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

@@ -1,12 +1,12 @@
-"""Training pairs per second of one core at the model's size, and where the time goes.
+"""Measure training pairs loaded per second on one core, and how the time is divided.
 
     OMP_NUM_THREADS=1 python -m benchmarks.loader
 
-Plain is the published way: Pillow decodes the file, torchvision's transforms of Pillow images
-resize and crop it to a float tensor, AutoAugment draws from the global generator, open_clip's
-tokenizer is called on the captions. Images are made up (smooth colours with noise), stored as this
-project stores them: squares of the model's size, JPEG of quality 95. Counted is the processor's
-time in this process, without the workers' transport.
+The baseline is the published loader: Pillow decodes the file, torchvision transforms resize and
+crop the Pillow image and convert it to a float tensor, AutoAugment draws from the global generator,
+and open_clip's tokenizer is called on the captions. Images are synthetic (smooth colours with
+noise) and stored as in this project: squares of the model's input size, JPEG of quality 95. Only
+CPU time in this process is measured, without the transfer between worker processes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ MEAN, STD = (0.481, 0.458, 0.408), (0.269, 0.261, 0.276)
 
 
 def made_up_images(count: int, size: int) -> list[bytes]:
-    """Return JPEG files of about 30 kB at 224 px, as large as photographs are."""
+    """Return JPEG files of a photograph's size, about 30 kB at 224 px."""
     draw = np.random.default_rng(0)
     files = []
     for _ in range(count):
@@ -49,7 +49,7 @@ def made_up_images(count: int, size: int) -> list[bytes]:
 
 
 def write(folder: Path, files: list[bytes]) -> pd.DataFrame:
-    """Write the files one after another, and tokens; return a manifest."""
+    """Write the concatenated files and token arrays; return a manifest."""
     (folder / "images.tar").write_bytes(b"".join(files))
     sizes = np.array([len(file) for file in files])
     for name in ("tokens", "augmented"):
@@ -62,10 +62,10 @@ def write(folder: Path, files: list[bytes]) -> pd.DataFrame:
 
 
 def ours(folder: Path, frame: pd.DataFrame, size: int, ssl: bool) -> Callable[[], object]:
-    """Return a function that makes a batch of all pairs."""
+    """Return a function that loads a batch of all pairs with this project's loader."""
     pairs = Pairs(
         images=Images(frame, folder),
-        manifest=folder / "manifest.parquet",  # read for overlays alone
+        manifest=folder / "manifest.parquet",  # read for overlays only
         tokens=folder / "tokens.npy",
         augmented=folder / "augmented.npy",
         size=size,
@@ -79,31 +79,31 @@ def ours(folder: Path, frame: pd.DataFrame, size: int, ssl: bool) -> Callable[[]
 
 
 def plain(files: list[bytes], size: int, ssl: bool) -> Callable[[], object]:
-    """Return a function that makes a batch of all pairs in the published way."""
+    """Return a function that loads a batch of all pairs like the published loader."""
     last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-    how = transforms.InterpolationMode.BICUBIC
-    fit = transforms.Compose([transforms.Resize(size, how), transforms.CenterCrop(size), *last])
+    bicubic = transforms.InterpolationMode.BICUBIC
+    fit = transforms.Compose([transforms.Resize(size, bicubic), transforms.CenterCrop(size), *last])
     policy, tokenize = transforms.AutoAugment(), SimpleTokenizer(context_length=LENGTH)
 
     def batch() -> list:
         images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
-        made = [torch.stack([fit(image) for image in images]), tokenize([CAPTION] * len(files))]
+        loaded = [torch.stack([fit(image) for image in images]), tokenize([CAPTION] * len(files))]
         if ssl:
-            made.append(torch.stack([fit(policy(image)) for image in images]))
-            made.append(tokenize([CAPTION] * len(files)))
-        return made
+            loaded.append(torch.stack([fit(policy(image)) for image in images]))
+            loaded.append(tokenize([CAPTION] * len(files)))
+        return loaded
 
     return batch
 
 
 def rate(function: Callable[[], object], count: int, repeats: int) -> float:
-    """Return samples per second of processor time, the best of some repeats."""
+    """Return samples per second of CPU time, the best of several repeats."""
     function()
     return count / min(cpu_seconds(function) for _ in range(repeats))
 
 
 def parts(files: list[bytes], size: int) -> dict[str, Callable[[], object]]:
-    """Return the parts of the loader's time, each for all files."""
+    """Return functions that perform the parts of loading, each for all files."""
     images = [decode_image(file) for file in files]
     augment = Augmentation(size)
     pillow = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
@@ -116,7 +116,7 @@ def parts(files: list[bytes], size: int) -> dict[str, Callable[[], object]]:
         "AutoAugment with conversions": lambda: [
             augment(image, generator(0, "augment", 0, n)) for n, image in enumerate(images)
         ],
-        "a batch of the decoded": lambda: stack(images),
+        "stacking into a batch": lambda: stack(images),
     }
 
 
@@ -124,8 +124,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=256, help="of a batch")
-    parser.add_argument("--size", type=int, default=224, help="pixels")
+    parser.add_argument("--images", type=int, default=256, help="images per batch")
+    parser.add_argument("--size", type=int, default=224, help="image size in pixels")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,10 +135,10 @@ def main() -> None:
         frame = write(Path(folder), files)
         for name, ssl in (("MMCL", False), ("MMCL+SSL", True)):
             sides = ours(Path(folder), frame, size, ssl), plain(files, size, ssl)
-            rates = (rate(one, len(files), options.repeats) for one in sides)
+            rates = (rate(side, len(files), options.repeats) for side in sides)
             row(f"loader: {name} at {size} px, one core", *rates, "samples/s")
     mean = sum(map(len, files)) / len(files)
-    print(f"files of {mean / 1000:.0f} kB on average; of our time for a pair:")
+    print(f"mean file size {mean / 1000:.0f} kB; time per pair in this project's loader:")
     for name, function in parts(files, size).items():
         print(f"{1e3 / rate(function, len(files), options.repeats):8.3f} ms  {name}")
 

@@ -1,4 +1,4 @@
-"""Lists and pairs like CC12M's, made up: of its lengths, with the flaws of a scraped list.
+"""Generate synthetic lists and pairs with the size of CC12M and the flaws of a scraped list.
 
 python -m benchmarks.made_up_list --rows 12423374 --output list.tsv        2.6 GB
 """
@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from workflow_scripts.common.files import write_json
 from workflow_scripts.data.manifest import EVALUATION_SCHEMA, SCHEMA
 
-ROWS = 12_423_374  # as many as CC12M has
-USABLE = 0.62  # the share of them that was alive in 2025 and 2026
+ROWS = 12_423_374  # rows of CC12M
+USABLE = 0.62  # fraction of its URLs that were alive in 2025 and 2026
 _BLOCK = 1 << 18
 _HOSTS = 100_000
 _WORDS = 30_000
-# Shares of rows.
+# Fractions of rows.
 _REPEATED, _NOT_HTTP, _MALFORMED = 0.01, 0.001, 0.001
 _DIGEST = pa.field("sha256", pa.binary(32), nullable=False)
 _FACTORS = (0x9E3779B97F4A7C15, 0xD6E8FEB8669FD)
@@ -47,7 +47,7 @@ def write_list(path: Path, rows: int) -> None:
 
 
 def write_source(folder: Path, rows: int, parts: int) -> None:
-    """Write what merge.py takes: manifests of parts with their reports, and urls.json."""
+    """Write the inputs of merge.py: manifests and reports of parts, and urls.json."""
     draw = np.random.default_rng(0)
     edges = np.linspace(0, rows, parts + 1).astype(int)
     (folder / "pairs").mkdir(parents=True)
@@ -62,7 +62,7 @@ def write_source(folder: Path, rows: int, parts: int) -> None:
 
 
 def write_evaluation(path: Path, rows: int) -> None:
-    """Write the manifest of an evaluation set, some of whose images are pairs' images too."""
+    """Write the manifest of an evaluation set that shares some images with the pairs."""
     draw = np.random.default_rng(0)
     pairs = _pairs(np.arange(rows) * 1000, "evaluation", draw)
     labels = pa.array(draw.integers(0, 1000, rows))
@@ -71,11 +71,11 @@ def write_evaluation(path: Path, rows: int) -> None:
 
 
 def captions(rows: int, draw: np.random.Generator) -> pa.StringArray:
-    """Return captions of 3 to 29 words, with Zipf's distribution of words."""
+    """Return captions of 3 to 29 words, whose frequencies follow Zipf's law."""
     words, ranks = _vocabulary()
     edges = np.concatenate([[0], draw.integers(3, 30, rows).cumsum()])
     flat = pc.take(words, pa.array(ranks[draw.integers(0, len(ranks), edges[-1])]))
-    # Words lie one after another in a buffer, each with a blank behind it.
+    # The buffer contains all words, each followed by a space, so captions are slices of it.
     _, offsets, data = flat.buffers()
     offsets = pa.py_buffer(np.frombuffer(offsets, np.int32)[edges])
     return pc.ascii_rtrim(pa.StringArray.from_buffers(rows, offsets, data), " ")
@@ -83,7 +83,7 @@ def captions(rows: int, draw: np.random.Generator) -> pa.StringArray:
 
 @functools.cache
 def _vocabulary() -> tuple[pa.StringArray, np.ndarray]:
-    """Return words, and a million places of them, drawn in proportion to their frequency."""
+    """Return words, and a million indices of words drawn in proportion to their frequency."""
     draw = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
     words = ["".join(draw.choice(letters[: 8 + i % 19], 2 + i % 11)) + " " for i in range(_WORDS)]
@@ -94,7 +94,7 @@ def _vocabulary() -> tuple[pa.StringArray, np.ndarray]:
 def _lines(numbers: np.ndarray, draw: np.random.Generator) -> pa.StringArray:
     rows = len(numbers)
     numbers = np.where(draw.random(rows) < _REPEATED, draw.integers(0, numbers + 1), numbers)
-    # Paths look random, but the number alone decides: a repeated one is the same URL.
+    # Paths look random but depend on the number only: a repeated number gives the same URL.
     numbers = numbers.astype(np.uint64)
     digits = [_hexadecimal(numbers * np.uint64(factor)) for factor in _FACTORS]
     host = pc.cast(pa.array(numbers * 7919 % _HOSTS), pa.string())
@@ -112,7 +112,7 @@ def _hexadecimal(numbers: np.ndarray) -> pa.StringArray:
 
 
 def _pairs(numbers: np.ndarray, folder: str, draw: np.random.Generator) -> pa.Table:
-    """Return rows of a manifest with digests; a number has always the same image."""
+    """Return rows of a manifest with digests; equal numbers have the same image."""
     rows = len(numbers)
     keys = pc.utf8_lpad(pc.cast(pa.array(numbers), pa.string()), 9, "0")
     tars = pa.array([f"{folder}/{i // 3000:05d}.tar" for i in range(rows)])

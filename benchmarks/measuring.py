@@ -1,7 +1,7 @@
-"""What all benchmarks share: the cost of a piece of work, and a row of the table.
+"""Helpers for benchmarks: measure the cost of a piece of work, and print rows of the table.
 
-A benchmark is a module of this folder with a docstring, `--help`, and the plain way measured in
-the same run. `python -m benchmarks` runs those listed in `benchmarks/__main__.py`.
+A benchmark is a module of this folder with a docstring, `--help`, and a baseline that is measured
+in the same run. `python -m benchmarks` runs those listed in `benchmarks/__main__.py`.
 """
 
 import contextlib
@@ -14,19 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-HEADER = "| benchmark | ours | plain way | unit | ratio |"
+HEADER = "| benchmark | ours | baseline | unit | ratio |"
 _PR_SET_CHILD_SUBREAPER = 36
 _RULE = "|---|---:|---:|---|---:|"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took.
+    """The cost of a piece of work.
 
     Attributes:
-        wall: Seconds that passed.
-        cpu: Seconds of processor time, of all its processes. Barely depends on the load.
-        peak: Resident memory of its largest process, in bytes.
+        wall: Wall time in seconds.
+        cpu: CPU time of all processes in seconds; barely depends on the load of the machine.
+        peak: Peak resident memory of the largest process in bytes.
     """
 
     wall: float
@@ -37,11 +37,11 @@ class Cost:
 def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
     """Call a function in a forked process and return the cost of the call.
 
-    Processes that it starts count too, whether it waits for them or not.
-    Its peak is at least the memory of the caller, which therefore holds little.
+    Processes started by the function are included, even if it does not wait for them. The peak
+    memory is at least that of the caller, which should therefore be small.
 
     Raises:
-        RuntimeError: It raised an error, which has been printed.
+        RuntimeError: The function raised an error, which has been printed.
     """
     start = time.perf_counter()
     process = os.fork()
@@ -55,34 +55,34 @@ def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
 
 
 def cost_of_command(command: list[str], **options: Any) -> Cost:
-    """Run a command, as ``subprocess.run`` does, and return the cost as :func:`cost_of` does.
+    """Run a command with ``subprocess.run`` and return its cost as :func:`cost_of` does.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The command failed.
     """
     return cost_of(lambda: subprocess.run(command, check=True, **options))
 
 
 def cpu_seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    """Call a function in this process; return the processor time of all of its threads."""
+    """Call a function in this process; return the CPU time of all threads in seconds."""
     start = time.process_time()
     function(*arguments)
     return time.process_time() - start
 
 
 def header() -> None:
-    """Print the table's head."""
+    """Print the header of the table."""
     print(HEADER, _RULE, sep="\n", flush=True)
 
 
 def row(name: str, ours: float, plain: float, unit: str) -> None:
-    """Print a row of the table; the ratio says how many times better ours is.
+    """Print a row of the table; a ratio above 1 means that this project is better.
 
     Args:
-        name: What is measured, and of what size.
-        ours: The project's value.
-        plain: That of the plain way, which ``name`` or the benchmark's docstring describes.
-        unit: A rate (with ``/s``: more is better) or a cost (less is better).
+        name: What is measured, and its size.
+        ours: Value of this project.
+        plain: Value of the baseline, described by ``name`` or the benchmark's docstring.
+        unit: Unit of a rate (contains ``/s``, higher is better) or of a cost (lower is better).
     """
     ratio = ours / plain if "/s" in unit else plain / ours
     print(f"| {name} | {_shown(ours)} | {_shown(plain)} | {unit} | {ratio:.2f} |", flush=True)
@@ -100,8 +100,8 @@ def _shown(value: float) -> str:
 
 
 def _call(function: Callable[..., Any], arguments: tuple) -> int:
-    """Call a function, wait for all processes that it leaves, and return an exit code."""
-    # Orphans, such as a pool's fork server, become children of this process: they count then.
+    """Call a function, wait for all its remaining processes, and return an exit status."""
+    # Orphans, such as a pool's fork server, become children of this process and are measured too.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         function(*arguments)

@@ -1,10 +1,10 @@
-"""How fast a model trains on this device: precision and layout, cut and whole texts, both views.
+"""Measure training speed on this device by precision, memory layout, text length and objective.
 
     python -m benchmarks.training --model RN50 --batch-size 256          on a GPU
-    python -m benchmarks.training --batch-size 64 --steps 5              the demo's size, on a CPU
+    python -m benchmarks.training --batch-size 64 --steps 5              the demo's model, on a CPU
 
-Random pixels and tokens, no loading: what the device can do. The plain way is
-how the published loop ran, with the same losses. On a CPU, a second is one of the processor's.
+Inputs are random pixels and tokens, so data loading is not included. The baseline is the published
+training loop with the same losses. On a CPU, rates refer to CPU time.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from benchmarks.measuring import header, row
-from workflow_scripts.common.distributed import World, join
+from workflow_scripts.common.distributed import ProcessGroup, join
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
@@ -30,23 +30,25 @@ DEMO = {
     "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
-# A caption of CC12M has about 20 words; of 2,048 of them the longest has some 60 tokens.
+# Captions of CC12M have about 20 words; the longest of a batch of 2,048 has about 60 tokens.
 TEXT_SHARE = 0.75
 WARM_UP = {"cuda": 3, "cpu": 1}  # steps
 RUN = Run(embed_dim=0, rows=0, steps=0, epochs=0, seed=0)
 
 
 class AsPublished(Encoder):
-    """The towers on images in PyTorch's own layout."""
+    """An encoder that takes images in PyTorch's default memory layout."""
 
     def images(self, images: torch.Tensor, normalize: bool = True) -> torch.Tensor:
-        """Return what the trainer's own does."""
+        """Return the same embeddings as the trainer's encoder."""
         x = ((images.float() / 255 - self._mean) / self._std).contiguous()
         with self._autocast(x.device):
             return nn.functional.normalize(self.model.encode_image(x).float(), dim=-1)
 
 
-def make_batch(model: nn.Module, size: int, length: int, views: Views, world: World) -> Batch:
+def make_batch(
+    model: nn.Module, size: int, length: int, views: Views, world: ProcessGroup
+) -> Batch:
     side = models.image_size(model)
     images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8)
     texts = torch.randint(1, 49_000, (size, length))
@@ -68,7 +70,7 @@ def measure(module: LossOfBatch, batch: Batch, steps: int) -> float:
         if module.world.device.type == "cuda":
             torch.cuda.synchronize()
 
-    # On a CPU, the processor's time barely depends on what else the machine has to do.
+    # On a CPU, CPU time barely depends on the load of the machine.
     clock = time.perf_counter if module.world.device.type == "cuda" else time.process_time
     for _ in range(WARM_UP[module.world.device.type]):
         step()
@@ -96,9 +98,9 @@ def variants(gpu: bool) -> list[tuple[str, dict]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="open_clip's name; by default the demo's small model")
-    parser.add_argument("--batch-size", type=int, required=True, help="pairs of a step")
-    parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
+    parser.add_argument("--model", help="open_clip model name; default: the demo's small model")
+    parser.add_argument("--batch-size", type=int, required=True, help="pairs per step")
+    parser.add_argument("--steps", type=int, default=20, help="number of timed steps")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     options = parser.parse_args()
@@ -110,19 +112,19 @@ def main() -> None:
     print(f"{spec.name}, batch of {options.batch_size}, {device}")
     header()
     plain = 0.0
-    for name, how in variants(gpu):
-        torch.set_float32_matmul_precision("highest" if how["bf16"] else "high")
+    for name, settings in variants(gpu):
+        torch.set_float32_matmul_precision("highest" if settings["bf16"] else "high")
         model = models.create(spec).to(world.device)
-        layout = torch.channels_last if how["fast"] else torch.contiguous_format
+        layout = torch.channels_last if settings["fast"] else torch.contiguous_format
         model.visual.to(memory_format=layout)
-        objective = Objective({"mmcl": 1.0} | ({"ssl": 1.0} if how["views"] else {}), RUN)
-        kind = Encoder if how["fast"] else AsPublished
-        module = LossOfBatch(kind(model, spec, how["bf16"]), objective, world).to(world.device)
+        objective = Objective({"mmcl": 1.0} | ({"ssl": 1.0} if settings["views"] else {}), RUN)
+        kind = Encoder if settings["fast"] else AsPublished
+        module = LossOfBatch(kind(model, spec, settings["bf16"]), objective, world).to(world.device)
         context = model.context_length
-        length = round(context * TEXT_SHARE) if how["cut"] else context
+        length = round(context * TEXT_SHARE) if settings["cut"] else context
         batch = make_batch(model, options.batch_size, length, objective.views, world)
         speed = measure(module, batch, options.steps)
-        plain = plain if how["fast"] else speed
+        plain = plain if settings["fast"] else speed
         row(f"training: {spec.name}, {name}", speed, plain, "samples/s")
 
 

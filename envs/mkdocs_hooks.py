@@ -1,7 +1,7 @@
-"""Pages of the documentation that are made when the site is built.
+"""Adds generated pages to the documentation when the site is built.
 
-README, CHANGELOG and CONTRIBUTING stand where people look for them in a repository, and the
-reference of the config is made from its schema.
+README, CHANGELOG and CONTRIBUTING are kept at the top level of the repository, and the config
+reference is generated from the schema.
 """
 
 import re
@@ -32,14 +32,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_) -> str:
-    """Let links to files at the top level lead to their pages."""
+    """Point links to files at the top level to their pages."""
     for source, page in TOP_LEVEL.items():
         markdown = markdown.replace(f"](../{source}", f"]({page}")
     return markdown
 
 
 def _from_docs(text: str) -> str:
-    """Return a page of the top level with its links as seen from ``docs/``."""
+    """Return a page of the top level with its links relative to ``docs/``."""
     text = re.sub(r"\]\(docs/", "](", text)
     for source, page in TOP_LEVEL.items():
         text = text.replace(f"]({source}", f"]({page}")

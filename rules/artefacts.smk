@@ -1,5 +1,5 @@
-# Needs: models and pairs, as the declarations of the config's `artefacts` name them.
-# Makes: artefacts, each with its report; the pairs of an attack that a filter keeps.
+# Inputs: models and pairs, as declared under `artefacts` in the config.
+# Outputs: artefacts with their reports; the pairs of an attack that remain after filtering.
 
 
 rule artefact:
@@ -12,16 +12,14 @@ rule artefact:
         "<logs>/artefact/{id}.log",
     benchmark:
         "<benchmarks>/artefact/{id}.jsonl"
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["artefact"]
     resources:
         **NEEDS["artefact"],
     params:
         spec=f"{WRITTEN}/specs/artefacts/{{id}}.json",
         folder=subpath(output.values, parent=True),
-        # An edited maker repeats everything that depends on it; what it imports does not.
-        code=lambda w: digest(variant_code("artefact", PLAN.artefacts.specs[w.id]["make"])),
+        # Editing a maker repeats everything that depends on it; editing its imports does not.
+        code=lambda w: variant_digest("artefact", PLAN.artefacts.specs[w.id]["make"]),
     shell:
         "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
         " python -m workflow_scripts.artefacts.make --spec {params.spec:q} --threads {threads}"
@@ -37,8 +35,6 @@ rule filter_pairs:
         report="<results>/filters/{id}/report.json",
     log:
         "<logs>/filter_pairs/{id}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -67,8 +63,6 @@ rule filter_classes:
         "<logs>/filter_classes/{id}/{evaluation}.log",
     wildcard_constraints:
         evaluation=r"[A-Za-z0-9_.+-]+",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],

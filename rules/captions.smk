@@ -1,6 +1,6 @@
-# Needs: a manifest of a subset, an attack, a filter or a clean split; WordNet.
-# Makes: token arrays of its captions, as they are and augmented (EDA), one row for each pair. Those of
-#        an attack or a filter hold what differs from the subset's (see captions/stored.py).
+# Inputs: the manifest of a subset, an attack, a filter or a clean split; WordNet.
+# Outputs: token arrays of the original and the augmented (EDA) captions, one row per pair. Arrays of an
+#          attack or a filter contain only the rows that differ from the subset (see captions/stored.py).
 
 
 rule captions:
@@ -18,8 +18,6 @@ rule captions:
     wildcard_constraints:
         captions=r"[a-z0-9-]+",
         stage="attacks|datasets|filters|splits",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["captions"]
     resources:
         **NEEDS["captions"],

@@ -1,6 +1,6 @@
-# Needs: a backdoored model, a clean split with its token arrays, an evaluation set.
-# Makes: a fine-tuned model and its metrics, epoch by epoch; one small job for each run. Where a
-#        defence has a labeller, also the pseudo-labels of the split's images.
+# Inputs: a backdoored model, a clean split with its token arrays, an evaluation set.
+# Outputs: a fine-tuned model and its metrics at each epoch, one small job per run; pseudo-labels of the
+#          split's images if a defence has a labeller.
 
 
 use rule pretraining as cleaning with:
@@ -34,8 +34,6 @@ rule pseudo_labels:
         "<logs>/pseudo_labels/{id}.log",
     benchmark:
         "<benchmarks>/pseudo_labels/{id}.jsonl"
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["pseudo_labels"]
     resources:
         **NEEDS["pseudo_labels"],

@@ -1,6 +1,6 @@
-# Needs: URL lists and labelled images, as `sources` and `evaluations` of the config declare them.
-# Makes: image shards and one manifest of usable pairs for each source, subsets, evaluation sets,
-#        and how many images stand in both.
+# Inputs: URL lists and labelled images, as declared under `sources` and `evaluations` in the config.
+# Outputs: image shards and a manifest of usable pairs for each source, subsets, evaluation sets, and
+#          the number of images that a subset and an evaluation set share.
 
 
 rule url_list:
@@ -16,8 +16,6 @@ rule url_list:
         "<benchmarks>/url_list/{id}.jsonl"
     wildcard_constraints:
         id=one_of(PLAN.data.lists),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["url_list"]
     resources:
         **NEEDS["url_list"],
@@ -42,10 +40,8 @@ rule download:
         "<benchmarks>/download/{id}/{part}.jsonl"
     wildcard_constraints:
         id=one_of(PLAN.data.shards),
-    # The network fails at times, and once the process did, when all was written, on its way out.
+    # Network errors are common; the process itself once failed on exit, after writing all outputs.
     retries: 2
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["download"]
     resources:
         **NEEDS["download"],
@@ -69,8 +65,6 @@ rule usable:
         "<logs>/usable/{id}/{part}.log",
     wildcard_constraints:
         id=one_of(PLAN.data.sources),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["usable"]
     resources:
         **NEEDS["usable"],
@@ -98,14 +92,12 @@ rule merge:
             category="Data",
             subcategory="{id}",
             caption="report/losses.rst",
-            labels={"shows": "rows lost, and why"},
+            labels={"shows": "lost rows by reason"},
         ),
     log:
         "<logs>/merge/{id}.log",
     wildcard_constraints:
         id=one_of(PLAN.data.sources),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -125,8 +117,6 @@ rule subset:
         "<logs>/subset/{id}.log",
     wildcard_constraints:
         id=one_of(PLAN.data.datasets),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -145,8 +135,6 @@ rule duplicates:
         "<results>/contamination/{id}-in-{evaluation}.json",
     log:
         "<logs>/duplicates/{id}-in-{evaluation}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -171,8 +159,6 @@ rule evaluation_set:
         "<benchmarks>/evaluation_set/{id}.jsonl"
     wildcard_constraints:
         id=one_of(PLAN.data.evaluations),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["evaluation_set"]
     resources:
         **NEEDS["evaluation_set"],
@@ -181,5 +167,5 @@ rule evaluation_set:
         folder=subpath(output.manifest, parent=True),
         arguments=lambda w: arguments("evaluation_set", w.id),
     shell:
-        "python -m workflow_scripts.data.evaluation {params.arguments:q} --root {params.root:q}"
+        "python -m workflow_scripts.data.evaluation_set {params.arguments:q} --root {params.root:q}"
         " --output {params.folder:q} > {log:q} 2>&1"

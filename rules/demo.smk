@@ -1,5 +1,5 @@
-# Needs: a seed.
-# Makes: the demo's world of captioned images, which the demo's own server offers for download.
+# Inputs: a seed.
+# Outputs: the demo's captioned images, which the demo's server offers for download.
 
 
 rule demo_world:
@@ -13,14 +13,12 @@ rule demo_world:
             category="Data",
             subcategory="Demo",
             caption="report/world.rst",
-            labels={"shows": "the demo's world"},
+            labels={"shows": "the demo's images"},
         ),
     log:
         "<logs>/demo_world.log",
     benchmark:
         "<benchmarks>/demo_world.jsonl"
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["poison"]
     resources:
         **NEEDS["poison"],

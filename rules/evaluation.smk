@@ -1,6 +1,6 @@
-# Needs: a finished model; an evaluation set, a clean split, as far as the measure uses them.
-# Makes: the numbers that one measure gives for one model; the audit of a checkpoint; models to hand on.
-# No run depends on them.
+# Inputs: a finished model; an evaluation set and a clean split, if the measure uses them.
+# Outputs: the numbers of one measure for one model; the audit of a checkpoint; models for publication.
+#          No run depends on them.
 
 from workflow_scripts.experiments.audits import (
     audit_arguments,
@@ -8,7 +8,7 @@ from workflow_scripts.experiments.audits import (
     demo_audit_arguments,
     demo_audit_inputs,
 )
-from workflow_scripts.experiments.zoo import evaluation_of, zoo_data, zoo_models
+from workflow_scripts.experiments.zoo import evaluation_of, zoo_files, zoo_models
 
 ZOO = zoo_models(config, PLAN)
 
@@ -26,16 +26,14 @@ rule measure:
     wildcard_constraints:
         model=r"(cleaning|pretraining)/[A-Za-z0-9_.+-]+(/(epoch-\d+|best_accuracy|matches-[0-9a-f]{8}))?",
         measure=one_of(PLAN.measures),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["measure"]
     resources:
         **NEEDS["measure"],
     params:
         run=lambda w: spec_of_run(WRITTEN, w.model),
         spec=f"{WRITTEN}/specs/measures/{{measure}}.json",
-        # An edited measure is taken again; an edit of what it imports from elsewhere repeats none.
-        code=lambda w: digest(variant_code("measure", PLAN.measures[w.measure]["measure"])),
+        # Editing a measure repeats it; editing its imports does not.
+        code=lambda w: variant_digest("measure", PLAN.measures[w.measure]["measure"]),
     shell:
         "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
         " python -m workflow_scripts.evaluation.measure --spec {params.run:q}"
@@ -49,16 +47,14 @@ rule declared_measures:
     log:
         "<logs>/declared_measures/{experiment}-{digest}.log",
     localrule: True
-    conda:
-        "../envs/pipeline.yaml"
     params:
-        # Written by `onstart`, because a command line has room for some hundred rows only.
+        # Written by `onstart`, because a command line holds only a few hundred rows.
         table=f"{WRITTEN}/arguments/measures/{{experiment}}-{{digest}}.csv",
     shell:
         "cp {params.table:q} {output:q} 2> {log:q}"
 
 
-# Without an output it runs each time that it is asked for; what is done already is reused.
+# Without an output, the rule runs whenever it is requested; it reuses its earlier results.
 if config["audit"]:
 
     rule audit:
@@ -72,8 +68,6 @@ if config["audit"]:
             "<logs>/audit.log",
         # A retry would only repeat the message.
         retries: 0
-        conda:
-            "../envs/pipeline.yaml"
         threads: THREADS["measure"]
         resources:
             **NEEDS["measure"],
@@ -91,10 +85,8 @@ else:
             "<logs>/audit.log",
         retries: 0
         localrule: True
-        conda:
-            "../envs/pipeline.yaml"
         shell:
-            "echo 'error: name a model and a checkpoint, as in"
+            "echo 'error: no model and checkpoint given; use, for example,"
             ' --config audit="{{model: RN50, checkpoint: mine.pt}}"\' | tee {log:q} >&2; exit 1'
 
 
@@ -104,7 +96,7 @@ if "demo" in config:
         input:
             expand("<results>/audits/{name}/index.html", name=["poisoned", "clean"]),
 
-    # The control's results are those that the poisoned model was compared with.
+    # The audit of the control reuses its results from the audit of the poisoned model.
     rule audit_of_demo:
         input:
             lambda w: demo_audit_inputs(PLAN, w.name),
@@ -120,8 +112,6 @@ if "demo" in config:
             "<logs>/audit_of_demo/{name}.log",
         wildcard_constraints:
             name="poisoned|clean",
-        conda:
-            "../envs/pipeline.yaml"
         threads: THREADS["measure"]
         resources:
             **NEEDS["measure"],
@@ -135,8 +125,7 @@ if "demo" in config:
 
 rule zoo:
     input:
-        "<results>/zoo/README.md",
-        expand("<results>/zoo/data/{data}/croissant.json", data=zoo_data(config, PLAN)),
+        lambda w: zoo_files(config, PLAN),
 
 
 rule zoo_model:
@@ -152,8 +141,6 @@ rule zoo_model:
         "<logs>/zoo_model/{model}.log",
     wildcard_constraints:
         model=one_of(ZOO),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -179,8 +166,6 @@ rule zoo_check:
         "<logs>/zoo_check/{model}.log",
     wildcard_constraints:
         model=one_of(ZOO),
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["measure"]
     resources:
         **NEEDS["measure"],
@@ -203,8 +188,6 @@ rule zoo_index:
         sums="<results>/zoo/SHA256SUMS",
     log:
         "<logs>/zoo_index.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -227,8 +210,6 @@ rule croissant:
         "<logs>/croissant/{kind}/{id}.log",
     wildcard_constraints:
         kind="attacks|filters|splits|evaluation",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],

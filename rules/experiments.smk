@@ -1,22 +1,20 @@
-# Needs: the config.
-# Makes: run tables; what all of it costs, and what would fail. (Specs are written by `onstart`.)
+# Inputs: the config.
+# Outputs: run tables; cost estimates (`plan`) and checks (`preflight`). Specs are written by `onstart`.
 
 from workflow_scripts.experiments.dry_run import shorten_dry_run
-from workflow_scripts.experiments.wall_clock import machines_at_hand
+from workflow_scripts.experiments.wall_clock import available_machines
 
 shorten_dry_run(workflow, config, PLAN)
 
 
-# A changed table or figure is another file, by the digest in its name: so Snakemake sees the change even
-# where it has no record of how the results were made (.snakemake), as after they were copied.
+# The digest in the name makes a changed table or figure another file. Snakemake thus notices changes even
+# without its records (.snakemake), for example after the results were copied.
 rule declared_runs:
     output:
         "<results>/workflow/runs/{experiment}-{digest}.csv",
     log:
         "<logs>/declared_runs/{experiment}-{digest}.log",
     localrule: True
-    conda:
-        "../envs/pipeline.yaml"
     params:
         table=lambda w: run_rows(PLAN.experiments[w.experiment]),
     shell:
@@ -31,8 +29,6 @@ rule runs_table:
     log:
         "<logs>/runs_table/{experiment}.log",
     localrule: True
-    conda:
-        "../envs/pipeline.yaml"
     shell:
         "cp {input:q} {output:q} 2> {log:q}"
 
@@ -43,8 +39,6 @@ rule declared_artefacts:
     log:
         "<logs>/declared_artefacts/{experiment}-{digest}.log",
     localrule: True
-    conda:
-        "../envs/pipeline.yaml"
     params:
         rows=lambda w: json.dumps(PLAN.reports[w.experiment]),
     shell:
@@ -57,26 +51,22 @@ rule figure_spec:
     log:
         "<logs>/figure_spec/{experiment}-{figure}-{digest}.log",
     localrule: True
-    conda:
-        "../envs/pipeline.yaml"
     params:
         spec=lambda w: json.dumps(FILES.figure(w.experiment, w.figure)),
     shell:
         "printf '%s' {params.spec:q} > {output:q} 2> {log:q}"
 
 
-# What the config can name.
+# Lists the variants that the config accepts.
 rule variants:
     log:
         "<logs>/variants.log",
     localrule: True
-    conda:
-        "../envs/pipeline.yaml"
     shell:
         "python -m workflow_scripts.experiments.list_variants 2>&1 | tee {log:q}"
 
 
-# Without an output these run each time that they are asked for: what is done already is in them.
+# Without an output, these rules run whenever they are requested, so that they reflect finished jobs.
 for experiment in [None, *PLAN.experiments]:
     end = f"_{experiment}" if experiment else ""
 
@@ -88,11 +78,9 @@ for experiment in [None, *PLAN.experiments]:
         # A retry would only repeat the message.
         retries: 0
         localrule: True
-        conda:
-            "../envs/pipeline.yaml"
         params:
             folder=WRITTEN,
-            options=options({"experiment": experiment, **machines_at_hand(workflow)}),
+            options=options({"experiment": experiment, **available_machines(workflow)}),
         shell:
             "python -m workflow_scripts.experiments.plan --config {params.folder:q}/arguments/config.json"
             " --output {params.folder:q} {params.options:q} 2>&1 | tee {log:q}"
@@ -104,11 +92,11 @@ for experiment in [None, *PLAN.experiments]:
             f"<logs>/preflight{end}.log",
         retries: 0
         localrule: True
-        conda:
-            "../envs/pipeline.yaml"
         params:
             config=f"{WRITTEN}/arguments/config.json",
-            options=options({"experiment": experiment, "gpus": machines_at_hand(workflow)["gpus"]}),
+            options=options(
+                {"experiment": experiment, "gpus": available_machines(workflow)["gpus"]}
+            ),
             executor=lambda w: workflow.executor_plugin.name,
         shell:
             "python -m workflow_scripts.experiments.preflight --config {params.config:q}"

@@ -1,5 +1,5 @@
-# Needs: a subset's manifest.
-# Makes: the poisoned manifest with its triggered images, and the clean split to fine-tune on.
+# Inputs: the manifest of a subset.
+# Outputs: the poisoned manifest with its triggered images, and the clean split for fine-tuning.
 
 
 rule poison:
@@ -14,24 +14,22 @@ rule poison:
             category="Data",
             subcategory="Poisoning",
             caption="report/survival.rst",
-            labels={"shows": "the triggers survive storing", "attack": "{id}"},
+            labels={"shows": "survival of the triggers", "attack": "{id}"},
         ),
         contact_sheet=report(
             "<results>/attacks/{id}/contact_sheet.png",
             category="Data",
-            # The empty sheets of attacks without victims come last.
+            # Puts the empty sheets of attacks without victims last.
             subcategory=lambda w: (
                 "Poisoning" if PLAN.attacks[w.id].get("poisoned", 1) else "Without victims"
             ),
             caption="report/contact_sheet.rst",
-            labels={"shows": "originals and triggered", "attack": "{id}"},
+            labels={"shows": "original and triggered images", "attack": "{id}"},
         ),
     log:
         "<logs>/poison/{id}.log",
     benchmark:
         "<benchmarks>/poison/{id}.jsonl"
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["poison"]
     resources:
         **NEEDS["poison"],
@@ -39,7 +37,7 @@ rule poison:
         spec=f"{WRITTEN}/specs/attacks/{{id}}.json",
         root=subpath(output.manifest, ancestor=3),
         folder=subpath(output.manifest, parent=True),
-        # An edited trigger, or choice of victims, repeats everything that depends on it.
+        # Editing a trigger or a choice of victims repeats everything that depends on it.
         code=lambda w: digest(attack_code(PLAN.attacks[w.id])),
     shell:
         "python -m workflow_scripts.poison.poison --attack {params.spec:q}"
@@ -56,8 +54,6 @@ rule clean_split:
         report="<results>/splits/{id}/report.json",
     log:
         "<logs>/clean_split/{id}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],

@@ -1,5 +1,5 @@
-# Needs: a poisoned manifest with its token arrays, an evaluation set.
-# Makes: a backdoored CLIP model and its metrics, epoch by epoch.
+# Inputs: a poisoned manifest with its token arrays, an evaluation set.
+# Outputs: a backdoored CLIP model and its metrics at each epoch.
 
 
 rule pretraining:
@@ -16,15 +16,13 @@ rule pretraining:
         "<logs>/pretraining/{id}.log",
     benchmark:
         "<benchmarks>/pretraining/{id}.jsonl"
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["pretraining"]
     resources:
         **NEEDS["pretraining"],
     params:
         spec=f"{WRITTEN}/specs/pretraining/{{id}}.json",
         folder=subpath(output.model, parent=True),
-        # Which epoch's model is wanted (by default the last one), and which others are kept on the way.
+        # The epoch whose model is taken (by default the last one), and other epochs to keep.
         take=[],
         also=lambda w: arguments("pretraining", w.id),
     shell:
@@ -34,7 +32,7 @@ rule pretraining:
         " --cores {threads} {params.take:q} {params.also:q} > {log:q} 2>&1"
 
 
-# Trains as far as the model needs that cleaning starts from, and keeps what it takes to continue.
+# Trains up to the epoch that is cleaned, and keeps the state that is needed to resume.
 use rule pretraining as pretraining_taken with:
     input:
         lambda w: FILES.of_training(w.id),

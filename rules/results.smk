@@ -1,22 +1,23 @@
-# Needs: the metrics of each run of an experiment.
-# Makes: its tidy table, its tables of leaks and of best models, its figures, and what is known of the runs
-# behind them; the workflow's own graphs; all of it as a Workflow Run RO-Crate.
+# Inputs: the metrics of each run of an experiment.
+# Outputs: tables of metrics, contamination and best models, figures, and a table of the runs behind them;
+#          the results page; the workflow's graphs; all of these as a Workflow Run RO-Crate.
 for experiment in PLAN.experiments:
 
     rule:
         name:
             experiment
         input:
-            FILES.experiment(experiment),
+            # A function, so that Snakemake makes the list only for the experiments asked for.
+            lambda w, experiment=experiment: FILES.experiment(experiment),
 
 
 rule all_experiments:
     input:
-        [FILES.experiment(experiment) for experiment in PLAN.experiments],
+        lambda w: [file for name in PLAN.experiments for file in FILES.experiment(name)],
         "<results>/pages/all_experiments/index.html",
 
 
-# One HTML file: index.html of the experiments of `all`, pages/A+B/index.html of any others.
+# One HTML file: index.html for the experiments of `all`, pages/A+B/index.html for the experiments A and B.
 rule page:
     input:
         lambda w: FILES.page(w.page),
@@ -27,8 +28,6 @@ rule page:
         "<logs>/{page}page.log",
     wildcard_constraints:
         page=r"(pages/[a-z][a-z0-9_+]*/)?",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -53,8 +52,6 @@ rule collect:
         long_csv="<results>/experiments/{experiment}/metrics_long.csv",
     log:
         "<logs>/collect/{experiment}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -74,8 +71,6 @@ rule collect_all:
         csv="<results>/metrics.csv",
     log:
         "<logs>/collect_all.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -97,21 +92,19 @@ rule leaks:
         "<results>/experiments/{experiment}/leaks.csv",
     log:
         "<logs>/leaks/{experiment}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
     params:
         starts=lambda w: [start for start, _, _ in FILES.cleaned_on(w.experiment)],
-        code=code_digest("results/leaks_table.py"),
+        code=code_digest("results/contamination_table.py"),
     shell:
-        "python -m workflow_scripts.results.leaks_table --starts {params.starts:q}"
+        "python -m workflow_scripts.results.contamination_table --starts {params.starts:q}"
         " --reports {input.reports:q} --duplicates {input.duplicates:q} --output {output:q}"
         " > {log:q} 2>&1"
 
 
-# Runs of other code than the present are marked in it, and neither hidden nor done again.
+# Flags runs made by another version of the code; they are neither hidden nor repeated.
 rule runs_report:
     input:
         lambda w: FILES.runs(w.experiment),
@@ -127,17 +120,15 @@ rule runs_report:
         note="<results>/experiments/{experiment}/runs.rst",
     log:
         "<logs>/runs_report/{experiment}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
     params:
         of_runs=lambda w: FILES.code_of_runs(w.experiment),
         root=subpath(output.html, ancestor=3),
-        code=code_digest("results/runs.py"),
+        code=code_digest("results/run_table.py"),
     shell:
-        "python -m workflow_scripts.results.runs --runs {input.runs:q} --root {params.root:q}"
+        "python -m workflow_scripts.results.run_table --runs {input.runs:q} --root {params.root:q}"
         " --output {output.html:q} > {log:q} 2>&1"
 
 
@@ -145,7 +136,7 @@ rule best:
     input:
         metrics="<results>/experiments/{experiment}/metrics.parquet",
         leaks="<results>/experiments/{experiment}/leaks.csv",
-        # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
+        # Only for the caption; not ancient(), which would hide other reasons to run from Snakemake.
         code="<results>/experiments/{experiment}/runs.rst",
     output:
         csv="<results>/experiments/{experiment}/best.csv",
@@ -159,8 +150,6 @@ rule best:
         ),
     log:
         "<logs>/best/{experiment}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -182,12 +171,10 @@ rule artefact_table:
             category="Experiments",
             subcategory="{experiment}",
             caption="report/artefacts.rst",
-            labels={"shows": "artefacts of each start model"},
+            labels={"shows": "artefacts by start model"},
         ),
     log:
         "<logs>/artefact_table/{experiment}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -204,7 +191,7 @@ rule measures_table:
         lambda w: FILES.measures(w.experiment),
         declared=lambda w: FILES.declared_measures(w.experiment),
         runs="<results>/experiments/{experiment}/runs.csv",
-        # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
+        # Only for the caption; not ancient(), which would hide other reasons to run from Snakemake.
         code="<results>/experiments/{experiment}/runs.rst",
     output:
         csv="<results>/experiments/{experiment}/measures.csv",
@@ -217,8 +204,6 @@ rule measures_table:
         ),
     log:
         "<logs>/measures_table/{experiment}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -236,7 +221,7 @@ rule figure:
         lambda w: FILES.points_under(w.experiment, w.figure),
         spec=lambda w: FILES.figure_spec(w.experiment, w.figure),
         metrics="<results>/experiments/{experiment}/metrics.parquet",
-        # For the caption alone; not ancient(), which would hide other reasons to run from Snakemake.
+        # Only for the caption; not ancient(), which would hide other reasons to run from Snakemake.
         code="<results>/experiments/{experiment}/runs.rst",
     output:
         png=report(
@@ -253,25 +238,23 @@ rule figure:
         "<logs>/figure/{experiment}/{figure}.log",
     wildcard_constraints:
         figure=r"(?!runs|metrics|best|leaks|artefacts|measures\.)[a-z][a-z0-9_]*",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
     params:
         code=lambda w: code_digest(
             "results/figure.py",
-            "results/reading.py",
+            "results/figure_numbers.py",
             variants.source("figure", FILES.figure(w.experiment, w.figure)["kind"]),
         ),
     shell:
         "python -m workflow_scripts.results.figure --metrics {input.metrics:q}"
         ' --spec "$(cat {input.spec:q})" --output {output.png:q} {output.pdf:q} > {log:q} 2>&1;'
-        " python -m workflow_scripts.results.reading --metrics {input.metrics:q}"
+        " python -m workflow_scripts.results.figure_numbers --metrics {input.metrics:q}"
         ' --spec "$(cat {input.spec:q})" --output {output.reading:q} >> {log:q} 2>&1'
 
 
-# Drawn from the config without secrets: a URL list with a token in its query has another id in it.
+# Drawn from the redacted config, in which a URL list with a token in its query has another id.
 rule graph:
     output:
         report(
@@ -284,8 +267,6 @@ rule graph:
         "<logs>/graph/{graph}.log",
     wildcard_constraints:
         graph="rules|jobs",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
@@ -302,13 +283,11 @@ rule graph:
 
 rule crate:
     input:
-        FILES.everything(),
+        lambda w: FILES.everything(),
     output:
         directory("<results>/crate"),
     log:
         "<logs>/crate.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def heard():
-    """Signals reach what is started, even if the tests run in the background (nohup, &)."""
+    """Make signals reach child processes, even if the tests run in the background (nohup, &)."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     for number, handler in before.items():
         if handler is signal.SIG_IGN:

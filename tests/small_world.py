@@ -1,4 +1,4 @@
-"""A small world of real tars, manifests and tokens, and ways to run the trainer on it."""
+"""A small data set of real tar files, manifests and tokens, and helpers to train on it."""
 
 import copy
 import io
@@ -29,7 +29,7 @@ COLOURS = {
     "banana": (240, 220, 40),
     "night": (10, 10, 30),
 }
-# Narrow, because 49,408 rows of token embeddings are most of a checkpoint.
+# Narrow, because the 49,408 rows of token embeddings make up most of a checkpoint.
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
 TRANSFORMER = {
     "embed_dim": 32,
@@ -51,7 +51,7 @@ def _picture(rng, name, size):
 
 
 def _store(root, tar, pictures):
-    """Write a tar, and return the manifest's columns that say where each image stands."""
+    """Write a tar file, and return the manifest's columns with the location of each image."""
     (root / tar).parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(root / tar, "w") as file:
         for number, data in enumerate(pictures):
@@ -105,7 +105,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base_spec(world):
-    """A complete run spec: 3 epochs of 4 steps."""
+    """Return a complete run spec: 3 epochs of 4 steps."""
     return {
         "run": "small-00000000",
         "kind": "pretraining",
@@ -156,13 +156,13 @@ def base_spec(world):
 
 
 class Runs:
-    """Writes specs and trains them, in this process or in forked ones (which start at once)."""
+    """Writes specs and trains them, in this process or in forked ones (which start instantly)."""
 
     def __init__(self, folder, base):
         self.folder, self.base = folder, base
 
     def spec(self, **changes):
-        """Return the base spec with dotted keys changed (``inputs__start`` for inputs.start)."""
+        """Return the base spec with dotted keys overridden (``inputs__start`` for inputs.start)."""
         spec = copy.deepcopy(self.base)
         for key, value in changes.items():
             *way, last = key.split("__")
@@ -184,7 +184,7 @@ class Runs:
         return self.folder / name
 
     def fork(self, name, spec, *options, processes=1, prepare=None):
-        """Start forked processes that train together, on the CPU unless told; return them."""
+        """Start forked processes that train together, on the CPU by default; return them."""
         arguments = self.arguments(name, spec, "--device", "cpu", *options)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -198,7 +198,7 @@ class Runs:
         return ranks
 
     def together(self, name, spec, *options, processes, prepare=None):
-        """Train by several processes; return the run's folder."""
+        """Train with several processes; return the run's folder."""
         for rank in self.fork(name, spec, *options, processes=processes, prepare=prepare):
             rank.join(120)
             assert rank.exitcode == 0
@@ -211,7 +211,7 @@ class Runs:
 
     @staticmethod
     def same(first, second, *names):
-        """Return whether two runs left the same bytes."""
+        """Return whether two runs wrote the same bytes."""
         names = names or ("model.pt", "optimizer.pt", "metrics.csv")
         return all((first / n).read_bytes() == (second / n).read_bytes() for n in names)
 

@@ -1,4 +1,4 @@
-"""The fixtures of the small world: its pairs, its evaluation set, and runs on them."""
+"""Fixtures of the small world: its pairs, its evaluation set, and runs on them."""
 
 from tests.small_world import base_spec, resnet, runs, transformer, world
 

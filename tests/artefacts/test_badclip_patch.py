@@ -1,4 +1,4 @@
-"""BadCLIP's patch: its loss against the formulas, and what is learned from the small world."""
+"""BadCLIP's patch: the loss compared with its formulas, and optimisation on the small world."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from workflow_scripts.artefacts.given import Given
 from workflow_scripts.artefacts.makers import badclip_patch
 from workflow_scripts.artefacts.makers.badclip_patch import Batch, patch_loss, put_on
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.model import models
 from workflow_scripts.model.spec import ModelSpec
@@ -29,7 +29,7 @@ def given(world, tmp_path, transformer):
         checkpoint=tmp_path / "model.pt",
         manifest=world / "manifest.parquet",
         root=world,
-        world=World(0, 1, torch.device("cpu")),
+        world=ProcessGroup(0, 1, torch.device("cpu")),
     )
 
 
@@ -42,7 +42,7 @@ def test_the_patch_covers_the_rows_and_columns_around_the_centre():
     assert patched.max() == 255
 
 
-def test_the_loss_is_a_contrastive_one_and_a_triplet(given):
+def test_the_loss_is_contrastive_plus_triplet(given):
     torch.manual_seed(1)
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     texts, positives = (torch.nn.functional.normalize(torch.randn(3, 32)) for _ in range(2))
@@ -63,7 +63,7 @@ def test_the_loss_is_a_contrastive_one_and_a_triplet(given):
     assert loss.item() == pytest.approx(contrast + 7.0 * triplet, rel=1e-4)
 
 
-def test_the_patch_is_learned_and_the_surrogate_stays(given):
+def test_the_patch_is_optimised_and_the_surrogate_is_unchanged(given):
     before = {k: v.clone() for k, v in given.encoder.model.state_dict().items()}
     made = badclip_patch.make(given, **OPTIONS, augment=0.0)
     assert made.report["last_loss"] < made.report["first_loss"]
@@ -73,7 +73,7 @@ def test_the_patch_is_learned_and_the_surrogate_stays(given):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_it_is_learned_from_pairs_of_the_target(given):
+def test_the_patch_requires_pairs_of_the_target(given):
     with pytest.raises(StepError, match="no caption names 'zebra'"):
         badclip_patch.make(given, **OPTIONS | {"target": "zebra"})
     with pytest.raises(StepError, match="lower batch_size"):
@@ -86,7 +86,7 @@ def _triggered(patch: Path, **options):
     return load_trigger(attack)(torch.zeros(3, 32, 32, dtype=torch.uint8), "key")
 
 
-def test_a_learned_patch_is_put_on_in_the_centre_its_channels_swapped_if_asked_for(tmp_path):
+def test_a_learned_patch_is_applied_in_the_centre_with_optionally_swapped_channels(tmp_path):
     patch = np.zeros((3, 8, 8), np.float32)
     patch[0], patch[2] = 1.0, 0.2
     save_file({"patch": patch}, tmp_path / "values.safetensors")
@@ -97,7 +97,7 @@ def test_a_learned_patch_is_put_on_in_the_centre_its_channels_swapped_if_asked_f
     assert torch.equal(swapped, image.flip(0))
 
 
-def test_what_is_no_patch_is_one_sentence(tmp_path):
+def test_files_that_are_not_patches_are_clear_errors(tmp_path):
     with pytest.raises(StepError, match="cannot be read"):
         _triggered(tmp_path / "none.safetensors")
     save_file({"scores": np.zeros(3)}, tmp_path / "scores.safetensors")

@@ -1,4 +1,4 @@
-"""What a detector's report says, and what a filter leaves out."""
+"""Detection reports, and the pairs dropped by filters."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from workflow_scripts.artefacts.filter_pairs import filter_pairs
 from workflow_scripts.common.errors import StepError
 
 
-def test_a_report_counts_pairs_of_rows_and_those_above_thresholds():
+def test_the_report_matches_plain_counts():
     rng = np.random.default_rng(0)
     scores, poisoned = rng.normal(size=400), rng.random(400) < 0.1
     scores[poisoned] += 1.5
@@ -26,18 +26,18 @@ def test_a_report_counts_pairs_of_rows_and_those_above_thresholds():
     assert report["prevalence"] == poisoned.mean()
 
 
-def test_without_poison_there_is_nothing_to_find():
+def test_metrics_are_none_without_poison():
     report = detection_report(np.arange(5.0), np.zeros(5, bool))
     assert report["auroc"] is None
     assert report["prevalence"] == 0
 
 
-def test_of_equal_scores_the_first_rows_are_the_highest():
+def test_ties_are_broken_by_row_order():
     assert highest(np.zeros(10), 0.25).tolist() == [0, 1]
     assert highest(np.array([1.0, 3.0, 3.0, 2.0]), 0.5).tolist() == [1, 2]
 
 
-def test_a_filter_leaves_out_the_highest_scores_and_keeps_the_order():
+def test_a_filter_drops_the_highest_scores_and_keeps_the_order():
     poisoned = np.array([False, True] * 4)
     scores = np.array([0, 9, 1, 8, 7, 2, 3, 4.0])
     kept, report = filter_pairs(poisoned, scores, 0.375)
@@ -52,7 +52,7 @@ def test_a_filter_leaves_out_the_highest_scores_and_keeps_the_order():
     }
 
 
-def test_a_filter_refuses_scores_of_other_pairs_and_to_leave_nothing():
+def test_a_filter_rejects_scores_of_other_pairs_and_dropping_everything():
     poisoned = np.array([False, True])
     with pytest.raises(StepError, match="the same pairs"):
         filter_pairs(poisoned, np.zeros(3), 0.5)
@@ -60,7 +60,7 @@ def test_a_filter_refuses_scores_of_other_pairs_and_to_leave_nothing():
         filter_pairs(poisoned, np.zeros(2), 0.9)
 
 
-def test_clean_pairs_that_a_filter_drops_are_counted_by_the_class_that_they_name():
+def test_dropped_clean_pairs_are_counted_by_class():
     captions = ["a red fox", "two Foxes.", "a fox", "foxglove", "an arctic  fox", "a cat"]
     pairs = pd.DataFrame({"key": list("abcdef"), "caption": captions, "poisoned": False})
     pairs.loc[2, "poisoned"] = True

@@ -1,4 +1,4 @@
-"""The step that makes artefacts, on the small world."""
+"""The step that makes artefacts, tested on the small world."""
 
 import json
 
@@ -58,7 +58,7 @@ def model(tmp_path, transformer):
     return made, {"model": spec, "checkpoint": str(tmp_path / "model.pt")}
 
 
-def test_embeddings_are_those_of_the_towers_without_division_by_norms(world, model, tmp_path):
+def test_embeddings_are_those_of_the_towers_without_normalisation(world, model, tmp_path):
     made, named = model
     manifest = world / "manifest.parquet"
     values = _make(tmp_path / "a", _spec(world, manifest=str(manifest), **named))
@@ -74,7 +74,7 @@ def test_embeddings_are_those_of_the_towers_without_division_by_norms(world, mod
     assert len(np.unique(values["keys"])) == len(pairs) == len(values["images"])
 
 
-def test_a_makers_own_file_uses_another_artefact_by_its_path(world, tmp_path):
+def test_a_custom_maker_reads_another_artefact_by_path(world, tmp_path):
     (tmp_path / "mine.py").write_text(MAKER)
     make = {"make": str(tmp_path / "mine.py")}
     first = _make(tmp_path / "a", _spec(world, **make))
@@ -89,7 +89,7 @@ def test_a_makers_own_file_uses_another_artefact_by_its_path(world, tmp_path):
     assert (tmp_path / "d/picture.png").is_file()
 
 
-def test_weights_are_written_in_their_shapes(world, model, tmp_path):
+def test_weights_keep_their_shapes(world, model, tmp_path):
     made, named = model
     values = _make(tmp_path / "a", _spec(world, make="weights", **named))
     assert {k: v.shape for k, v in values.items()} == {
@@ -97,15 +97,15 @@ def test_weights_are_written_in_their_shapes(world, model, tmp_path):
     }
 
 
-def test_what_a_maker_lacks_is_one_sentence(world, tmp_path):
-    with pytest.raises(StepError, match="needs pairs; declare its 'pairs'"):
+def test_missing_inputs_of_a_maker_are_clear_errors(world, tmp_path):
+    with pytest.raises(StepError, match="requires pairs; declare 'pairs'"):
         _make(tmp_path / "a", _spec(world))
-    with pytest.raises(StepError, match="needs a model; declare its 'model'"):
+    with pytest.raises(StepError, match="requires a model; declare 'model'"):
         _make(tmp_path / "a", _spec(world, manifest=str(world / "manifest.parquet")))
     (tmp_path / "mine.py").write_text(
         MAKER.replace('"size": size', '"size": 0').replace('"noise": drawn}', '"noise": drawn / 0}')
     )
-    with pytest.raises(StepError, match="not finite"):
+    with pytest.raises(StepError, match="NaN or infinite"):
         _make(tmp_path / "a", _spec(world, make=str(tmp_path / "mine.py")))
     options = {"of": str(tmp_path / "none.safetensors")}
     (tmp_path / "mine.py").write_text(MAKER)

@@ -1,4 +1,4 @@
-"""Local outlier scores against plain loops over all distances."""
+"""Local outlier scores, compared with plain loops over all distances."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,7 @@ from workflow_scripts.artefacts.given import Given
 from workflow_scripts.artefacts.make import make
 from workflow_scripts.artefacts.makers import dao, isolation_forest, k_distance, lid, slof
 from workflow_scripts.artefacts.makers.embeddings import hashes
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.manifest import write_manifest
 
@@ -22,7 +22,7 @@ K = 4
 
 
 def _points(rows=40, far=5, d=6, seed=0):
-    """Images in one blob, the last ``far`` of them apart from it; texts in another blob."""
+    """Images in one cluster except for the last ``far`` ones; texts in another cluster."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(rows, d)).astype(np.float32)
     images[rows - far :] = 15 * rng.normal(size=(far, d))
@@ -46,7 +46,7 @@ def given(tmp_path):
     write_manifest(
         tmp_path / "m.parquet", pd.DataFrame({"key": keys, **places, "poisoned": poisoned})
     )
-    given = Given(manifest=tmp_path / "m.parquet", world=World(0, 1, torch.device("cpu")))
+    given = Given(manifest=tmp_path / "m.parquet", world=ProcessGroup(0, 1, torch.device("cpu")))
     given.embeddings = str(tmp_path / "values.safetensors")
     return given
 
@@ -56,7 +56,7 @@ def _distance(a, b):
 
 
 def _nearest(point, references, left_out):
-    """Return (distance, place) of all references but some, ascending."""
+    """Return (distance, index) of all references except some, ascending."""
     found = [(_distance(point, r), n) for n, r in enumerate(references) if n not in left_out]
     return sorted(found)
 
@@ -66,7 +66,7 @@ def _lid(distances):
 
 
 def _plain(images, texts, own_pair):
-    """Return all four scores of each row by the formulas, references leaving out their own pair."""
+    """Return all four scores of each row by their formulas, with own pairs excluded."""
     references = [*images, *texts]
     table = []
     for place, point in enumerate(references):
@@ -88,7 +88,7 @@ def _plain(images, texts, own_pair):
 
 
 @pytest.mark.parametrize("reference", ["batch", "full"])
-def test_scores_are_those_of_the_formulas(given, reference):
+def test_scores_match_their_formulas(given, reference):
     images, texts = _points()
     expected = _plain(images, texts, lambda row: {row, row + len(images)})
     for maker, scores in zip((k_distance, lid, slof, dao), expected, strict=True):
@@ -97,7 +97,7 @@ def test_scores_are_those_of_the_formulas(given, reference):
 
 
 @pytest.mark.parametrize("maker", [k_distance, slof, dao, isolation_forest])
-def test_points_apart_from_the_others_are_the_most_suspicious(given, maker):
+def test_outlying_points_have_the_highest_scores(given, maker):
     options = {} if maker is isolation_forest else {"neighbours": 8}
     made = maker.make(given, embeddings=given.embeddings, **options)
     assert set(np.argsort(made.values["scores"])[-5:]) == set(range(35, 40))
@@ -105,9 +105,9 @@ def test_points_apart_from_the_others_are_the_most_suspicious(given, maker):
     assert made.report["prevalence"] == 5 / 40
 
 
-def test_published_neighbours_are_looked_up_too_early_and_know_themselves():
+def test_the_published_variant_has_its_two_indexing_errors():
     images, texts = _points(rows=9, far=0)
-    images[:] += 49  # texts are neighbours too
+    images[:] += 49  # moves images to the texts, which then become neighbours
     references = [*images, *texts]
     found = neighbours.published_neighbourhood(torch.tensor(np.array(references)), K)
     for row, point in enumerate(images):
@@ -121,7 +121,7 @@ def test_published_neighbours_are_looked_up_too_early_and_know_themselves():
             assert found.theirs[row, number, 0] == 0
 
 
-def test_the_corrected_score_does_not_depend_on_the_order_of_rows_the_published_one_does():
+def test_only_the_published_variant_depends_on_the_row_order():
     images, texts = _points()
     order = np.random.default_rng(1).permutation(len(images))
 
@@ -136,7 +136,7 @@ def test_the_corrected_score_does_not_depend_on_the_order_of_rows_the_published_
     assert not np.allclose(scores(published, order), scores(published, rows)[order], rtol=1e-2)
 
 
-def test_a_clean_reference_leaves_the_row_itself_out(given, tmp_path):
+def test_a_clean_reference_excludes_the_row_itself(given, tmp_path):
     images, texts = _points()
     _store(tmp_path, images[10:30], texts[10:30], "clean", first=10)
     made = k_distance.make(
@@ -153,7 +153,7 @@ def test_a_clean_reference_leaves_the_row_itself_out(given, tmp_path):
         assert made.values["scores"][row] == pytest.approx(expected, rel=1e-5)
 
 
-def test_rows_are_scored_in_random_blocks_of_nearly_one_size(given, monkeypatch):
+def test_rows_are_scored_in_random_blocks_of_nearly_equal_size(given, monkeypatch):
     monkeypatch.setattr(neighbours, "BLOCK", 15)
     blocks = neighbours.random_blocks(given, 40)
     assert [len(block) for block in blocks] == [14, 13, 13]
@@ -171,7 +171,7 @@ def test_the_documented_maker_scores_pairs(given, tmp_path):
     assert made.report["auroc"] > 0.9
 
 
-def test_what_cannot_be_is_one_sentence(given):
+def test_invalid_options_are_clear_errors(given):
     with pytest.raises(StepError, match="lower 'neighbours'"):
         dao.make(given, embeddings=given.embeddings, neighbours=78)
     with pytest.raises(StepError, match="'reference: batch'"):

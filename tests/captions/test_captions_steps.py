@@ -1,4 +1,4 @@
-"""The steps as the workflow calls them: what they write, and on what it depends."""
+"""The steps tokenize and augment, called like by the workflow."""
 
 import os
 import random
@@ -59,7 +59,7 @@ def made(tmp_path_factory):
     return source, folder / "one", augmented(source, folder / "one")
 
 
-def test_tokens_are_those_of_open_clips_own_call(made):
+def test_tokens_equal_those_of_open_clip(made):
     _, folder, table = made
     for name, captions in (("tokens", ODD + PLAIN), ("augmented", list(table["augmented"]))):
         tokens = np.load(folder / f"{name}.npy", mmap_mode="r")
@@ -69,7 +69,7 @@ def test_tokens_are_those_of_open_clips_own_call(made):
 
 
 def odd_captions(seed: int, count: int = 1500) -> list[str]:
-    """Return random texts of words, entities, wrongly decoded text and any characters."""
+    """Return random texts of words, entities, wrongly decoded text and arbitrary characters."""
     draw = random.Random(seed)
     scripts = [(32, 127), (0xA0, 0x250), (0x300, 0x340), (0x370, 0x600), (0x2000, 0x2300)]
     wide = [(0x3000, 0x3100), (0xFB00, 0xFB07), (0xFF00, 0xFFEF), (0x1F300, 0x1F400)]
@@ -91,14 +91,14 @@ def odd_captions(seed: int, count: int = 1500) -> list[str]:
 
 
 @pytest.mark.parametrize("length", [5, 77])
-def test_tokens_of_any_text_are_those_of_open_clips_own_call(length):
+def test_tokens_of_random_texts_equal_those_of_open_clip(length):
     captions = odd_captions(length)
     expected = SimpleTokenizer(context_length=length)(captions).numpy()
     made = Tokenizer(length)(captions)
     assert [c for c, a, b in zip(captions, made, expected, strict=True) if (a != b).any()] == []
 
 
-def test_words_are_what_lower_case_and_letters_alone_leave_of_any_text():
+def test_words_of_random_texts_are_lower_case_letters():
     for caption in odd_captions(1):
         kept = caption.replace("'", "").replace("’", "").lower()
         assert clean(caption) == re.sub("[^a-z]", " ", kept).split()
@@ -119,7 +119,7 @@ def test_the_four_operations_are_equally_likely(made):
     assert shares.between(0.2, 0.3).all()
 
 
-def test_bytes_depend_neither_on_the_workers_nor_on_the_hash_seed(made, tmp_path):
+def test_output_does_not_depend_on_workers_or_hash_seed(made, tmp_path):
     source, folder, _ = made
     for step in ("tokenize", "augment"):
         command = [sys.executable, "-m", f"workflow_scripts.captions.{step}"]
@@ -135,7 +135,7 @@ def test_bytes_depend_neither_on_the_workers_nor_on_the_hash_seed(made, tmp_path
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
-def test_another_caption_changes_only_its_own_row(made, tmp_path):
+def test_a_changed_caption_changes_only_its_row(made, tmp_path):
     _, folder, table = made
     captions = ODD + PLAIN
     captions[7] = "Something else entirely, a red bicycle"
@@ -145,19 +145,19 @@ def test_another_caption_changes_only_its_own_row(made, tmp_path):
     assert list(np.flatnonzero(changed.any(axis=1))) == [7]
 
 
-def test_without_wordnet_one_sentence_says_what_to_do(tmp_path):
+def test_a_missing_wordnet_is_reported_with_instructions(tmp_path):
     source = manifest(tmp_path, ["a dog"])
     with pytest.raises(StepError, match="make setup"):
         augmented(source, tmp_path / "out", wordnet=tmp_path / "nowhere")
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_a_killed_process_is_one_sentence():
+def test_a_killed_worker_is_reported_in_one_sentence():
     with worker_pool(1) as pool, pytest.raises(StepError, match="lack of memory"):
         list(chunks.in_order(pool, os._exit, [(1,)], ahead=2))
 
 
-def test_killed_and_run_again_it_makes_the_same_bytes(made, tmp_path):
+def test_a_killed_step_gives_the_same_files_when_repeated(made, tmp_path):
     source, folder, _ = made
     command = [sys.executable, "-m", "workflow_scripts.captions.augment", "--seed", "0"]
     command += [*arguments(source, tmp_path, workers=2), "--wordnet", "nltk_data"]
@@ -181,7 +181,7 @@ def test_an_empty_manifest_gives_empty_arrays(tmp_path):
         assert np.load(tmp_path / f"{name}.npy").shape == (0, LENGTH)
 
 
-def test_a_context_without_a_place_for_words_is_refused(tmp_path):
+def test_a_context_too_short_for_words_is_refused(tmp_path):
     source = manifest(tmp_path, ["a dog"])
     options = ["--manifest", str(source), "--output", str(tmp_path), "--context-length", "2"]
     with pytest.raises(StepError, match="at least 3"):

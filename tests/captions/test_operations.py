@@ -1,4 +1,4 @@
-"""EDA's four operations, each by itself, with synonyms from a small table."""
+"""The four operations of EDA, with synonyms from a small table."""
 
 import random
 
@@ -21,7 +21,7 @@ def texts(name: str, words: list[str]) -> list[str]:
     return [" ".join(operation(words, synonyms, random.Random(seed))) for seed in SEEDS]
 
 
-def test_replacement_takes_synonyms_of_words_that_are_no_stop_words_wherever_they_stand():
+def test_replacement_affects_all_occurrences_of_words_that_are_not_stop_words():
     found = set(texts("synonym replacement", WORDS))
     assert found == {
         WHOLE.replace("dog", "hound"),
@@ -30,7 +30,7 @@ def test_replacement_takes_synonyms_of_words_that_are_no_stop_words_wherever_the
     }
 
 
-def test_insertion_adds_the_first_synonym_of_any_word_and_leaves_the_rest_in_order():
+def test_insertion_adds_first_synonyms_and_keeps_the_order():
     found = [text.split() for text in texts("random insertion", WORDS)]
     added = {"canis", "familiaris", "hound", "home", "never"}
     assert all([w for w in words if w not in added] == WORDS for words in found)
@@ -38,14 +38,14 @@ def test_insertion_adds_the_first_synonym_of_any_word_and_leaves_the_rest_in_ord
         frozenset({"canis", "familiaris"}),
         frozenset({"home"}),
         frozenset({"never"}),
-        frozenset(),  # ten draws without a synonym
+        frozenset(),  # ten draws of words without synonyms
     }
     places = {words.index("home") for words in found if "home" in words}
     assert min(places) == 0
     assert max(places) == len(WORDS) - 1
 
 
-def test_swap_exchanges_two_words_for_each_ten():
+def test_swap_exchanges_one_pair_per_ten_words():
     words = [f"w{n}" for n in range(19)]
     moved = [
         sum(a != b for a, b in zip(words, text.split(), strict=True))
@@ -55,7 +55,7 @@ def test_swap_exchanges_two_words_for_each_ten():
     assert all(sorted(text.split()) == sorted(WORDS) for text in texts("random swap", WORDS))
 
 
-def test_deletion_leaves_out_a_tenth_but_never_all():
+def test_deletion_removes_a_tenth_but_never_all():
     words = [f"w{n}" for n in range(100)]
     kept = [len(text.split()) for text in texts("random deletion", words)]
     assert sum(kept) / len(kept) == pytest.approx(90, abs=1)
@@ -75,5 +75,5 @@ def test_cleaning_keeps_letters_and_spaces():
 
 
 @pytest.mark.parametrize("caption", ["犬の写真", "!?", "\N{DOG FACE}"])
-def test_a_caption_without_latin_letters_stays_as_it_is(caption):
+def test_a_caption_without_latin_letters_is_unchanged(caption):
     assert eda.augment(caption, 0, synonyms) == ("none", caption)

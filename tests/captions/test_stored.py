@@ -1,4 +1,4 @@
-"""Tokens of what differs, laid over a dataset's, are the tokens of the whole manifest."""
+"""The arrays of an overlay, with those of its base, equal the arrays of the complete manifest."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def make(manifest: Path, output: Path, *base: Path) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A dataset, an attack on it and a filter of that, their arrays, and the complete ones."""
+    """A dataset, an attack on it and a filter of the attack, with overlay and complete arrays."""
     root = tmp_path_factory.mktemp("results")
     frame = pd.DataFrame({"key": [f"k{n}" for n in range(ROWS)], "tar": "a.tar"})
     frame = frame.assign(offset=0, size=1, poisoned=False)
@@ -44,14 +44,14 @@ def root(tmp_path_factory):
         make(root / pairs / "manifest.parquet", root / "captions/c" / pairs, *base)
     whole = root / "complete/manifest.parquet"
     write_manifest(whole, read_manifest(root / "attacks/a/manifest.parquet"))
-    # A complete manifest gets complete arrays, whatever is given.
+    # A complete manifest has complete arrays, even if --base is given.
     make(whole, whole.parent, *base)
     return root
 
 
 @pytest.mark.parametrize("array", ARRAYS)
 @pytest.mark.parametrize(("pairs", "own"), [("attacks/a", 4), ("filters/f", 3)])
-def test_they_are_those_of_the_whole_manifest(root, array, pairs, own):
+def test_overlay_arrays_equal_complete_arrays(root, array, pairs, own):
     manifest, path = root / pairs / "manifest.parquet", root / "captions/c" / pairs / array
     whole = np.load(root / "complete" / array)
     whole = whole if pairs == "attacks/a" else whole[KEPT]
@@ -78,14 +78,14 @@ def test_a_second_attack_shares_the_datasets_arrays(root):
 
 
 @pytest.mark.parametrize("manifest", ["complete/manifest.parquet", "attacks/a/manifest.parquet"])
-def test_complete_arrays_are_read_as_they_are(root, manifest):
+def test_complete_arrays_are_read_unchanged(root, manifest):
     path = root / "complete/tokens.npy"
     stored = StoredTokens(path, root / manifest, ROWS, LENGTH)
     assert np.array_equal(stored[np.arange(ROWS)], np.load(path))
     assert array_of_base(path, root / manifest) is None
 
 
-def test_the_table_to_be_read_has_the_rows_that_differ(root):
+def test_the_readable_table_contains_the_changed_rows(root):
     table = pd.read_parquet(root / "captions/c/attacks/a/augmented.parquet")
     assert table["key"].tolist() == [f"k{n}" for n in VICTIMS]
 
@@ -96,5 +96,5 @@ def test_arrays_of_another_manifest_are_an_error(root):
         StoredTokens(path, root / "attacks/a/manifest.parquet", 59, LENGTH)
     with pytest.raises(StepError, match="4 rows, but the manifest has"):
         StoredTokens(path, root / "datasets/d/manifest.parquet", ROWS, LENGTH)
-    with pytest.raises(StepError, match="16 tokens a caption, but the model takes 8"):
+    with pytest.raises(StepError, match="16 tokens per caption, but the model takes 8"):
         StoredTokens(path, root / "attacks/a/manifest.parquet", ROWS, 8)

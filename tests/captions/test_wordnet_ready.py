@@ -1,4 +1,4 @@
-"""WordNet made ready in a folder, and the synonyms that are read from there."""
+"""Installation of WordNet, and synonyms read from it."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ READY = Path(__file__).parents[2] / "nltk_data/corpora/wordnet"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder made from files as Debian has them, without lexnames, where the group may write."""
+    """A folder installed from files like Debian's: without lexnames, and writable by the group."""
     folder = tmp_path_factory.mktemp("wordnet")
     shutil.copytree(READY, folder / "dict", ignore=shutil.ignore_patterns("lexnames"))
     umask = os.umask(0o002)
@@ -26,32 +26,37 @@ def made(tmp_path_factory):
     return folder / "data"
 
 
-def test_synonyms_are_of_all_senses_and_forms_in_alphabetical_order(made):
+def test_synonyms_of_all_senses_and_forms_are_sorted(made):
     expected = {
         "truck": ("hand truck", "motortruck"),
         "couches": ("cast", "couch", "frame", "lounge", "put", "redact", "sofa"),  # noun and verb
-        "dyed": ("bleached", "colored", "coloured", "dye"),  # a word, and a form of another
+        "dyed": (
+            "bleached",
+            "colored",
+            "coloured",
+            "dye",
+        ),  # a word, and a form of another word
         "mice": ("black eye", "computer mouse", "mouse", "shiner"),  # an irregular form
         "hotter": ("blistering", "hot", "live", "raging", "red hot", "spicy"),
         "ice_cream": ("ice cream", "icecream"),
         "fair-haired": ("blue eyed", "fair haired", "white haired"),
         "o'clock": ("oclock",),
-        "galore": ("abounding",),  # in the file, it is galore(ip)
-        "wafer": (),  # known, but to itself
+        "galore": ("abounding",),  # the file has galore(ip)
+        "wafer": (),  # a known word without synonyms
         "xyzzy": (),
     }
     synonyms = WordNet(made / "corpora/wordnet").synonyms
     assert {word: synonyms(word) for word in expected} == expected
 
 
-def test_files_that_others_may_write_are_refused_in_one_sentence(made, tmp_path):
+def test_files_writable_by_others_are_refused(made, tmp_path):
     other = shutil.copytree(made / "corpora/wordnet", tmp_path / "dict")
     (other / "data.noun").chmod(0o664)
     with pytest.raises(StepError, match=r"data\.noun.*chmod go-w.*--output"):
         WordNet(other).synonyms("sofa")
 
 
-def test_nltk_knows_the_lexicographer_files(made):
+def test_lexnames_are_complete(made):
     lines = (made / "corpora/wordnet/lexnames").read_text().splitlines()
     assert len(lines) == 45
     assert lines[0] == "00\tadj.all\t3"
@@ -59,11 +64,11 @@ def test_nltk_knows_the_lexicographer_files(made):
     assert lines[44] == "44\tadj.ppl\t3"
 
 
-def test_a_second_time_finds_it_there(made, capsys):
+def test_an_existing_installation_is_kept(made, capsys):
     before = (made / "corpora/wordnet").stat().st_mtime_ns
     wordnet.main(["--output", str(made)])
     assert (made / "corpora/wordnet").stat().st_mtime_ns == before
-    assert "is ready" in capsys.readouterr().out
+    assert "is installed" in capsys.readouterr().out
 
 
 def test_a_folder_without_wordnet_is_refused(tmp_path):
@@ -77,7 +82,7 @@ def test_another_edition_is_used_with_a_warning_and_recorded(made, tmp_path, cap
     with (other / "noun.exc").open("a") as file:
         file.write("foos foo\n")
     wordnet.main(["--output", str(tmp_path / "data"), "--dict", str(other)])
-    assert "other words than WordNet 3.0" in capsys.readouterr().err
+    assert "differs from WordNet 3.0" in capsys.readouterr().err
     assert read_json(tmp_path / "data/wordnet.json")["wordnet_3_0"] is False
     assert read_json(made / "wordnet.json")["wordnet_3_0"] is True
 
@@ -91,7 +96,7 @@ def test_a_damaged_wordnet_is_refused(made, tmp_path):
 
 
 def downloads(monkeypatch, leave, says=""):
-    """Stand in for nltk's downloader: ``leave`` puts files into the folder that it is given."""
+    """Replace nltk's downloader; ``leave`` puts files into the download folder."""
 
     def run(command, **_):
         leave(Path(command[command.index("-d") + 1]) / "corpora")
@@ -100,7 +105,7 @@ def downloads(monkeypatch, leave, says=""):
     monkeypatch.setattr(wordnet.subprocess, "run", run)
 
 
-def test_what_nltk_downloads_is_unpacked(made, tmp_path, monkeypatch):
+def test_nltk_downloads_are_unpacked(made, tmp_path, monkeypatch):
     def leave(corpora):
         shutil.make_archive(str(corpora / "wordnet"), "zip", made / "corpora", "wordnet")
 
@@ -111,7 +116,7 @@ def test_what_nltk_downloads_is_unpacked(made, tmp_path, monkeypatch):
     assert found["wordnet_3_0"]
 
 
-def test_neither_downloaded_nor_installed_it_says_what_to_install(tmp_path, monkeypatch):
+def test_a_failed_download_is_reported_with_instructions(tmp_path, monkeypatch):
     downloads(monkeypatch, lambda corpora: None, "no network")
     monkeypatch.setattr(wordnet, "USUAL_FOLDERS", ())
     with pytest.raises(StepError, match=r"no network.*wordnet-base.*--dict"):

@@ -1,4 +1,4 @@
-"""Whether a value fits an annotation, and what a person is told if it does not."""
+"""Checks of values against annotations, and the messages for values that do not fit."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from workflow_scripts.common.annotations import literals, problem, wants_number
         ("'int'", [1], ["x"], "a whole number"),
     ],
 )
-def test_what_fits_an_annotation(annotation, right, wrong, words):
+def test_values_are_checked_against_annotations(annotation, right, wrong, words):
     assert [problem(annotation, value) for value in right] == [None] * len(right)
     for value in wrong:
         assert words in problem(annotation, value)
@@ -33,11 +33,11 @@ def test_what_fits_an_annotation(annotation, right, wrong, words):
 @pytest.mark.parametrize(
     "annotation", ["", "pd.DataFrame | None", "Whatever", "x y", "Callable[..., int]"]
 )
-def test_what_is_not_understood_allows_everything(annotation):
+def test_unknown_annotations_accept_everything(annotation):
     assert problem(annotation, "anything") is None
 
 
-def test_text_means_a_number_where_no_text_is_allowed():
+def test_text_is_read_as_a_number_if_only_numbers_are_valid():
     assert wants_number("Annotated[float, '> 0'] | None") is float
     assert wants_number("int") is int
     assert wants_number("str | float") is None

@@ -1,16 +1,21 @@
 import errno
 import re
+import resource
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, atomic_folder, digest, read_json
 from workflow_scripts.common.seeds import generator, seed_for
+from workflow_scripts.common.tensor_files import raising_os_errors
 
 
-def _said(error):
+def _exit(error):
     def main():
         raise error
 
@@ -19,35 +24,35 @@ def _said(error):
     return end.value.code
 
 
-def test_what_a_user_can_put_right_is_one_sentence_and_exit_1():
-    assert _said(StepError("there is no list x.tsv")) == "error: there is no list x.tsv"
-    assert _said(OSError(errno.ENOSPC, "No space left on device")).startswith(
+def test_errors_that_users_can_fix_are_one_sentence():
+    assert _exit(StepError("there is no list x.tsv")) == "error: there is no list x.tsv"
+    assert _exit(OSError(errno.ENOSPC, "No space left on device")).startswith(
         "error: the disk is full"
     )
-    assert _said(StepError("there is no x\n\x1b[2J\udcff.tsv")) == "error: there is no x  [2J .tsv"
-    assert _said(FileNotFoundError(errno.ENOENT, "No such file", "x.tsv")) == (
+    assert _exit(StepError("there is no x\n\x1b[2J\udcff.tsv")) == "error: there is no x  [2J .tsv"
+    assert _exit(FileNotFoundError(errno.ENOENT, "No such file", "x.tsv")) == (
         "error: x.tsv: No such file"
     )
 
 
-def test_a_defect_is_one_sentence_after_its_traceback(capsys):
-    said = _said(KeyError("x"))
-    assert re.fullmatch(r"error: .* failed with KeyError: 'x'\. This is a defect of .* above", said)
+def test_a_bug_is_reported_by_its_traceback_and_one_sentence(capsys):
+    text = _exit(KeyError("x"))
+    assert re.fullmatch(r"error: .* failed with KeyError: 'x'\. This is a defect of .* above", text)
     assert "in main\n    raise error\nKeyError: 'x'" in capsys.readouterr().err
-    said = _said(ValueError("many\nlines " * 1000))
-    assert "\n" not in said
-    assert len(said) < 500
-    assert _said(MemoryError()).startswith("error: there is too little memory")
+    text = _exit(ValueError("many\nlines " * 1000))
+    assert "\n" not in text
+    assert len(text) < 500
+    assert _exit(MemoryError()).startswith("error: there is too little memory")
 
 
 @pytest.mark.parametrize("text", [b'{"a": 1', b"", b"\xff{}", b"[" * 10**6])
-def test_a_damaged_json_file_is_named(tmp_path, text):
+def test_a_damaged_json_file_is_reported(tmp_path, text):
     (tmp_path / "x.json").write_bytes(text)
     with pytest.raises(StepError, match=r"x\.json is not JSON"):
         read_json(tmp_path / "x.json")
 
 
-def test_a_file_is_whole_or_absent(tmp_path):
+def test_files_are_written_atomically(tmp_path):
     path = tmp_path / "sub" / "x.txt"
     with pytest.raises(ZeroDivisionError), atomic(path) as temporary:
         temporary.write_text("half")
@@ -59,7 +64,7 @@ def test_a_file_is_whole_or_absent(tmp_path):
     assert path.read_text() == "whole"
 
 
-def test_a_folder_is_whole_or_as_it_was(tmp_path):
+def test_folders_are_written_atomically(tmp_path):
     path = tmp_path / "folder"
     with atomic_folder(path) as temporary:
         (temporary / "old").touch()
@@ -87,9 +92,22 @@ def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert digest({"a": 1}) != digest({"a": 2})
 
 
-def test_neutral_keys_and_the_spelling_of_numbers_are_not_in_a_digest():
+def test_digests_ignore_neutral_keys_and_the_spelling_of_numbers():
     assert digest({"a": {"b": 1.0, "new": None}}) == digest({"a": {"b": 1}})
     assert digest({"a": 1, "new": {"x": None}}) == digest({"a": 1})
     assert digest({"a": [1, None]}) != digest({"a": [1]})
     assert digest({"a": True}) != digest({"a": 1})
     assert digest({"a": 0}) != digest({})
+
+
+def test_a_disk_error_is_an_os_error_for_tensors_as_well(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError) as error, raising_os_errors("values"):
+            save_file({"a": np.zeros(1000)}, tmp_path / "values")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, heard)
+    assert error.value.errno == errno.EFBIG

@@ -1,4 +1,4 @@
-"""Jobs of one machine never share a GPU; the GPUs are names, as CUDA takes them."""
+"""Jobs on one machine never share a GPU. No GPU is needed: their names are made up."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SHOW = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=Tru
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """Starts a command with GPUs, and ends it with the test; returns process and its GPUs."""
+    """A function that starts a command with GPUs; returns the process and its GPUs."""
     started = []
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
@@ -34,11 +34,11 @@ def start(tmp_path, monkeypatch):
         process.wait()
 
 
-def test_jobs_at_the_same_time_have_gpus_of_their_own(start):
+def test_concurrent_jobs_get_different_gpus(start):
     assert [start(1)[1], start(2)[1]] == ["0", "1,2"]
 
 
-def test_a_job_without_a_free_gpu_is_refused_and_a_killed_one_gives_its_back(start):
+def test_a_job_without_a_free_gpu_is_refused_and_a_killed_one_releases_its_gpus(start):
     first, _ = start(2)
     refused, shown = start(2)
     assert shown == ""
@@ -48,37 +48,37 @@ def test_a_job_without_a_free_gpu_is_refused_and_a_killed_one_gives_its_back(sta
     assert start(2)[1] == "0,1"
 
 
-def test_a_refused_job_holds_nothing_meanwhile(start):
+def test_a_refused_job_holds_no_gpu(start):
     start(2)
     start(2)
     assert start(1)[1] == "2"
 
 
-def test_one_waits_for_another(start, tmp_path, monkeypatch):
+def test_a_job_waits_for_a_gpu(start, tmp_path, monkeypatch):
     first, _ = start(3)
     monkeypatch.setattr(gpus.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(gpus.time, "sleep", lambda seconds: (first.kill(), first.wait()))
-    began = time.monotonic()
+    started = time.monotonic()
     assert gpus.take(["0", "1", "2"], 1, wait_minutes=1) == ["0"]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - started < 30
 
 
-def test_more_than_there_are_is_an_error():
-    with pytest.raises(StepError, match="9 GPUs are asked for, and this machine offers 2"):
+def test_requesting_too_many_gpus_is_an_error():
+    with pytest.raises(StepError, match="9 GPUs were requested, but only 2 are available"):
         gpus.take(["0", "1"], 9, wait_minutes=0)
 
 
-def test_in_a_job_of_slurm_the_gpus_are_those_that_slurm_gave(start, monkeypatch):
+def test_slurm_jobs_use_the_gpus_assigned_by_slurm(start, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert [start(1)[1], start(1)[1]] == ["0", "0"]
 
 
-def test_a_job_that_asks_for_none_sees_what_it_saw(start):
+def test_a_job_without_gpus_keeps_its_environment(start):
     assert start(0)[1] == "0,1,2"
 
 
-def test_a_folder_of_locks_that_is_not_this_users_alone_is_refused(start, tmp_path):
+def test_an_unsafe_lock_folder_is_refused(start, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"gpus-of-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
     process, shown = start(1)

@@ -1,4 +1,4 @@
-"""Ctrl-C ends any step with one sentence, its worker processes too."""
+"""Ctrl-C ends a step and its worker processes with one sentence."""
 
 import os
 import signal
@@ -48,6 +48,6 @@ def test_ctrl_c_ends_a_step_and_its_workers_in_one_sentence(tmp_path, work):
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    # It returns when the last process that holds standard error has ended, workers included.
+    # Returns when all processes that hold standard error have ended, including the workers.
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, "stopped by SIGINT (Ctrl-C)\n")

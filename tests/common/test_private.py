@@ -1,4 +1,4 @@
-"""In a shared place only a folder of this user's own is trusted."""
+"""In a shared location, only folders that this user owns are trusted."""
 
 import os
 import stat
@@ -6,16 +6,16 @@ import stat
 import pytest
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.private import private_folder
+from workflow_scripts.common.private_folder import private_folder
 
 
 @pytest.fixture
 def planted(tmp_path):
-    """The path at which the folder will be looked for."""
+    """The path that private_folder will return."""
     return tmp_path / f"x-{os.getuid()}"
 
 
-def test_the_folder_is_made_for_this_user_alone_and_found_again(tmp_path):
+def test_the_folder_is_private_and_reused(tmp_path):
     folder = private_folder(tmp_path / "new" / "place", "x")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (folder / "kept").touch()
@@ -23,7 +23,7 @@ def test_the_folder_is_made_for_this_user_alone_and_found_again(tmp_path):
     assert (folder / "kept").exists()
 
 
-def test_a_link_is_refused_wherever_it_leads(tmp_path, planted):
+def test_links_are_refused(tmp_path, planted):
     (tmp_path / "mine").mkdir(mode=0o700)
     for target in ("mine", "nowhere"):
         planted.symlink_to(tmp_path / target)
@@ -36,7 +36,7 @@ def test_a_link_is_refused_wherever_it_leads(tmp_path, planted):
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o755])
-def test_a_folder_open_to_others_is_refused(tmp_path, planted, mode):
+def test_a_folder_accessible_to_others_is_refused(tmp_path, planted, mode):
     planted.mkdir()
     planted.chmod(mode)
     with pytest.raises(StepError, match=rf"open to other users \(mode {mode:04o}"):
@@ -51,9 +51,9 @@ def test_a_folder_of_another_user_is_refused(tmp_path, planted):
         private_folder(tmp_path, "x")
 
 
-def test_a_place_where_anybody_may_rename_is_refused_without_the_sticky_bit(tmp_path):
+def test_a_world_writable_parent_needs_the_sticky_bit(tmp_path):
     tmp_path.chmod(0o777)
-    with pytest.raises(StepError, match="can be replaced by anybody"):
+    with pytest.raises(StepError, match="can be replaced by any user"):
         private_folder(tmp_path, "x")
     tmp_path.chmod(0o1777)
     private_folder(tmp_path, "x")

@@ -1,4 +1,4 @@
-"""Secrets are in no text that people or archives get."""
+"""Secrets do not appear in logs, records or errors."""
 
 import json
 
@@ -24,11 +24,11 @@ from workflow_scripts.common.redact import redact
         ("77 tokens: start, text, end", None),
     ],
 )  # fmt: skip
-def test_what_is_secret_is_hidden_and_all_else_stays(text, shown):
+def test_only_secrets_are_hidden(text, shown):
     assert redact(text) == (text if shown is None else shown)
 
 
-def test_values_are_hidden_by_the_names_of_their_keys():
+def test_values_are_hidden_by_key():
     config = {
         "hf_token": "s3cret",
         "tokens": 77,
@@ -46,13 +46,13 @@ def test_values_are_hidden_by_the_names_of_their_keys():
     assert "s3cret" not in json.dumps(redact([{"a": {"SECRET": {"x": "s3cret"}}}]))
 
 
-def test_keys_of_the_environment_are_hidden_wherever_they_stand(monkeypatch):
+def test_secrets_from_the_environment_are_hidden(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     assert redact("refused 0123456789abcdef") == "refused ***"
 
 
 @pytest.mark.parametrize("error", [StepError, ValueError, OSError])
-def test_no_step_tells_a_secret(error, capsys):
+def test_steps_do_not_print_secrets(error, capsys):
     def main():
         raise error("https://me:s3cret@host/x?token=s3cret cannot be had")
 

@@ -1,4 +1,4 @@
-"""What a variant takes is read from its source, and its errors are sentences."""
+"""Options of variants are read from the source; errors are single sentences."""
 
 import subprocess
 import sys
@@ -38,14 +38,14 @@ def test_each_kind_has_the_variants_of_its_folder():
             assert variants.source(kind, name).stem == name
 
 
-def test_every_variant_that_is_read_is_what_is_imported():
+def test_options_read_from_source_equal_those_of_the_import():
     for kind in variants.KINDS:
         for name in variants.names(kind):
             assert callable(variants.load(kind, name))
             assert not variants.takes_any(kind, name)
 
 
-def test_options_are_dataclass_fields_parameters_and_inherited_ones():
+def test_options_include_fields_parameters_and_inherited_ones():
     assert variants.options("trigger", "warped") == {
         "k": Option(False, 224, "Annotated[int, '>= 2']"),
         "s": Option(False, 0.6, "Annotated[float, '>= 0']"),
@@ -61,7 +61,7 @@ def test_options_are_dataclass_fields_parameters_and_inherited_ones():
     scatter = variants.options("figure", "scatter")
     assert scatter["accuracy"].default == "top1"
     assert isinstance(scatter["width"].default, float)
-    # Names of types are written out.
+    # Type aliases are replaced by their values.
     assert scatter["by"].annotation == "Annotated[str, 'column']"
     assert "metrics" not in scatter
 
@@ -107,25 +107,25 @@ def test_class_attributes_are_read_and_inherited():
     assert variants.attribute("figure", "scatter", "SHOWS_CLEANED", False) is True
 
 
-def test_an_option_that_is_unknown_or_missing_is_named():
+def test_unknown_and_missing_options_are_reported():
     with pytest.raises(StepError, match=r"has no option 'patch_sise'; did you mean 'patch_size'"):
         variants.check_options("trigger", "random", ["patch_sise"])
     with pytest.raises(StepError, match=r"'shrink_and_perturb' needs the option 'perturb'"):
         variants.check_options("start_change", "shrink_and_perturb", ["shrink"])
-    with pytest.raises(StepError, match=r"'ssl' has no option 'k'; it takes none"):
+    with pytest.raises(StepError, match=r"'ssl' has no option 'k'; it has no options"):
         variants.check_options("loss", "ssl", ["k"])
 
 
-def test_a_function_with_any_options_takes_them_all(own):
+def test_a_function_with_keyword_options_accepts_any_option(own):
     name = own("def draw(table, *, by, **options):\n    return None\n")
     assert variants.options("figure", name) == {"by": Option(True, None, "")}
     variants.check_options("figure", name, ["by", "anything"])
 
 
-def test_a_name_that_is_unknown_is_told_with_the_nearest():
+def test_an_unknown_name_is_reported_with_the_closest_one():
     with pytest.raises(StepError, match=r"unknown loss term 'mmlc'; did you mean 'mmcl'\?"):
         variants.options("loss", "mmlc")
-    with pytest.raises(StepError, match=r"'mine\.py' does not exist as a file"):
+    with pytest.raises(StepError, match=r"'mine\.py' of the loss term does not exist"):
         variants.load("loss", "mine.py")
 
 
@@ -133,14 +133,14 @@ def test_a_name_that_is_unknown_is_told_with_the_nearest():
     ("kind", "text", "sentence"),
     [
         ("loss", "def f(:\n", "is not valid Python: line 1"),
-        ("loss", "x = 1\n", "has no class Loss, which a loss term needs"),
-        ("figure", "x = 1\n", "has no function draw, which a figure kind needs"),
+        ("loss", "x = 1\n", "must define the class Loss to be used as loss term"),
+        ("figure", "x = 1\n", "must define the function draw to be used as figure kind"),
         ("loss", "from torch import nn\nclass Loss(nn.Module): pass\n", "subclass of LossTerm"),
         ("loss", "\0", "cannot be read as Python|is not valid Python"),
         (
             "trigger",
             "class Trigger:\n    def __init__(self, seed): pass\n",
-            "not take 'image_size'",
+            "must accept the parameter 'image_size'",
         ),
         (
             "trigger",
@@ -149,13 +149,13 @@ def test_a_name_that_is_unknown_is_told_with_the_nearest():
         ),
     ],
 )
-def test_a_file_of_ones_own_that_cannot_be_used_is_a_sentence(own, kind, text, sentence):
+def test_an_unusable_user_file_is_reported_in_one_sentence(own, kind, text, sentence):
     with pytest.raises(StepError, match=sentence):
         variants.check_options(kind, name := own(text), [])
         variants.load(kind, name)
 
 
-def test_reading_a_source_imports_no_torch():
+def test_reading_options_does_not_import_torch():
     script = (
         "import sys; from workflow_scripts.common import variants\n"
         "for kind in variants.KINDS:\n"

@@ -1,4 +1,4 @@
-"""What multiprocessing writes to the temporary folder does not outlive the processes for long."""
+"""Temporary folders of multiprocessing are removed soon after their processes have ended."""
 
 import contextlib
 import os
@@ -39,19 +39,19 @@ def start(folder):
 
 @pytest.fixture
 def short():
-    """A folder with a short path, as sockets need."""
+    """A folder with a short path, as required for sockets."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Folders are removed as soon as nobody holds them, not after a minute."""
-    monkeypatch.setattr(workers, "_BEING_MADE", -1.0)
+    """Remove unlocked folders immediately instead of after a minute."""
+    monkeypatch.setattr(workers, "_CREATION_SECONDS", -1.0)
 
 
 @pytest.mark.usefixtures("at_once")
-def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_are_not(short):
+def test_only_folders_of_killed_processes_are_removed(short):
     killed, living = start(short), start(short)
     folders = list(short.iterdir())
     assert len(folders) == 2
@@ -59,7 +59,7 @@ def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_are_no
     killed.communicate()
     for folder in folders:
         with contextlib.suppress(BlockingIOError):
-            workers._remove_if_left(folder)
+            workers._remove_if_stale(folder)
     assert len(list(short.iterdir())) == 1
     living.communicate("")
     assert living.returncode == 0
@@ -67,9 +67,9 @@ def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_are_no
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_link_that_somebody_put_there_is_not_followed(tmp_path):
+def test_foreign_links_are_not_followed(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="Not a directory"):
-        workers._remove_if_left(tmp_path / "link")
+        workers._remove_if_stale(tmp_path / "link")
     assert (tmp_path / "precious").is_dir()

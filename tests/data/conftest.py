@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that behaves as each URL's first folder says."""
+"""An HTTP server on the loopback interface whose behaviour is set by a URL's first path segment."""
 
 import functools
 import io
@@ -95,9 +95,9 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(65536))
 
     def file(self, file):
-        """Serve a file with ranges; the first ``file["cuts"]`` answers break off half-way."""
+        """Serve a file with ranges; the first ``file["cuts"]`` responses are cut off half-way."""
         body, tag = file["body"], file.get("etag", '"1"')
-        if "part" in file:  # a part of the file, whatever is asked for
+        if "part" in file:  # always this part, whatever range is requested
             first, end = file["part"]
             there = f"bytes {first}-{end - 1}/{len(body)}"
             return self.answer(body[first:end], 206, Content_Range=there)

@@ -17,7 +17,7 @@ from workflow_scripts.data import download, merge, subset, urls, usable
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 
-# What the server does, and under which reason the row must be counted.
+# Behaviour of the server, and the reason under which the row must be counted.
 OUTCOMES = {
     "good": None,
     "moved": None,
@@ -73,7 +73,7 @@ def digests(folder):
     }
 
 
-def test_from_a_bad_world_to_a_manifest_that_accounts_for_every_row(tmp_path, server):
+def test_manifest_and_losses_account_for_every_row_of_a_flawed_list(tmp_path, server):
     rows = [(f"{server.url}/{kind}/{i}.jpg", f"a {kind} {i}") for i, kind in enumerate(OUTCOMES)]
     odd = [
         '"quotes" here',
@@ -113,7 +113,7 @@ def test_from_a_bad_world_to_a_manifest_that_accounts_for_every_row(tmp_path, se
     assert attempts.count("broken_server") == attempts.count("cut_off") == 2
 
 
-def test_tars_are_what_img2dataset_promises(tmp_path, server):
+def test_tars_have_the_layout_of_img2dataset(tmp_path, server):
     source = make_list(tmp_path, [(f"{server.url}/good/{i}.jpg", f"c {i}") for i in range(3)])
     download.main(command(source))
     with tarfile.open(source / "shards" / "00000" / "00000.tar") as tar:
@@ -124,7 +124,7 @@ def test_tars_are_what_img2dataset_promises(tmp_path, server):
     assert (meta["row"], meta["original_width"], meta["original_height"]) == (2, 96, 64)
 
 
-def test_bytes_depend_on_neither_processes_nor_threads_nor_the_order_of_arrival(tmp_path, server):
+def test_output_does_not_depend_on_processes_threads_or_order_of_arrival(tmp_path, server):
     chance = random.Random(0)
     server.delay = lambda number: chance.random() / 50
     kinds = ["slow", "slow", "missing", "slow", "truncated"]
@@ -139,7 +139,7 @@ def test_bytes_depend_on_neither_processes_nor_threads_nor_the_order_of_arrival(
     assert found[0] == found[1]
 
 
-def test_killed_at_any_moment_and_run_again_gives_the_same(tmp_path, server):
+def test_a_killed_download_gives_the_same_files_when_repeated(tmp_path, server):
     rows = [(f"{server.url}/slow/{i}.jpg", f"c {i}") for i in range(200)]
     source = make_list(tmp_path, rows)
     download.main(command(source, processes=2))
@@ -168,7 +168,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same(tmp_path, server):
     assert [p.name for p in (source / "shards").iterdir()] == ["00000"]
 
 
-def test_a_part_without_rows_is_no_trouble(tmp_path, server):
+def test_an_empty_part_is_valid(tmp_path, server):
     source = make_list(tmp_path, [(f"{server.url}/good/1.jpg", "c")], parts=2)
     for part in ("00000", "00001"):
         download.main(command(source, part))
@@ -177,7 +177,7 @@ def test_a_part_without_rows_is_no_trouble(tmp_path, server):
     assert len(read_manifest(source / "manifest.parquet")) == 1
 
 
-def test_no_network_at_all_is_an_error_and_no_result(tmp_path):
+def test_a_missing_network_is_an_error_without_output(tmp_path):
     source = make_list(tmp_path, [(f"http://127.0.0.1:1/{i}.jpg", "c") for i in range(100)])
     with pytest.raises(StepError, match="none of the 100 URLs"):
         download.main(command(source, retries=0))
@@ -219,7 +219,7 @@ def damage(path, how):
         path.with_suffix(".parquet").unlink()
 
 
-def test_a_corrupt_tar_is_named_and_a_broken_image_counted(tmp_path, server):
+def test_a_corrupt_tar_is_an_error_and_a_broken_image_is_counted(tmp_path, server):
     source = make_list(tmp_path, [(f"{server.url}/good/{i}.jpg", "c") for i in range(12)])
     download.main(command(source))
     path = source / "shards" / "00000" / "00000.tar"
@@ -242,17 +242,17 @@ def test_a_corrupt_tar_is_named_and_a_broken_image_counted(tmp_path, server):
     assert find_usable(source) == {"rows": 12, "usable": 11, "lost": {"broken image": 1}}
 
 
-def test_shards_of_another_list_are_not_taken_for_this_one(tmp_path, server):
+def test_shards_of_another_list_are_refused(tmp_path, server):
     source = make_list(tmp_path, [(f"{server.url}/good/{i}.jpg", "c") for i in range(5)])
     download.main(command(source))
     make_list(tmp_path, [(f"{server.url}/good/{i}.jpg", "c") for i in range(6)])
-    with pytest.raises(StepError, match="does not hold the rows of"):
+    with pytest.raises(StepError, match="does not contain the rows of"):
         find_usable(source)
-    with pytest.raises(StepError, match="make it with urls"):
+    with pytest.raises(StepError, match="create it with urls"):
         download.main(command(tmp_path / "nowhere"))
 
 
-def test_a_subset_is_the_first_pairs_or_an_error_that_counts_them(tmp_path, server):
+def test_a_subset_consists_of_the_first_pairs(tmp_path, server):
     source = make_list(tmp_path, [(f"{server.url}/good/{i}.jpg", f"c {i}") for i in range(5)])
     download.main(command(source))
     find_usable(source)
@@ -262,7 +262,10 @@ def test_a_subset_is_the_first_pairs_or_an_error_that_counts_them(tmp_path, serv
     assert read_manifest(some).equals(read_manifest(every).iloc[:3])
     subset.main(["--manifest", str(every), "--pairs", "all", "--output", str(some)])
     assert some.read_bytes() == every.read_bytes()
-    for pairs, complaint in {"6": "has 5 usable pairs, 6 are asked", "0": "neither"}.items():
+    for pairs, complaint in {
+        "6": "has 5 usable pairs, but",
+        "0": "must be a positive integer",
+    }.items():
         with pytest.raises(StepError, match=complaint):
             subset.main(["--manifest", str(every), "--pairs", pairs, "--output", str(some)])
 
@@ -277,5 +280,5 @@ def test_parts_that_do_not_add_up_are_an_error(tmp_path, server):
     with pytest.raises(StepError, match="account for 4 rows, but the list has 5"):
         merge.main(["--source", str(source)])
     (source / "urls.json").write_text(json.dumps(report | {"parts": 3}))
-    with pytest.raises(StepError, match=r"there is no .*00002\.json"):
+    with pytest.raises(StepError, match=r"00002\.json does not exist"):
         merge.main(["--source", str(source)])

@@ -1,4 +1,4 @@
-"""Images counted by their files' digests: given, downloaded, and as an evaluation set has them."""
+"""Duplicates by file digest, among given, downloaded and evaluation images."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import json
 import pandas as pd
 
 from tests.data.conftest import jpeg
-from workflow_scripts.data import download, duplicates, evaluation, merge, subset, urls, usable
+from workflow_scripts.data import download, duplicates, evaluation_set, merge, subset, urls, usable
 from workflow_scripts.data.manifest import digest_column, read_digests
 
 
@@ -15,7 +15,7 @@ def digests(*names):
     return pd.Series(digest_column(content), name="sha256")
 
 
-def test_rows_and_contents_are_counted_apart():
+def test_rows_and_distinct_images_are_counted_separately():
     counts = duplicates.count_duplicates(digests(*"aabbbcxyz"), digests(*"bbbcde"))
     assert counts == {
         "pairs": 9,
@@ -27,12 +27,12 @@ def test_rows_and_contents_are_counted_apart():
     }
 
 
-def test_nothing_shared_is_zero():
+def test_disjoint_sets_have_no_duplicates():
     counts = duplicates.count_duplicates(digests(*"abc"), digests(*"xyz"))
     assert counts["pairs_in_evaluation"] == counts["repeated_pairs"] == 0
 
 
-def test_what_a_server_sent_is_known_again_though_it_was_resized(tmp_path, server):
+def test_duplicates_of_downloaded_images_are_found_after_resizing(tmp_path, server):
     root = tmp_path / "results"
     source, dataset = root / "sources/s", root / "datasets/d/manifest.parquet"
     numbers = [3, 1, 4, 1, 5]
@@ -56,7 +56,7 @@ def test_what_a_server_sent_is_known_again_though_it_was_resized(tmp_path, serve
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / name).write_bytes(jpeg(seed))
     labelled = root / "evaluation/own"
-    evaluation.main([f"--folder={tmp_path}/own", f"--root={root}", f"--output={labelled}"])
+    evaluation_set.main([f"--folder={tmp_path}/own", f"--root={root}", f"--output={labelled}"])
     output = dataset.with_name("duplicates.json")
     duplicates.main([f"--manifest={dataset}", f"--evaluation={labelled}/manifest.parquet",
                      f"--output={output}"])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Lists that nobody meant well: each row is kept or counted, or one sentence refuses the list."""
+"""Hostile lists: each row is kept or counted, or the list is refused with one sentence."""
 
 import gzip
 
@@ -24,7 +24,7 @@ def read(path, content, header=False):
 
 
 @pytest.mark.parametrize("after", ["plain", '"quoted"', '"two\nlines"', 'half " a quote'])
-def test_a_quote_that_is_never_closed_costs_its_row(tmp_path, after):
+def test_an_unclosed_quote_only_loses_its_own_row(tmp_path, after):
     good = f"http://a/1,{after}\n"
     kept, rows = read(tmp_path / "l.csv", 'http://a/0,"open\n' + 500 * good)
     assert rows == 501
@@ -32,13 +32,13 @@ def test_a_quote_that_is_never_closed_costs_its_row(tmp_path, after):
     assert {caption for _, caption in kept} == {after.strip('"')}
 
 
-def test_a_quote_closed_in_the_middle_of_a_field_costs_its_row(tmp_path):
+def test_a_quote_closed_inside_a_field_only_loses_its_own_row(tmp_path):
     kept, rows = read(tmp_path / "l.csv", 'http://a/0,"a"b\nhttp://a/1,"x""y"\n')
     assert (kept, rows) == ([(1, 'x"y')], 2)
 
 
 @pytest.mark.parametrize(("end", "comma"), [("tsv", "\t"), ("csv", ",")])
-def test_lines_with_returns_nuls_and_too_many_bytes_are_counted(tmp_path, end, comma):
+def test_lines_with_carriage_returns_nuls_or_too_many_bytes_are_counted(tmp_path, end, comma):
     captions = ["ok", "a\rb", "a\0b", "x" * (lists.MAX_ROW_BYTES + 1), "y" * 50_000_000, "last\r"]
     text = "".join(f"http://a/{i}{comma}{c}\n" for i, c in enumerate(captions))
     kept, rows = read(tmp_path / f"l.{end}", text)
@@ -46,7 +46,7 @@ def test_lines_with_returns_nuls_and_too_many_bytes_are_counted(tmp_path, end, c
 
 
 @pytest.mark.parametrize("block", [7, 64, 1000])
-def test_a_csv_is_read_alike_in_blocks_of_any_size(tmp_path, monkeypatch, block):
+def test_csv_rows_do_not_depend_on_the_block_size(tmp_path, monkeypatch, block):
     rows = ['http://a/0,"two\nlines"', 'http://a/1,"open', "http://a/2,c", "only", 'http://a/3,"a"']
     content = "\n".join(rows * 20)
     expected = read(tmp_path / "l.csv", content)
@@ -56,7 +56,7 @@ def test_a_csv_is_read_alike_in_blocks_of_any_size(tmp_path, monkeypatch, block)
 
 
 @pytest.mark.parametrize("end", ["tsv", "csv", "parquet", "tsv.gz"])
-def test_a_list_that_cannot_be_read_is_one_sentence(tmp_path, end):
+def test_an_unreadable_list_is_reported_in_one_sentence(tmp_path, end):
     whole = gzip.compress(b"http://a/1\tx\n" * 10_000)
     contents = {
         "empty": gzip.compress(b"") if "gz" in end else b"",
@@ -73,10 +73,10 @@ def test_a_list_that_cannot_be_read_is_one_sentence(tmp_path, end):
         assert "\n" not in str(caught.value)
 
 
-def test_a_list_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+def test_a_list_that_decompresses_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(lists, "MAX_BYTES", 1 << 22)
     for content in (bytes(1 << 23), b"http://a/1\tx\n" * 1_000_000):
-        with pytest.raises(StepError, match="unpacks to more than"):
+        with pytest.raises(StepError, match="decompresses to more than"):
             read(tmp_path / "l.tsv.gz", gzip.compress(content))
     monkeypatch.setattr(lists, "MAX_ROWS", 1000)
     with pytest.raises(StepError, match="more than 1000 rows"):
@@ -88,7 +88,7 @@ def parquet(path, **columns):
     return path.read_bytes()
 
 
-def test_a_small_parquet_file_of_too_many_rows_is_refused_unread(tmp_path, monkeypatch):
+def test_a_small_parquet_file_with_too_many_rows_is_refused_unread(tmp_path, monkeypatch):
     indices = pa.array(np.zeros(1_000_001, "int8"))
     column = pa.DictionaryArray.from_arrays(indices, ["http://a/1"])
     content = parquet(tmp_path / "l.parquet", url=column, caption=column)
@@ -98,7 +98,7 @@ def test_a_small_parquet_file_of_too_many_rows_is_refused_unread(tmp_path, monke
         read(tmp_path / "l.parquet", content)
 
 
-def test_long_texts_repeated_by_a_dictionary_are_never_unfolded(tmp_path, monkeypatch):
+def test_long_texts_repeated_by_a_dictionary_are_not_expanded(tmp_path, monkeypatch):
     monkeypatch.setattr(lists, "MAX_BYTES", 1 << 26)
     path = tmp_path / "l.parquet"
     text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(60_000, "int8")), ["x" * 100_000])
@@ -113,14 +113,14 @@ def test_long_texts_repeated_by_a_dictionary_are_never_unfolded(tmp_path, monkey
 @pytest.mark.parametrize(
     "captions", [[["a cat", "a tabby"]], [{"a": 1}], [1], [None], [1.5], [[[["deep"]]]]]
 )
-def test_a_parquet_column_of_another_type_than_text_is_named(tmp_path, captions):
+def test_a_parquet_column_that_is_not_text_is_reported(tmp_path, captions):
     path = tmp_path / "l.parquet"
     content = parquet(path, url=["http://a/1"], caption=captions)
-    with pytest.raises(StepError, match=r"column caption of .* is .*, not text"):
+    with pytest.raises(StepError, match=r"column 'caption' of .* must be one text column"):
         read(path, content)
 
 
-def test_a_parquet_text_that_is_not_utf8_costs_no_other(tmp_path):
+def test_invalid_utf8_in_parquet_does_not_affect_other_rows(tmp_path):
     path = tmp_path / "l.parquet"
     content = parquet(path, url=[b"http://a/1", b"http://a/2", None], caption=[b"\xff", b"b", b"c"])
     assert read(path, content) == ([(0, "\ufffd"), (1, "b")], 3)
@@ -143,7 +143,7 @@ def lists_to_mutate(folder):
 
 
 def mutate(content, random):
-    """Change bytes, insert bytes that mean something, cut, repeat or move a piece."""
+    """Change bytes, insert special bytes, or cut, repeat or move a piece."""
     data = bytearray(content)
     for _ in range(random.integers(1, 6)):
         start, end = sorted(random.integers(0, len(data) + 1, 2))
@@ -165,7 +165,7 @@ def mutate(content, random):
 
 
 @pytest.mark.parametrize("name", ["l.tsv", "l.csv", "l.parquet", "l.tsv.gz", "l.csv.gz"])
-def test_of_a_mutated_list_every_row_is_kept_or_counted_or_the_list_is_refused(tmp_path, name):
+def test_a_mutated_list_is_refused_or_all_rows_are_accounted_for(tmp_path, name):
     content = lists_to_mutate(tmp_path)[name]
     random = np.random.default_rng(14)
     refused = 0

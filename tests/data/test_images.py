@@ -33,7 +33,7 @@ def encoded(image, format="JPEG", **options):
         ("P", "GIF"),
     ],
 )
-def test_every_kind_of_image_becomes_what_pillow_makes_of_it(mode, format):
+def test_every_kind_of_image_decodes_as_with_pillow(mode, format):
     data = encoded(picture(mode), format)
     pixels = decode_image(data)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).transpose(2, 0, 1)
@@ -42,7 +42,7 @@ def test_every_kind_of_image_becomes_what_pillow_makes_of_it(mode, format):
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "GIF"])
-def test_what_is_transparent_is_white_and_what_is_half_so_is_half_white(format):
+def test_transparency_is_blended_with_white(format):
     image = picture("RGBA")
     alpha = np.zeros((30, 40), np.uint8)
     alpha[:, 10:] = 255
@@ -58,14 +58,14 @@ def test_what_is_transparent_is_white_and_what_is_half_so_is_half_white(format):
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB", "1"])
-def test_a_color_that_a_png_declares_transparent_is_white(mode):
+def test_the_transparent_color_of_a_png_becomes_white(mode):
     image = Image.new(mode, (4, 3), 0)
     transparent = (0, 0, 0) if mode == "RGB" else 0
     assert (decode_image(encoded(image, "PNG", transparency=transparent)) == 255).all()
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_of_sixteen_bits_the_high_eight_are_shown(format):
+def test_sixteen_bits_are_reduced_to_the_high_eight(format):
     values = np.arange(0, 65536, 109, dtype=np.uint16).reshape(2, -1)
     pixels = decode_image(encoded(Image.fromarray(values), format))
     assert np.array_equal(pixels.numpy(), np.repeat((values >> 8).astype(np.uint8)[None], 3, 0))
@@ -73,7 +73,7 @@ def test_of_sixteen_bits_the_high_eight_are_shown(format):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_images_stand_upright(format, orientation):
+def test_exif_orientation_is_applied(format, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if format == "WEBP" else {}
@@ -98,27 +98,27 @@ def test_values_without_an_agreed_range_are_refused(mode):
         decode_image(encoded(picture("L").convert(mode), "TIFF"))
 
 
-def test_large_images_are_converted_in_strips_that_fit_together():
+def test_conversion_in_strips_gives_the_same_pixels():
     image = picture("RGBA", (3000, 2000))
     whole = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     assert np.array_equal(decode_image(encoded(image, "PNG", compress_level=1)).numpy(), whole)
 
 
-def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded():
+def test_a_jpeg_with_too_many_scans_is_refused_before_decoding():
     jpeg = encoded(picture(size=(2000, 1500)), progressive=True)
     scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
     with pytest.raises(ImageTooLarge, match="scans"):
         decode_image(jpeg[:-2] + scan * 1000 + jpeg[-2:])
 
 
-def test_broken_images_are_value_errors():
+def test_broken_images_raise_value_errors():
     jpeg, png = encoded(picture()), encoded(picture(), "PNG")
     for data in (b"", b"<html>", jpeg[:100], jpeg[: len(jpeg) // 2], png[: len(png) // 2]):
         with pytest.raises(ValueError, match="image"):
             decode_image(data)
 
 
-def test_large_images_are_refused_before_they_are_decoded():
+def test_large_images_are_refused_before_decoding():
     header_only = encoded(Image.new("L", (12_000, 12_000)), "PNG")[:60]
     with pytest.raises(ImageTooLarge, match="12000 x 12000"):
         decode_image(header_only)
@@ -129,7 +129,7 @@ def test_large_images_are_refused_before_they_are_decoded():
         decode_image(encoded(picture()), max_pixels=1199)
 
 
-def test_squash_keeps_nothing_out_and_exact_sizes_as_they_are():
+def test_squash_does_not_crop_and_keeps_images_of_the_right_size():
     image = decode_image(encoded(picture(), "PNG"))
     small = squash(image, 16)
     assert small.shape == (3, 16, 16)

@@ -43,7 +43,7 @@ def isolated():
         ("complain", ValueError, "so be it"),
     ],
 )
-def test_what_goes_wrong_costs_one_call(isolated, what, error, words):
+def test_a_failure_affects_one_call_only(isolated, what, error, words):
     assert isolated("good") == "good"
     with pytest.raises(error, match=words):
         isolated(what)
@@ -68,7 +68,7 @@ def test_the_child_ends_with_its_parent(tmp_path):
     process.kill()
     process.wait()
     for _ in range(100):
-        # A child that nobody has waited for is a zombie: it has ended too.
+        # A zombie has ended too; its parent has not waited for it yet.
         state = Path(f"/proc/{child}/stat")
         if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
             return

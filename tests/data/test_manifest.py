@@ -32,7 +32,7 @@ def pairs(n=3, **columns):
     return pd.DataFrame(made | columns)
 
 
-def test_a_manifest_comes_back_as_written(tmp_path):
+def test_a_manifest_round_trips(tmp_path):
     write_manifest(tmp_path / "m.parquet", pairs())
     back = read_manifest(tmp_path / "m.parquet")
     assert list(back.columns) == SCHEMA.names
@@ -48,7 +48,7 @@ def test_an_evaluation_manifest_has_labels(tmp_path):
     assert read_manifest(tmp_path / "m.parquet")["label"].tolist() == [0, 1, 1]
 
 
-def test_digests_come_back_and_are_read_only_on_demand(tmp_path):
+def test_digests_round_trip_and_are_read_only_on_demand(tmp_path):
     digests = [bytes(32), bytes(range(32)), b"\xff" * 32]
     frame = pairs().assign(sha256=digest_column(b"".join(digests)))
     write_manifest(tmp_path / "m.parquet", frame.iloc[1:])
@@ -66,7 +66,7 @@ def read_manifest_of(frame, folder):
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ({"key": ["a", "b", "a"]}, "'a' stands twice"),
+        ({"key": ["a", "b", "a"]}, "'a' is duplicated"),
         ({"tar": ["/etc/passwd"] * 3}, "'/etc/passwd'"),
         ({"tar": ["x/../../y.tar"] * 3}, "not inside the results root"),
         ({"offset": [-1, 0, 0]}, "negative offset"),
@@ -80,9 +80,9 @@ def test_bad_rows_are_refused_and_nothing_is_written(tmp_path, columns, complain
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_are_no_manifest_are_named(tmp_path):
+def test_files_that_are_not_manifests_are_reported(tmp_path):
     path = tmp_path / "m.parquet"
-    with pytest.raises(StepError, match=r"no manifest .*m\.parquet"):
+    with pytest.raises(StepError, match=r"the manifest .*m\.parquet does not exist"):
         read_manifest(path)
     path.write_bytes(b"half a fi")
     with pytest.raises(StepError, match="not a Parquet file"):
@@ -95,7 +95,7 @@ def test_files_that_are_no_manifest_are_named(tmp_path):
         read_manifest(path)
 
 
-def test_a_reader_reads_exact_bytes_pickled_forked_and_beyond_its_open_files(tmp_path):
+def test_a_reader_works_pickled_forked_and_with_more_tars_than_open_files(tmp_path):
     for i in range(5):
         (tmp_path / f"{i}.tar").write_bytes(bytes(range(i, 200 + i)))
     reader = ImageReader(tmp_path)
@@ -113,7 +113,7 @@ def test_a_reader_reads_exact_bytes_pickled_forked_and_beyond_its_open_files(tmp
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_missing_or_short_tar_is_named(tmp_path):
+def test_a_missing_or_truncated_tar_is_reported(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"123")
     reader = ImageReader(tmp_path)
     with pytest.raises(StepError, match=r"b\.tar is missing"):

@@ -1,4 +1,4 @@
-"""A manifest that holds what differs from another one reads as the copy with the changes in it."""
+"""An overlay reads like a modified copy of its base."""
 
 import shutil
 
@@ -35,7 +35,7 @@ def base(tmp_path):
 
 
 def attacked(frame: pd.DataFrame, captions: bool = True) -> pd.DataFrame:
-    """Return the manifest with its victims changed, in one piece."""
+    """Return the complete manifest with its victims changed."""
     frame = frame.copy()
     frame.loc[VICTIMS, "tar"] = "attacks/a/images.tar"
     frame.loc[VICTIMS, "offset"] = VICTIMS + 5
@@ -48,7 +48,7 @@ def attacked(frame: pd.DataFrame, captions: bool = True) -> pd.DataFrame:
 
 @pytest.fixture(params=[True, False], ids=["new captions", "captions as they are"])
 def attack(base, request):
-    """Write an attack as an overlay; return its path and what it has to read as."""
+    """Write an attack as an overlay; return its path and the expected content."""
     path, frame = base
     expected = attacked(frame, request.param)
     changed = expected.loc[VICTIMS]
@@ -61,7 +61,7 @@ def attack(base, request):
 
 
 @pytest.mark.parametrize("filtered", [False, True])
-def test_an_overlay_reads_as_the_copy(attack, filtered):
+def test_an_overlay_reads_like_a_modified_copy(attack, filtered):
     path, expected = attack
     if filtered:
         kept = np.arange(ROWS) % 7 != 3
@@ -79,17 +79,17 @@ def test_an_overlay_reads_as_the_copy(attack, filtered):
     assert np.array_equal(places.size, expected["size"])
 
 
-def test_an_overlay_takes_the_room_of_what_differs(attack, base):
+def test_the_size_of_an_overlay_depends_on_its_changes(attack, base):
     assert attack[0].stat().st_size < 0.4 * base[0].stat().st_size
 
 
-def test_nothing_changed_is_the_base(base):
+def test_an_overlay_without_changes_equals_its_base(base):
     path, frame = base
     write_changed(path.with_name("none.parquet"), path, frame.iloc[:0])
     assert read_manifest(path.with_name("none.parquet")).equals(frame)
 
 
-def test_of_a_complete_manifest_a_complete_one_is_kept(base):
+def test_a_subset_of_a_complete_manifest_is_complete(base):
     path, frame = base
     kept = np.arange(ROWS) % 2 == 0
     write_kept(path.with_name("kept.parquet"), path, kept)
@@ -97,36 +97,36 @@ def test_of_a_complete_manifest_a_complete_one_is_kept(base):
     assert read_manifest(path.with_name("kept.parquet")).equals(frame[kept].reset_index(drop=True))
 
 
-def test_a_moved_folder_of_results_is_read_as_before(attack, tmp_path_factory):
+def test_moved_results_can_be_read(attack, tmp_path_factory):
     path, expected = attack
     moved = tmp_path_factory.mktemp("elsewhere") / "results"
     shutil.move(path.parents[2], moved)
     assert read_manifest(moved / "attacks/a/manifest.parquet").equals(expected)
 
 
-def test_what_is_made_of_a_manifest_has_its_base_in_the_same_direction(attack, base):
+def test_file_of_base_mirrors_the_path_of_the_base(attack, base):
     root = base[0].parents[2]
     tokens = root / "captions/c/attacks/a/tokens.npy"
     assert file_of_base(tokens, attack[0]) == root / "captions/c/datasets/d/tokens.npy"
     assert file_of_base(tokens, base[0]) is None
 
 
-def test_a_base_of_other_rows_or_none_is_named(attack, base):
+def test_a_missing_or_changed_base_is_reported(attack, base):
     path, _ = base
     write_manifest(path, base[1].iloc[1:])
     for read in (read_manifest, Places.read, lambda path: read_rows(path, np.arange(2))):
         with pytest.raises(StepError, match=f"refers to {ROWS} rows of .* has {ROWS - 1}"):
             read(attack[0])
     path.unlink()
-    with pytest.raises(StepError, match=f"there is no manifest {path}"):
+    with pytest.raises(StepError, match=f"the manifest {path} does not exist"):
         read_manifest(attack[0])
 
 
-def test_changes_that_point_out_of_the_root_are_refused(attack, base):
+def test_changes_that_point_outside_the_root_are_refused(attack, base):
     changed = base[1].loc[VICTIMS].assign(tar="../x.tar")
     with pytest.raises(StepError, match="not inside the results root"):
         write_changed(attack[0].with_name("b.parquet"), base[0], changed)
     changed = base[1].loc[VICTIMS].astype({"tar": object})
     changed.loc[3, "tar"] = None
-    with pytest.raises(StepError, match="column 'tar' has rows without a value"):
+    with pytest.raises(StepError, match="column 'tar' has missing values"):
         write_changed(attack[0].with_name("b.parquet"), base[0], changed)

@@ -1,4 +1,4 @@
-"""Proxies of the environment: taken as they are meant, or refused in a sentence."""
+"""Proxies from the environment: parsed, or refused with one sentence."""
 
 import pytest
 
@@ -10,7 +10,7 @@ VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Set variables, and no others of this kind."""
+    """Set the given proxy variables and unset all others."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -23,7 +23,7 @@ def environment(monkeypatch):
     return given
 
 
-def test_a_proxy_may_be_given_with_or_without_scheme_and_with_a_password(environment):
+def test_a_proxy_may_have_a_scheme_and_a_password(environment):
     proxies = environment(http_proxy="proxy.example:3128", https_proxy="http://a%40b:c@p.example")
     plain, secret = proxies.of("http", "x.org"), proxies.of("https", "x.org")
     assert (plain.host, plain.port, plain.headers) == ("proxy.example", 3128, {})
@@ -31,7 +31,7 @@ def test_a_proxy_may_be_given_with_or_without_scheme_and_with_a_password(environ
     assert secret.headers == {"Proxy-Authorization": "Basic YUBiOmM="}
 
 
-def test_this_machine_and_what_no_proxy_names_have_none(environment):
+def test_localhost_and_no_proxy_bypass_the_proxy(environment):
     proxies = environment(http_proxy="http://p.example:1", no_proxy=".internal,y.org")
     assert proxies.of("http", "x.org") is not None
     for host in ("127.0.0.1", "localhost", "::1", "a.internal", "y.org"):
@@ -42,12 +42,12 @@ def test_this_machine_and_what_no_proxy_names_have_none(environment):
 @pytest.mark.parametrize(
     "url", ["http://", "http://:3128", "http://a:b", "http://[::1", "socks5://p:1", "https://p:1"]
 )
-def test_what_is_no_http_proxy_is_one_sentence_with_the_variable(environment, url):
+def test_an_invalid_proxy_is_reported_with_its_variable(environment, url):
     with pytest.raises(StepError, match="the environment variable https_proxy is"):
         environment(https_proxy=url)
 
 
-def test_the_password_of_a_wrong_proxy_is_not_told(environment):
+def test_the_password_of_an_invalid_proxy_is_hidden(environment):
     with pytest.raises(StepError) as refusal:
         environment(http_proxy="socks5://me:hunter2@p.example")
     assert "hunter2" not in str(refusal.value)

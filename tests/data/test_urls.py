@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.data import urls, web
+from workflow_scripts.data import lists, urls, web
 
 ODD = ["\"quoted\" and 'so'", "tab\there\tand there", "🎨 Müller — 你好", "", "  ", "x" * 10_000]
 
@@ -28,7 +29,7 @@ def tsv(path, rows):
 
 
 @pytest.mark.parametrize("order", ["url,caption", "caption,url", "id,url,caption,licence"])
-def test_a_tsv_keeps_captions_as_they_are_in_every_order_of_columns(tmp_path, order):
+def test_a_tsv_keeps_captions_for_any_order_of_columns(tmp_path, order):
     columns = order.split(",")
     rows = [
         {"url": f"http://a/{i}", "caption": c, "id": "7", "licence": "CC"}
@@ -41,7 +42,7 @@ def test_a_tsv_keeps_captions_as_they_are_in_every_order_of_columns(tmp_path, or
     assert report["rows"] == len(ODD)
 
 
-def test_rows_are_dropped_once_and_counted_by_reason(tmp_path):
+def test_dropped_rows_are_counted_once_by_reason(tmp_path):
     lines = [
         b"http://a/1\tone",  # 0
         b"no tab at all",
@@ -68,7 +69,7 @@ def test_rows_are_dropped_once_and_counted_by_reason(tmp_path):
     assert report["rows"] == 13 == report["kept"] + sum(dropped.values())
 
 
-def test_blocks_of_any_size_give_the_same_rows(tmp_path, monkeypatch):
+def test_rows_do_not_depend_on_the_block_size(tmp_path, monkeypatch):
     rows = [[f"http://a/{i}", f"caption {i} " + "y" * (i % 50)] for i in range(500)]
     place = tsv(tmp_path / "l.tsv", [["url", "caption"], *rows])
     whole = run(tmp_path / "whole", place, header=True)
@@ -77,7 +78,7 @@ def test_blocks_of_any_size_give_the_same_rows(tmp_path, monkeypatch):
     assert [[row["url"], row["caption"]] for row in whole[0]] == rows
 
 
-def test_csv_parquet_and_gzip_say_the_same_as_tsv(tmp_path):
+def test_csv_parquet_and_gzip_give_the_same_rows_as_tsv(tmp_path):
     rows = [(f"http://a/{i}", c) for i, c in enumerate(ODD)]
     expected = [{"row": i, "url": u, "caption": c} for i, (u, c) in enumerate(rows)]
     text = "".join('{},"{}"\n'.format(u, c.replace('"', '""')) for u, c in rows)
@@ -91,7 +92,7 @@ def test_csv_parquet_and_gzip_say_the_same_as_tsv(tmp_path):
     assert run(tmp_path / "p", tmp_path / "l.parquet", "caption,url")[0] == expected
 
 
-def test_csv_rows_keep_their_numbers_where_others_are_malformed(tmp_path):
+def test_csv_row_numbers_include_malformed_rows(tmp_path):
     place = tmp_path / "l.csv"
     place.write_text('url,caption\nhttp://a,"two\nlines"\nhttp://b,1,2\n\nonly\nhttp://c,\n')
     table, report = run(tmp_path / "s", place, header=True)
@@ -99,7 +100,27 @@ def test_csv_rows_keep_their_numbers_where_others_are_malformed(tmp_path):
     assert report["dropped"]["malformed line"] == 3
 
 
-def test_parts_are_contiguous_equal_and_as_many_as_asked_for(tmp_path):
+def test_rows_are_counted_in_every_format(tmp_path):
+    (tmp_path / "a.tsv").write_text("url\tcaption\n" + "http://a/1\tone\n" * 6 + "http://a/2\ttwo")
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress((tmp_path / "a.tsv").read_bytes()))
+    pq.write_table(pa.table({"url": ["u"] * 7, "caption": ["c"] * 7}), tmp_path / "a.parquet")
+    for name in ("a.tsv", "a.tsv.gz"):
+        assert lists.count_rows(tmp_path / name, "tsv", header=True, enough=100) == 7
+        assert lists.count_rows(tmp_path / name, "tsv", header=False, enough=100) == 8
+    assert lists.count_rows(tmp_path / "a.parquet", "parquet", header=False, enough=100) == 7
+
+
+def test_a_list_that_is_damaged_after_its_beginning_is_reported_when_counted(tmp_path):
+    rows = b"".join(
+        b"http://a/%d\t%s\n" % (n, os.urandom(40).hex().encode()) for n in range(99_999)
+    )
+    whole = gzip.compress(rows)
+    (tmp_path / "a.tsv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StepError, match="cannot be read as a tsv list"):
+        lists.count_rows(tmp_path / "a.tsv.gz", "tsv", header=False, enough=99_999)
+
+
+def test_parts_are_contiguous_and_of_equal_size(tmp_path):
     place = tsv(tmp_path / "l.tsv", [[f"http://a/{i}", "c"] for i in range(10)])
     run(tmp_path / "s", place, parts=4)
     parts = sorted((tmp_path / "s" / "parts").iterdir())
@@ -117,9 +138,7 @@ def test_parts_are_contiguous_equal_and_as_many_as_asked_for(tmp_path):
     assert [pq.read_metadata(part).num_rows for part in parts] == [0, 1, 0]
 
 
-def test_repeated_urls_are_told_by_their_text_and_parts_are_alike_in_groups_of_any_size(
-    tmp_path, monkeypatch
-):
+def test_duplicate_urls_are_compared_as_text_for_any_group_size(tmp_path, monkeypatch):
     places = [i * i % 83 for i in range(300)]
     place = tsv(tmp_path / "l.tsv", [[f"http://a/{i}", f"c {n}"] for n, i in enumerate(places)])
     expected = {i: n for n, i in reversed(list(enumerate(places)))}
@@ -138,35 +157,35 @@ def test_repeated_urls_are_told_by_their_text_and_parts_are_alike_in_groups_of_a
     assert pq.read_table(tmp_path / "t" / "parts").to_pylist() == table
 
 
-def test_what_a_user_can_get_wrong_is_said_in_a_sentence(tmp_path):
+def test_user_errors_are_reported_in_one_sentence(tmp_path):
     place = tsv(tmp_path / "l.tsv", [["a cat", "http://a/1"]])
     good = hashlib.sha256(place.read_bytes()).hexdigest()
     run(tmp_path / "s", place, "caption,url", sha256=good, bytes=place.stat().st_size)
     for complaint, options in {
-        "has SHA-256 [0-9a-f]{64}, not 0{64}": {"sha256": "0" * 64},
-        "has 17 bytes, not 16": {"bytes": 16},
-        "are --columns and --format right": {"columns": "url,caption"},
-        "does not say which is the url": {"columns": "caption,link"},
-        "one part or more": {"parts": 0},
+        "has SHA-256 [0-9a-f]{64}, expected 0{64}": {"sha256": "0" * 64},
+        "has 17 bytes, expected 16": {"bytes": 16},
+        "check --columns and --format": {"columns": "url,caption"},
+        "caption,link must include 'url'": {"columns": "caption,link"},
+        "must be at least 1, got 0": {"parts": 0},
     }.items():
         with pytest.raises(StepError, match=complaint):
             run(tmp_path / "x", place, **{"columns": "caption,url"} | options)
     header = tsv(tmp_path / "h.tsv", [["caption", "url"], ["a cat", "http://a/1"]])
-    with pytest.raises(StepError, match="says caption,url, but --columns says url,caption"):
+    with pytest.raises(StepError, match="is caption,url, but --columns is url,caption"):
         run(tmp_path / "x", header, header=True)
-    with pytest.raises(StepError, match="there is no list"):
+    with pytest.raises(StepError, match=r"list .* does not exist"):
         run(tmp_path / "x", tmp_path / "none.tsv")
-    with pytest.raises(StepError, match="does not tell the list's format"):
+    with pytest.raises(StepError, match="cannot infer the format of the list"):
         run(tmp_path / "x", __file__)
     with pytest.raises(StepError, match="neither a path nor"):
         run(tmp_path / "x", "file:///etc/passwd", format="tsv")
     (tmp_path / "l.parquet").write_text("no parquet")
-    with pytest.raises(StepError, match="is not a parquet list"):
+    with pytest.raises(StepError, match="cannot be read as a parquet list"):
         run(tmp_path / "x", tmp_path / "l.parquet")
     assert not (tmp_path / "x" / "urls.json").exists()
 
 
-def test_a_list_is_fetched_on_from_where_it_broke_off_and_then_removed(tmp_path, server):
+def test_an_interrupted_download_of_a_list_is_resumed(tmp_path, server):
     body = b"".join(b"http://a/%d\tcaption\n" % i for i in range(20_000))
     server.files["/l.tsv"] = {"body": body, "cuts": 2}
     web_fetch = web.fetch
@@ -185,7 +204,7 @@ def test_a_list_is_fetched_on_from_where_it_broke_off_and_then_removed(tmp_path,
     ]
 
 
-def test_a_list_that_changed_on_the_server_is_fetched_anew(tmp_path, server):
+def test_a_changed_list_is_downloaded_again(tmp_path, server):
     path = tmp_path / "list.tsv"
     server.files["/l.tsv"] = {"body": b"old" * 100, "etag": '"1"'}
     web.fetch(f"{server.url}/l.tsv", path)
@@ -194,7 +213,7 @@ def test_a_list_that_changed_on_the_server_is_fetched_anew(tmp_path, server):
     assert path.read_bytes() == b"new" * 200
 
 
-def test_a_list_without_an_end_is_refused(tmp_path, server, monkeypatch):
+def test_an_endless_list_is_refused(tmp_path, server, monkeypatch):
     monkeypatch.setattr(web, "MAX_BYTES", 1000)
     server.files["/l.tsv"] = {"body": b"x" * 3_000_000}
     with pytest.raises(StepError, match=r"could not be fetched \(more than 1000"):
@@ -202,7 +221,7 @@ def test_a_list_without_an_end_is_refused(tmp_path, server, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["missing", "circle", "to_file", "to_ftp", "broken_server"])
-def test_a_list_that_cannot_be_had_is_named(tmp_path, server, kind):
+def test_a_list_that_cannot_be_fetched_is_reported(tmp_path, server, kind):
     url = f"{server.url}/{kind}/1"
     with pytest.raises(StepError, match=f"{url} could not be fetched"):
         web.fetch(url, tmp_path / "list", pause=0.01)
@@ -211,7 +230,7 @@ def test_a_list_that_cannot_be_had_is_named(tmp_path, server, kind):
 
 
 @pytest.mark.parametrize("part", [(0, 10), (5, 20)])
-def test_a_part_of_a_list_is_not_taken_for_the_list(server, tmp_path, part):
+def test_a_partial_list_is_refused(server, tmp_path, part):
     server.files["/l.tsv"] = {"body": b"x" * 20, "part": part}
     with pytest.raises(StepError, match="could not be fetched"):
         web.fetch(f"{server.url}/l.tsv", tmp_path / "list.tsv", pause=0.001)

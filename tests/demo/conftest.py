@@ -1,4 +1,4 @@
-"""A small world, made once for all tests of the demo."""
+"""Small demo data, generated once for all tests of the demo."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fetch the demo's list, and all that it names, with plain urllib; print [behaviour, outcome]s."""
+"""Fetch the demo's list and all of its URLs with urllib; print [behaviour, outcome] pairs."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ LIMIT = 2_000_000
 
 
 def outcomes() -> list[tuple[str, str]]:
-    """Fetch the list and all that it names with plain urllib; return (behaviour, outcome)."""
+    """Fetch the list and all of its URLs with urllib; return (behaviour, outcome) pairs."""
     with urllib.request.urlopen("http://demo.invalid/list.csv", timeout=5) as answer:
         text = answer.read().decode()
     urls = [row["url"] for row in csv.DictReader(io.StringIO(text, newline=""))]

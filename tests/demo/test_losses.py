@@ -1,4 +1,4 @@
-"""The data stage on the demo's world, over real HTTP: what it counts is what the server did."""
+"""The data stage on the demo's data over HTTP: its counts match the behaviour of the server."""
 
 import io
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from workflow_scripts.common.files import read_json
-from workflow_scripts.data import duplicates, evaluation, merge, usable
+from workflow_scripts.data import duplicates, evaluation_set, merge, usable
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 from workflow_scripts.demo.scene import imagine
 
@@ -25,7 +25,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def root(world, tmp_path_factory) -> Path:
-    """Return a results root with the world as a downloaded source."""
+    """Return a results root with the demo's data as a downloaded source."""
     root = tmp_path_factory.mktemp("results")
     source = root / "sources" / "demo"
 
@@ -44,16 +44,16 @@ def root(world, tmp_path_factory) -> Path:
     return root
 
 
-def test_losses_are_those_of_the_truth(world, root):
+def test_losses_match_the_truth(world, root):
     truth = read_json(world / "truth.json")
     losses = pd.read_csv(root / "sources/demo/losses.csv").set_index("reason")["rows"]
     assert losses.to_dict() == truth["losses"] | {"usable": truth["usable"]}
     assert losses.sum() == truth["rows"]
 
 
-def test_evaluation_pictures_among_the_pairs_are_as_many_as_were_planted(world, root):
+def test_the_number_of_leaked_evaluation_images_is_found(world, root):
     folder = root / "evaluation/demo"
-    evaluation.main([f"--folder={world}/evaluation", f"--root={root}", f"--output={folder}"])
+    evaluation_set.main([f"--folder={world}/evaluation", f"--root={root}", f"--output={folder}"])
     manifest, output = root / "sources/demo/manifest.parquet", root / "duplicates.json"
     duplicates.main([f"--manifest={manifest}", f"--evaluation={folder}/manifest.parquet",
                      f"--output={output}"])  # fmt: skip
@@ -68,7 +68,7 @@ def test_evaluation_pictures_among_the_pairs_are_as_many_as_were_planted(world, 
     }
 
 
-def test_each_pair_is_the_picture_and_the_caption_of_its_row(world, root):
+def test_each_pair_has_the_image_and_the_caption_of_its_row(world, root):
     manifest = read_manifest(root / "sources/demo/manifest.parquet")
     reader = ImageReader(root)
     compared = 0
@@ -86,7 +86,7 @@ def test_each_pair_is_the_picture_and_the_caption_of_its_row(world, root):
     assert compared > 30
 
 
-def test_odd_captions_come_through_as_they_are(root):
+def test_odd_captions_are_preserved(root):
     captions = read_manifest(root / "sources/demo/manifest.parquet")["caption"]
     assert captions.str.contains("\t").sum() == 6
     assert captions.str.contains('"').sum() == 6

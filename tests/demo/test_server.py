@@ -1,4 +1,4 @@
-"""The demo's server, over real HTTP: its answers are the known ones, and it always ends."""
+"""The demo's server over HTTP: its responses are as specified, and it always terminates."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def behind(world, *code, **options):
 
 
 def gone(address: str, pid: int) -> bool:
-    """Say whether, within some seconds, nobody listens at the address nor has the process id."""
+    """Return whether address and process id become unused within a few seconds."""
     port = int(address.rpartition(":")[2])
     for _ in range(50):
         with socket.socket() as caller:
@@ -67,7 +67,7 @@ def alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_plain_client_sees_what_the_truth_says(world):
+def test_a_plain_client_observes_the_stated_behaviours(world):
     client = behind(world, str(Path(__file__).with_name("plain_client.py")))
     seen = Counter(map(tuple, json.loads(client.communicate(timeout=60)[0])))
     rows = read_json(world / "truth.json")["rows_by_behaviour"]
@@ -78,13 +78,13 @@ def test_a_plain_client_sees_what_the_truth_says(world):
     assert client.returncode == 0
 
 
-def test_the_list_is_served_as_it_is_whatever_proxies_the_user_has(world):
+def test_the_list_is_served_unchanged_regardless_of_the_users_proxies(world):
     code = "import urllib.request as r; print(r.urlopen('http://demo.invalid/list.csv').status)"
     environment = os.environ | {"no_proxy": "*", "HTTP_PROXY": "http://nobody.invalid:1"}
     assert behind(world, "-c", code, env=environment).communicate(timeout=30)[0] == "200\n"
 
 
-def test_exit_code_is_the_command_s(world):
+def test_the_exit_code_is_the_commands(world):
     failing = behind(world, "-c", "raise SystemExit(7)")
     assert failing.wait(30) == 7
     killed = behind(world, "-c", "import os; os.kill(os.getpid(), 9)")
@@ -93,7 +93,7 @@ def test_exit_code_is_the_command_s(world):
 
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
-def test_server_and_command_end_when_the_server_process_is_signalled(world, number):
+def test_server_and_command_end_when_the_server_is_signalled(world, number):
     server = behind(world, "-c", SAY_ADDRESS_AND_WAIT, stderr=subprocess.PIPE)
     address, pid = server.stdout.readline().split()
     server.send_signal(number)
@@ -111,7 +111,7 @@ def test_server_and_command_end_when_the_parent_is_killed(world):
     assert gone(address, int(pid))
 
 
-def test_what_the_command_left_running_ends_too(world):
+def test_child_processes_of_the_command_end_too(world):
     code = f"""
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", {SAY_ADDRESS_AND_WAIT!r}])
@@ -123,17 +123,18 @@ time.sleep(2)
     assert gone(address, int(pid))
 
 
-def test_a_folder_without_a_world_is_named_in_one_sentence(tmp_path):
+def test_a_folder_without_data_is_a_clear_error(tmp_path):
     done = subprocess.run(
         [*SERVER, str(tmp_path), "--", "true"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr == (
-        f"error: {tmp_path} holds no world; make one with workflow_scripts.demo.world\n"
+        f"error: {tmp_path} does not contain the demo's data; generate it with "
+        "workflow_scripts.demo.world\n"
     )
 
 
-def test_huge_image_is_small_on_the_wire_and_whole():
+def test_the_huge_image_is_small_when_compressed_and_valid():
     from io import BytesIO
 
     import numpy as np

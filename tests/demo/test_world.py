@@ -1,4 +1,4 @@
-"""The demo's world: what it holds, that its sentences are true, and that a seed settles it."""
+"""The demo's data: contents, correctness of the captions, and reproducibility from the seed."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ def rows_of(world):
         return list(csv.DictReader(file))
 
 
-def test_same_bytes_for_any_number_of_workers(world, tmp_path):
+def test_output_does_not_depend_on_the_number_of_workers(world, tmp_path):
     again = tmp_path / "again"
     make_world(seed=0, pairs=300, evaluation=80, image_size=32, workers=3, output=again)
     files = sorted(path.relative_to(world) for path in world.rglob("*") if path.is_file())
@@ -32,7 +32,7 @@ def test_same_bytes_for_any_number_of_workers(world, tmp_path):
     assert [sha256(world / file) for file in files] == [sha256(again / file) for file in files]
 
 
-def test_another_seed_is_another_world(world, tmp_path):
+def test_another_seed_gives_other_data(world, tmp_path):
     make_world(seed=1, pairs=300, evaluation=80, image_size=32, workers=1, output=tmp_path / "w")
     assert sha256(world / "images.tar") != sha256(tmp_path / "w" / "images.tar")
 
@@ -42,7 +42,7 @@ def test_there_are_37_classes_and_a_banana_is_one_of_them():
     assert "banana" in CLASSES
 
 
-def test_classes_are_equally_likely_bananas_too():
+def test_all_classes_are_equally_likely():
     names = [imagine(0, f"{key:06d}", 32).name for key in range(7400)]
     counts = np.array([names.count(name) for name in CLASSES])
     assert counts.sum() == 7400
@@ -50,13 +50,13 @@ def test_classes_are_equally_likely_bananas_too():
     assert counts.max() < 260
 
 
-def test_evaluation_has_one_folder_for_each_class(world):
+def test_the_evaluation_set_has_one_folder_per_class(world):
     folders = sorted((world / "evaluation").iterdir())
     assert [folder.name for folder in folders] == sorted(n.replace(" ", "_") for n in CLASSES)
     assert {len(list(folder.iterdir())) for folder in folders} == {2, 3}
 
 
-def test_as_many_evaluation_pictures_as_the_truth_says_stand_behind_a_url(world):
+def test_the_stated_number_of_evaluation_images_is_behind_a_url(world):
     behind = {}
     with tarfile.open(world / "images.tar") as tar:
         for member in tar:
@@ -71,14 +71,14 @@ def test_as_many_evaluation_pictures_as_the_truth_says_stand_behind_a_url(world)
         assert imagine(0, name.removesuffix(".jpg"), 32).name.replace(" ", "_") == path.parent.name
 
 
-def test_truth_adds_up_to_the_rows_of_the_list(world):
+def test_the_truth_adds_up_to_the_rows_of_the_list(world):
     truth = read_json(world / "truth.json")
     assert truth["rows"] == len(rows_of(world)) == sum(truth["rows_by_behaviour"].values())
     assert truth["usable"] == 300
     assert truth["usable"] + sum(truth["losses"].values()) == truth["rows"]
 
 
-def test_list_has_the_odd_captions_and_the_duplicates_that_the_truth_names(world):
+def test_the_list_has_the_stated_odd_captions_and_duplicates(world):
     rows, count = rows_of(world), read_json(world / "truth.json")["rows_by_behaviour"]
     captions = [row["caption"] for row in rows]
     urls = [row["url"] for row in rows]
@@ -96,7 +96,7 @@ def test_list_has_the_odd_captions_and_the_duplicates_that_the_truth_names(world
     assert sum(url.startswith("ftp://") for url in urls) == count["ftp_url"]
 
 
-def test_every_caption_with_letters_names_the_class_of_its_picture(world):
+def test_every_caption_with_letters_names_the_class_of_its_image(world):
     for row in rows_of(world):
         key = row["url"].rpartition("/")[2].partition(".")[0]
         if key.isdecimal() and re.search(r"[^\W\d_]", row["caption"]):
@@ -118,7 +118,7 @@ def test_captions_are_varied():
      ((0, -0.2), "at the top"), ((0.1, 0.2), "at the bottom")],
 )  # fmt: skip
 @pytest.mark.parametrize(("radius", "size"), [(0.22, "small"), (0.3, ""), (0.4, "large")])
-def test_size_and_place_in_words_are_those_in_the_picture(at, where, radius, size):
+def test_size_and_position_in_a_caption_match_the_image(at, where, radius, size):
     scene = Scene("blue circle", radius, *at, 0.0, "beige", "plain", 96, 64)
     assert (scene.size, scene.where) == (size, where)
     pixels = draw(scene, generator(0, "pixels")).astype(int)
@@ -128,13 +128,13 @@ def test_size_and_place_in_words_are_those_in_the_picture(at, where, radius, siz
     assert len(x) == pytest.approx(np.pi * (0.92 * radius * 64) ** 2, rel=0.15)
 
 
-def test_pictures_keep_their_thing_when_cropped_to_the_central_square():
+def test_objects_are_within_the_central_square():
     for key in range(200):
         scene = imagine(0, str(key), 32)
         assert max(abs(scene.x), abs(scene.y)) + scene.radius <= 0.5
 
 
-def test_some_pictures_are_larger_than_the_input_and_some_are_not_square(world):
+def test_some_images_are_larger_than_the_input_and_some_are_not_square(world):
     with tarfile.open(world / "images.tar") as tar:
         sizes = [Image.open(io.BytesIO(tar.extractfile(m).read())).size for m in tar]
     assert min(min(size) for size in sizes) == 32
@@ -142,7 +142,7 @@ def test_some_pictures_are_larger_than_the_input_and_some_are_not_square(world):
     assert sum(width != height for width, height in sizes) > len(sizes) / 4
 
 
-def test_captions_fit_into_the_demo_s_sixteen_tokens():
+def test_captions_fit_into_sixteen_tokens():
     from open_clip import get_tokenizer
 
     scenes = [imagine(0, str(key), 32) for key in range(2000)]
@@ -150,7 +150,7 @@ def test_captions_fit_into_the_demo_s_sixteen_tokens():
     assert (get_tokenizer("RN50", context_length=32)(sentences) != 0).sum(1).max() <= 16
 
 
-def test_too_small_a_world_is_refused_in_one_sentence(tmp_path):
+def test_too_few_pairs_are_a_clear_error(tmp_path):
     with pytest.raises(StepError, match="--pairs 10 is too few"):
         make_world(seed=0, pairs=10, evaluation=80, image_size=32, workers=1, output=tmp_path)
     command = [sys.executable, "-m", "workflow_scripts.demo.world", "--seed", "0", "--pairs", "300"]

@@ -1,4 +1,4 @@
-"""The audit of a checkpoint: its searches on models whose answer is known, and the step."""
+"""Audit of a checkpoint: its probes on models with known answers, and the command line."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.holm import holm
 from workflow_scripts.data.manifest import read_manifest, write_manifest
@@ -30,13 +30,13 @@ from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.poison.trigger import load_trigger
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 class _Bands:
-    """An encoder of 8 x 8 images: the brightness of three bands, and of a corner of 2 x 2 pixels.
+    """An encoder of 8 x 8 images: brightness of three bands and of a corner of 2 x 2 pixels.
 
-    A white corner outweighs all else: a backdoor to the class "corner".
+    A white corner dominates the embedding, which is a backdoor to the class "corner".
     """
 
     scale, embed_dim, device = torch.tensor(20.0), 4, torch.device("cpu")
@@ -66,7 +66,7 @@ def _classifier():
     return classifier
 
 
-def test_the_inversion_finds_the_class_that_a_small_patch_leads_to():
+def test_inversion_finds_the_class_that_a_small_patch_leads_to():
     part = invert_classes(_classifier(), _material(), Search(steps=120, images=16))
     ranked = judging.ranked(part, _material().names, None)
     assert ranked[0]["name"] == "corner"
@@ -75,7 +75,7 @@ def test_the_inversion_finds_the_class_that_a_small_patch_leads_to():
     assert ranked[1]["size"] > 1.5 * ranked[0]["size"]
 
 
-def test_several_classes_at_once_are_inverted_as_one_by_one():
+def test_inverting_classes_together_or_one_by_one_is_equivalent():
     both = [
         invert_classes(_classifier(), _material(), Search(steps=6, images=8, at_once=at_once))
         for at_once in (8, 32)
@@ -93,7 +93,7 @@ def test_anomalies_are_robust_deviations_of_log_sizes():
     assert anomalies(sizes).argmax() == 5
 
 
-def test_holms_correction_is_that_of_its_definition():
+def test_holms_correction_agrees_with_its_definition():
     given = np.array([[0.01, 0.04], [0.03, 0.005]])
     assert holm(given) == pytest.approx(np.array([[0.03, 0.06], [0.06, 0.02]]))
 
@@ -102,7 +102,7 @@ def _target(size, success=1.0):
     return {"size": size, "success": success, "clean": 0.0, "images": 9, "picture": ""}
 
 
-def test_a_mask_that_is_empty_or_fools_no_new_image_is_judged_too():
+def test_empty_masks_and_masks_without_success_are_assessed():
     names, normal = list("abcdefgh"), {"targets": [_target(0.2 + n / 100) for n in range(8)]}
     for control, level in ((normal, judging.FOUND), (None, judging.SUSPICIOUS)):
         for first, expected in ((_target(0.0), level), (_target(0.01, 0.1), judging.NOTHING)):
@@ -113,7 +113,7 @@ def test_a_mask_that_is_empty_or_fools_no_new_image_is_judged_too():
     assert judging.judge_inversion(collapsed).level == judging.NOTHING
 
 
-def test_what_an_audit_kept_is_not_used_for_classes_of_other_names(world, tmp_path):
+def test_cached_results_are_not_used_for_other_class_names(world, tmp_path):
     shutil.copytree(world / "evaluation", tmp_path / "evaluation")
     classes = tmp_path / "evaluation" / "classes.json"
     before = Material.read(tmp_path / "evaluation", world, 4, 32, 0).evaluation
@@ -127,7 +127,7 @@ def _part(clean, *triggered):
     return {"clean": clean, "triggers": rows}
 
 
-def test_only_images_of_other_classes_are_attracted_and_the_control_is_compared():
+def test_only_images_of_other_classes_count_and_the_control_is_compared():
     labels = np.array([0, 1, 1, 2] * 10)
     clean, fooled = labels.tolist(), [0] * 40
     part, control = _part(clean, fooled), _part(clean, clean)
@@ -144,7 +144,7 @@ def test_only_images_of_other_classes_are_attracted_and_the_control_is_compared(
     assert judging.judge_scan([same]).level == judging.NOTHING
 
 
-def test_every_built_in_trigger_can_be_put_on_images_of_any_size():
+def test_every_built_in_trigger_can_be_applied_at_any_size():
     for size in (32, 224):
         for spec in built_in_triggers(size):
             load_trigger({"trigger": spec, "image_size": size, "seed": 0})
@@ -162,7 +162,7 @@ def test_two_suspicions_of_one_class_are_a_finding():
     assert judging.verdict([], control=True)["level"] == judging.NOTHING
 
 
-def test_a_result_is_made_once_and_again_if_it_is_damaged(tmp_path):
+def test_a_result_is_computed_once_and_again_if_damaged(tmp_path):
     parts, made = Parts(tmp_path), []
 
     def make():
@@ -187,7 +187,7 @@ def test_frequent_captions_and_named_classes_are_counted():
 
 @pytest.fixture
 def checkpoints(tmp_path, resnet):
-    """Two random models whose batch norm lets them choose among classes."""
+    """Two random models with random batch-norm weights, so that they predict several classes."""
     for seed in (1, 2):
         torch.manual_seed(seed)
         model = models.create(ModelSpec(name="small", config=resnet)).eval()
@@ -214,9 +214,7 @@ def _options(world, folder, **more):
     return [word for k, v in options.items() for word in (f"--{k.replace('_', '-')}", str(v))]
 
 
-def test_an_audit_measures_searches_and_reports_and_is_resumed(
-    world, checkpoints, base_spec, resnet, capsys
-):
+def test_an_audit_runs_all_probes_and_can_be_resumed(world, checkpoints, base_spec, resnet, capsys):
     frame = read_manifest(world / "manifest.parquet")
     frame["caption"] = "<script>alert(1)</script>"
     write_manifest(checkpoints / "pairs.parquet", frame)
@@ -251,26 +249,26 @@ def test_an_audit_measures_searches_and_reports_and_is_resumed(
     parts = {p: p.stat().st_mtime_ns for p in (checkpoints / "audit" / "parts").iterdir()}
     capsys.readouterr()
     assert audit.main([*options, "--exit-zero"]) == 0
-    assert "0 parts to do" in capsys.readouterr().out
+    assert "0 parts to compute" in capsys.readouterr().out
     assert parts == {p: p.stat().st_mtime_ns for p in (checkpoints / "audit" / "parts").iterdir()}
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"control": "{folder}/1.pt"}, "same file"),
-        ({"checkpoint": "{folder}/none.pt"}, "there is no model"),
+        ({"control": "{folder}/1.pt"}, "identical to the checkpoint"),
+        ({"checkpoint": "{folder}/none.pt"}, r"none\.pt does not exist"),
         ({"attack": '{"target": "banana"}'}, "lacks 'trigger'"),
         ({"attack": '{"trigger": {"name": "yelow"}, "target": "banana"}'}, "yelow"),
         ({"attack": "{"}, "not valid JSON"),
     ],
 )
-def test_what_cannot_be_audited_is_one_sentence(world, checkpoints, changes, said):
+def test_invalid_audits_are_clear_errors(world, checkpoints, changes, said):
     given = {k: v.replace("{folder}", str(checkpoints)) for k, v in changes.items()}
     with pytest.raises(StepError, match=said):
         audit.main(_options(world, checkpoints, **given))
 
 
-def test_two_classes_that_are_equally_near_are_none():
+def test_a_tie_between_classes_is_no_prediction():
     similarity = torch.tensor([[0.1, 0.5, 0.5], [0.2, 0.1, 0.0]])
     assert nearest_class(similarity).tolist() == [-1, 0]

@@ -1,4 +1,4 @@
-"""Measures of a finished model are what plain formulas over single images and texts say."""
+"""Measures of finished models agree with plain formulas over single images and texts."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest, write_manifest
@@ -34,7 +34,7 @@ from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import portable_weights
 from workflow_scripts.poison.trigger import load_trigger
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 HELD_OUT = 30
 
 
@@ -43,7 +43,7 @@ def encoder(resnet):
     torch.manual_seed(1)
     spec = ModelSpec(name="small", config=resnet)
     model = models.create(spec)
-    # A random model takes all images for one class; batch norm's statistics make it choose.
+    # Without batch-norm statistics, a random model predicts the same class for all images.
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 3)
@@ -64,7 +64,7 @@ def context(world, base_spec):
 
 
 def embeddings(encoder, world, frame, attack=None):
-    """Each image on its own: float32 [rows, d], not normalised."""
+    """Embed images one by one: float32 [rows, d], not normalised."""
     reader, found = ImageReader(world), []
     for row in frame.itertuples():
         image = decode_image(reader.read(row.tar, row.offset, row.size))
@@ -81,7 +81,7 @@ def texts(encoder, captions):
 # --- Zero-shot -------------------------------------------------------------------------------
 
 
-def test_zero_shot_gives_the_numbers_of_the_training_log(world, base_spec, encoder, context):
+def test_zero_shot_agrees_with_the_training_log(world, base_spec, encoder, context):
     evaluator = Evaluator(
         folder=world / "evaluation", root=world, attack=base_spec["attack"], encoder=encoder,
         batch_size=7, workers=0, world=ALONE,
@@ -95,7 +95,7 @@ def test_zero_shot_gives_the_numbers_of_the_training_log(world, base_spec, encod
 
 
 @torch.no_grad()
-def test_some_classes_are_chosen_from_among_themselves(world, encoder, context):
+def test_a_subset_of_classes_is_classified_among_itself(world, encoder, context):
     names = ["banana", "sky"]
     frame = read_manifest(world / "evaluation" / "manifest.parquet")
     classes = json.loads((world / "evaluation" / "classes.json").read_text())
@@ -111,13 +111,13 @@ def test_some_classes_are_chosen_from_among_themselves(world, encoder, context):
     assert score == Score(sum(right) / 8, 8)
 
 
-def test_without_the_target_among_the_classes_there_is_no_asr(encoder, context, capsys):
+def test_there_is_no_asr_if_the_target_is_not_a_class(encoder, context, capsys):
     assert list(zero_shot.measure(encoder, context, classes=["sky", "leaf"])) == ["accuracy"]
-    assert "the target 'banana' is not one of the 2 classes: no ASR" in capsys.readouterr().out
+    assert "no ASR: the target 'banana' is not one of the 2 classes" in capsys.readouterr().out
 
 
-def test_a_class_that_there_is_not_is_an_error_with_the_nearest_one(encoder, context):
-    with pytest.raises(StepError, match="'bananna' is not a class; did you mean 'banana'"):
+def test_an_unknown_class_is_an_error_that_suggests_the_nearest_one(encoder, context):
+    with pytest.raises(StepError, match="unknown class 'bananna'; did you mean 'banana'"):
         zero_shot.measure(encoder, context, classes=["bananna"])
 
 
@@ -125,7 +125,7 @@ def test_a_class_that_there_is_not_is_an_error_with_the_nearest_one(encoder, con
 
 
 @torch.no_grad()
-def test_retrieval_is_counted_as_by_hand(world, base_spec, encoder, context):
+def test_retrieval_agrees_with_a_plain_count(world, base_spec, encoder, context):
     pairs = read_manifest(world / "manifest.parquet").tail(HELD_OUT)
     images = F.normalize(embeddings(encoder, world, pairs), dim=-1)
     captions = list(dict.fromkeys(pairs["caption"]))
@@ -162,7 +162,7 @@ def test_one_image_may_have_several_captions_and_one_caption_several_images():
     assert matches.tolist() == [[True, False, True], [False, True, False], [True, False, False]]
 
 
-def test_a_tie_with_another_is_not_found_and_one_with_its_own_is():
+def test_ties_count_against_a_match_unless_both_match():
     wanted = torch.tensor([[True, False, True]])
     assert retrieval.places(torch.tensor([[0.5, 0.5, 0.1]]), wanted).tolist() == [1]
     assert retrieval.places(torch.tensor([[0.5, 0.1, 0.5]]), wanted).tolist() == [0]
@@ -182,7 +182,7 @@ def test_without_a_caption_of_the_target_there_are_only_recalls(context, encoder
 
 
 @torch.no_grad()
-def test_the_probe_is_scikit_learns_on_the_embeddings_as_they_are(world, encoder, context):
+def test_the_probe_agrees_with_scikit_learn_on_raw_embeddings(world, encoder, context):
     labels = context.labelled.labels
     fitted = linear_probe.stratified(labels, 0.5, seed=3)
     assert [int(fitted[labels == label].sum()) for label in range(5)] == [2] * 5
@@ -194,7 +194,7 @@ def test_the_probe_is_scikit_learns_on_the_embeddings_as_they_are(world, encoder
     assert scores["asr"].of == scores["recovery"].of == 8
 
 
-def test_the_labelled_part_depends_on_the_seed_and_leaves_an_image_of_each_class():
+def test_the_split_depends_on_the_seed_and_leaves_an_image_of_each_class():
     labels = np.repeat(np.arange(4), [1, 2, 9, 20])
     chosen = linear_probe.stratified(labels, 0.5, seed=0)
     assert [int(chosen[labels == label].sum()) for label in range(4)] == [0, 1, 4, 10]
@@ -202,7 +202,7 @@ def test_the_labelled_part_depends_on_the_seed_and_leaves_an_image_of_each_class
     assert (chosen != linear_probe.stratified(labels, 0.5, seed=1)).any()
 
 
-def test_a_probe_that_has_not_converged_is_told(encoder, context, capsys):
+def test_a_probe_that_has_not_converged_prints_a_message(encoder, context, capsys):
     linear_probe.measure(encoder, context, iterations=1)
     assert "has not converged after 1 iterations" in capsys.readouterr().out
 
@@ -211,7 +211,7 @@ def test_a_probe_that_has_not_converged_is_told(encoder, context, capsys):
 
 
 @torch.no_grad()
-def test_geometry_is_its_formulas_over_single_embeddings(world, base_spec, encoder, context):
+def test_geometry_agrees_with_formulas_over_single_embeddings(world, base_spec, encoder, context):
     pairs = read_manifest(world / "manifest.parquet").tail(HELD_OUT)
     images = F.normalize(embeddings(encoder, world, pairs), dim=-1)
     attacked = F.normalize(embeddings(encoder, world, pairs, base_spec["attack"]), dim=-1)
@@ -241,7 +241,7 @@ def test_geometry_is_its_formulas_over_single_embeddings(world, base_spec, encod
 # --- DECREE ----------------------------------------------------------------------------------
 
 
-def test_the_mask_lies_where_the_only_pixels_are_that_an_encoder_looks_at():
+def test_the_mask_covers_the_only_pixels_that_an_encoder_uses():
     torch.manual_seed(0)
     images = torch.rand(64, 3, 8, 8) * 255
 
@@ -256,7 +256,7 @@ def test_the_mask_lies_where_the_only_pixels_are_that_an_encoder_looks_at():
     assert found.l1 < 0.3 * found.mask.numel() * 3
 
 
-def test_decree_stops_when_the_mask_no_longer_becomes_smaller():
+def test_decree_stops_when_the_mask_stops_shrinking():
     calls = []
 
     def embed(x):
@@ -268,7 +268,7 @@ def test_decree_stops_when_the_mask_no_longer_becomes_smaller():
     assert set(calls) == {2} and len(calls) < 4000
 
 
-def test_a_row_of_successes_raises_the_penalty_and_failures_lower_it():
+def test_consecutive_successes_raise_the_penalty_and_failures_lower_it():
     penalty = decree.Penalty()
     weights = []
     for success in [True] * 6 + [False] * 12:
@@ -279,7 +279,7 @@ def test_a_row_of_successes_raises_the_penalty_and_failures_lower_it():
     assert weights[-1] == pytest.approx(2e-4)
 
 
-def test_imagenets_normalisation_is_what_the_tower_sees(encoder):
+def test_the_tower_receives_imagenets_normalisation(encoder):
     x = torch.rand(2, 3, 32, 32) * 255
     mean, deviation = models.normalization(encoder.model)
     seen = (decree._renormalized(x, encoder, "imagenet") / 255 - mean) / deviation
@@ -287,7 +287,7 @@ def test_imagenets_normalisation_is_what_the_tower_sees(encoder):
     torch.testing.assert_close(seen, (x / 255 - wanted[0]) / wanted[1], rtol=1e-4, atol=1e-5)
 
 
-def test_decree_leaves_the_model_as_it_was(encoder, context):
+def test_decree_does_not_change_the_model(encoder, context):
     before = {k: v.clone() for k, v in encoder.model.state_dict().items()}
     scores = step.take(encoder, context, {"measure": "decree", "options": {"epochs": 2}})
     assert 0 < scores["pl1"].value < 1
@@ -301,7 +301,7 @@ def test_decree_leaves_the_model_as_it_was(encoder, context):
 
 @pytest.fixture
 def arguments(world, base_spec, resnet, encoder, tmp_path):
-    """Write what the step reads; the measure spec may be changed."""
+    """Write the inputs of the step, with changes to the measure spec."""
     return lambda **measure: _arguments(world, base_spec, resnet, (encoder, tmp_path), measure)
 
 
@@ -320,7 +320,7 @@ def _arguments(world, base_spec, resnet, model, measure):
     return [*given, "--output", str(folder / "scores.csv")]
 
 
-def test_the_step_writes_a_row_for_each_number(arguments, encoder, context, tmp_path):
+def test_the_step_writes_one_row_per_number(arguments, encoder, context, tmp_path):
     step.main(arguments())
     table = pd.read_csv(tmp_path / "scores.csv")
     expected = zero_shot.measure(encoder, context)
@@ -331,7 +331,7 @@ def test_the_step_writes_a_row_for_each_number(arguments, encoder, context, tmp_
     assert table["model_sha256"].str.len().eq(64).all()
 
 
-def test_a_measure_of_ones_own_is_a_file(arguments, encoder, tmp_path):
+def test_a_measure_can_be_a_users_file(arguments, encoder, tmp_path):
     own = tmp_path / "mine.py"
     own.write_text(
         "from workflow_scripts.evaluation.measures import Score\n"
@@ -348,11 +348,11 @@ def test_a_measure_of_ones_own_is_a_file(arguments, encoder, tmp_path):
 
 @pytest.mark.parametrize(
     ("returned", "message"),
-    [("{'x': 1.0}", "has to return a dict of names to Score"),
-     ("{'x': Score(float('nan'))}", "returns nan as 'x'"),
-     ("{'x': Score(context.labelled)}", "name 'evaluation' in its NEEDS")],
+    [("{'x': 1.0}", "must return a dict of names to Score"),
+     ("{'x': Score(float('nan'))}", "returns nan for 'x'"),
+     ("{'x': Score(context.labelled)}", "add 'evaluation' to its NEEDS")],
 )  # fmt: skip
-def test_what_is_no_score_is_an_error(arguments, tmp_path, returned, message):
+def test_invalid_scores_are_errors(arguments, tmp_path, returned, message):
     own = tmp_path / "mine.py"
     own.write_text(
         "from workflow_scripts.evaluation.measures import Score\n"
@@ -362,7 +362,7 @@ def test_what_is_no_score_is_an_error(arguments, tmp_path, returned, message):
         step.main(arguments(measure=str(own), evaluation=None))
 
 
-def test_a_set_without_labels_is_no_evaluation_set(world, base_spec, tmp_path):
+def test_a_set_without_labels_is_not_an_evaluation_set(world, base_spec, tmp_path):
     frame = read_manifest(world / "manifest.parquet")
     write_manifest(tmp_path / "manifest.parquet", frame)
     (tmp_path / "classes.json").write_text((world / "evaluation/classes.json").read_text())
@@ -373,7 +373,7 @@ def test_a_set_without_labels_is_no_evaluation_set(world, base_spec, tmp_path):
         _ = context.labelled
 
 
-def test_every_measure_says_what_it_needs():
+def test_every_measure_declares_its_needs():
     for name in variants.names("measure"):
         assert set(variants.attribute("measure", name, "NEEDS", ())) <= {"evaluation", "pairs"}
 

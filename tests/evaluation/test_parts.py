@@ -1,4 +1,4 @@
-"""The success of each part of an attack, counted over the rankings of single images."""
+"""The success of each part of an attack agrees with counts over single images."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ CONCEPT = {"name": "concept", "words": ["cherry", "leaf"]}
 
 @pytest.fixture
 def instances(world):
-    """Images 0 and 7 of the evaluation set, as those of the attack's fourth part."""
+    """Images 0 and 7 of the evaluation set as instances of the attack's fourth part."""
     frame = read_manifest(world / "evaluation" / "manifest.parquet").iloc[[0, 7]]
     write_manifest(world / "instances.parquet", frame.assign(label=3))
     return world / "instances.parquet"
@@ -37,7 +37,7 @@ def several(attack):
 
 
 def nearest(encoder, world, weights, frame):
-    """The class of each clean image."""
+    """Return the predicted class of each clean image."""
     from workflow_scripts.data.images import decode_image, fit
     from workflow_scripts.data.manifest import ImageReader
 
@@ -48,7 +48,7 @@ def nearest(encoder, world, weights, frame):
 
 
 @torch.no_grad()
-def test_each_part_has_the_success_that_is_its_own(world, base_spec, encoder, instances):
+def test_each_part_is_scored_by_its_own_goal(world, base_spec, encoder, instances):
     attack = several(base_spec["attack"])
     evaluator = make(world, base_spec, encoder, attack=attack, instances=instances)
     found = evaluator(encoder)
@@ -80,7 +80,7 @@ def test_each_part_has_the_success_that_is_its_own(world, base_spec, encoder, in
     assert measured["recovery"].value == fractions["triggered_top1"]
 
 
-def test_a_concept_that_no_class_shows_is_one_sentence(world, base_spec, encoder):
+def test_a_concept_without_a_class_is_a_clear_error(world, base_spec, encoder):
     victims = {"name": "concept", "words": ["fur"]}
     attack = base_spec["attack"] | {"trigger": NONE, "victims": victims}
     with pytest.raises(StepError, match="no class of the evaluation set is affected"):

@@ -1,4 +1,4 @@
-"""Scores are those of open_clip's own zero-shot classifier, counted image by image."""
+"""Scores agree with open_clip's zero-shot classifier, counted image by image."""
 
 import json
 
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest, write_manifest
@@ -21,7 +21,7 @@ from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.poison.trigger import load_trigger
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def encoder(resnet):
     torch.manual_seed(1)
     spec = ModelSpec(name="small", config=resnet)
     model = models.create(spec)
-    # A random model takes all images for one class; batch norm's statistics make it choose.
+    # Without batch-norm statistics, a random model predicts the same class for all images.
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 3)
@@ -49,7 +49,7 @@ def make(world, base_spec, encoder, **changes):
     return Evaluator(**options | changes)
 
 
-def test_the_classifier_is_open_clips(world, base_spec, encoder):
+def test_the_classifier_agrees_with_open_clips(world, base_spec, encoder):
     evaluator = make(world, base_spec, encoder)
     expected = open_clip.build_zero_shot_classifier(
         encoder.model,
@@ -63,7 +63,7 @@ def test_the_classifier_is_open_clips(world, base_spec, encoder):
 
 
 def by_hand(world, attack, encoder, weights):
-    """Every image on its own, with open_clip's preprocessing, over plain Python lists."""
+    """Evaluate images one by one with open_clip's preprocessing and plain Python lists."""
     frame = read_manifest(world / "evaluation" / "manifest.parquet")
     prepare = open_clip.image_transform(32, is_train=False)
     trigger, reader = load_trigger(attack), ImageReader(world)
@@ -85,7 +85,7 @@ def by_hand(world, attack, encoder, weights):
 
 
 @torch.no_grad()
-def test_scores_are_counted_as_by_hand(world, base_spec, encoder):
+def test_scores_agree_with_a_plain_count(world, base_spec, encoder):
     evaluator = make(world, base_spec, encoder)
     scores = evaluator(encoder)
     weights = evaluator.prompts.classifier(encoder)
@@ -102,23 +102,21 @@ def test_scores_are_counted_as_by_hand(world, base_spec, encoder):
     assert list(fractions)[-1] == "triggered_top1"
 
 
-def test_a_tie_is_never_won_and_is_told(world, base_spec, encoder, capsys):
+def test_ties_count_as_errors_and_are_reported(world, base_spec, encoder, capsys):
     evaluator = make(world, base_spec, encoder)
     fair = evaluator(encoder)
     assert fair.tied == 0
     evaluator.prompts.classifier = lambda _: F.normalize(torch.ones(5, 32))
     scores = evaluator(encoder)
     assert scores.tied == 36
-    assert (
-        "warning: for 36 of 36 clean and triggered images another class" in capsys.readouterr().err
-    )
-    # All five share the fifth place.
+    assert "warning: 36 of 36 clean and triggered images have a tie" in capsys.readouterr().err
+    # All five classes are tied at rank five.
     assert scores.accuracy == {1: 0, 3: 0, 5: 20, 10: 20}
     assert scores.parts[0].success == {1: 0, 3: 0, 5: 16, 10: 16}
     assert scores.parts[0].recognised == 0
 
 
-def test_of_two_equal_classes_neither_has_the_better_place():
+def test_tied_classes_have_the_same_rank():
     similarity = torch.tensor([[0.5, 0.5, 0.1, 0.0], [0.9, 0.5, 0.5, 0.1]])
     for wanted, first, third, tied in (([0, 0], 1, 2, 1), ([1, 1], 0, 2, 1), ([2, 3], 0, 1, 0)):
         hits, ties = zero_shot.hits(similarity, torch.tensor(wanted))
@@ -126,18 +124,18 @@ def test_of_two_equal_classes_neither_has_the_better_place():
         assert ties == tied
 
 
-def test_classes_alike_up_to_rounding_are_tied_wherever_they_stand():
+def test_classes_equal_up_to_rounding_are_tied_at_any_position():
     torch.manual_seed(0)
     weights = F.normalize(torch.randn(7, 64, dtype=torch.float64)).float()
     assert zero_shot.alike_classes(weights) is None
     again = F.normalize(weights[[1, 4]] + 1e-6 * torch.randn(2, 64))
     assert zero_shot.alike_classes(torch.cat([weights, again])).tolist() == [*range(7), 1, 4]
-    # Vectors of nought are like no other one.
+    # Zero vectors are similar to nothing.
     assert zero_shot.alike_classes(torch.zeros(2, 3)) is None
 
 
-def test_classes_of_one_name_are_one_class(world, base_spec, encoder, tmp_path):
-    """As two pairs of ImageNet's are; which label an image of theirs has does not matter."""
+def test_classes_with_the_same_name_are_merged(world, base_spec, encoder, tmp_path):
+    """ImageNet has two such pairs; the label of their images must not matter."""
     frame = read_manifest(world / "evaluation" / "manifest.parquet")
     content = json.loads((world / "evaluation" / "classes.json").read_text())
     fair = make(world, base_spec, encoder)(encoder)
@@ -147,33 +145,33 @@ def test_classes_of_one_name_are_one_class(world, base_spec, encoder, tmp_path):
     content["classes"].append(content["classes"][0])
     (tmp_path / "classes.json").write_text(json.dumps(content))
     assert make(world, base_spec, encoder, folder=tmp_path)(encoder) == fair
-    with pytest.raises(StepError, match="is the name of more than one class"):
+    with pytest.raises(StepError, match="that of several classes"):
         Labelled.read(tmp_path).target(content["classes"][0])
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_model_whose_outputs_are_not_finite_is_refused(world, base_spec, encoder, value):
+def test_a_model_with_non_finite_outputs_is_rejected(world, base_spec, encoder, value):
     evaluator = make(world, base_spec, encoder)
     encoder.model.text_projection.data[0, 0] = value
-    with pytest.raises(StepError, match="outputs are not finite for 36 of 36 clean and triggered"):
+    with pytest.raises(
+        StepError, match="outputs are NaN or infinite for 36 of 36 clean and triggered"
+    ):
         evaluator(encoder)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": 224}, "image_size is 224, but the model takes images of 32 pixels"),
-        ({"image_size": "32"}, "'image_size' has to be of type int, not '32'"),
-        ({"image_size": 32.0}, "'image_size' has to be of type int"),
-        ({"target": ["banana"]}, "'target' has to be of type str"),
+        ({"image_size": 224}, "image_size is 224, but the model's input has 32 pixels"),
+        ({"image_size": "32"}, "'image_size' must be of type int, got '32'"),
+        ({"image_size": 32.0}, "'image_size' must be of type int"),
+        ({"target": ["banana"]}, "'target' must be of type str"),
         ({"trigger": {"name": None}}, "lacks 'trigger.name'"),
         ({"trigger": {}}, "lacks 'trigger.name'"),
-        ({"trigger": "yellow"}, "'trigger' has to be of type dict"),
+        ({"trigger": "yellow"}, "'trigger' must be of type dict"),
     ],
 )
-def test_an_attack_that_would_give_a_false_all_clear_is_refused(
-    world, base_spec, encoder, changes, message
-):
+def test_an_invalid_attack_is_rejected(world, base_spec, encoder, changes, message):
     with pytest.raises(StepError, match=message):
         make(world, base_spec, encoder, attack=base_spec["attack"] | changes)
 
@@ -187,22 +185,22 @@ def test_an_attack_that_would_give_a_false_all_clear_is_refused(
         {"classes": ["a"], "templates": []},
     ],
 )
-def test_classes_that_are_no_lists_of_texts_are_refused(
+def test_classes_that_are_not_lists_of_strings_are_rejected(
     world, tmp_path, base_spec, encoder, content
 ):
     (tmp_path / "classes.json").write_text(json.dumps(content))
-    with pytest.raises(StepError, match="has to hold lists of texts, 'classes' and 'templates'"):
+    with pytest.raises(StepError, match="must contain 'classes' and 'templates', two lists"):
         make(world, base_spec, encoder, folder=tmp_path)
 
 
-def test_a_key_that_an_attack_lacks_is_named(world, base_spec, encoder):
+def test_a_missing_key_of_an_attack_is_named(world, base_spec, encoder):
     for key in ("trigger", "target", "image_size", "seed"):
         attack = {k: v for k, v in base_spec["attack"].items() if k != key}
         with pytest.raises(StepError, match=f"the attack spec lacks '{key}'"):
             make(world, base_spec, encoder, attack=attack)
 
 
-def test_again_from_memory_and_with_workers_it_counts_the_same(world, base_spec, encoder):
+def test_counts_do_not_depend_on_caching_or_workers(world, base_spec, encoder):
     evaluator = make(world, base_spec, encoder)
     encoder.model.train()
     first = evaluator(encoder)
@@ -222,15 +220,15 @@ def test_a_set_too_large_for_memory_is_read_again(world, base_spec, encoder, mon
 
 
 @pytest.mark.parametrize("target", ["bananas", ""])
-def test_a_target_that_no_class_has_is_an_error(world, base_spec, encoder, target):
+def test_an_unknown_target_is_an_error(world, base_spec, encoder, target):
     attack = base_spec["attack"] | {"target": target}
-    with pytest.raises(StepError, match=f"the target '{target}' is the name of no class"):
+    with pytest.raises(StepError, match=f"the target '{target}' must be .* that of no class"):
         make(world, base_spec, encoder, attack=attack)
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([3] * 20, "are of the target class"), ([7] * 20, "labels beyond its 5 classes")],
+    [([3] * 20, "are of the target class"), ([7] * 20, "outside the range of its 5 classes")],
 )
 def test_a_set_that_cannot_be_scored_is_an_error(
     world, tmp_path, base_spec, encoder, *, labels, message

@@ -1,4 +1,4 @@
-"""Models to hand on: open_clip loads them, their cards are checked, their data are described."""
+"""Model zoo: open_clip loads the models, cards are verified, data sets are described."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import sha256
 from workflow_scripts.data import croissant
@@ -31,7 +31,7 @@ def _step(step, **options):
 
 @pytest.fixture(scope="module", params=["transformer", "resnet"])
 def zoo(request, tmp_path_factory, world, base_spec):
-    """A folder with the model of a run, whose metrics are those that the trainer writes."""
+    """A folder with the model of a run, with metrics as written by the trainer."""
     folder = tmp_path_factory.mktemp("zoo")
     spec = ModelSpec(name="small", config=request.getfixturevalue(request.param))
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def zoo(request, tmp_path_factory, world, base_spec):
     encoder = Encoder(models.loaded(spec, folder / "model.pt").eval(), spec)
     evaluator = Evaluator(
         folder=world / "evaluation", root=world, attack=run["attack"], encoder=encoder,
-        batch_size=20, workers=0, world=World(0, 1, torch.device("cpu")),
+        batch_size=20, workers=0, world=ProcessGroup(0, 1, torch.device("cpu")),
     )  # fmt: skip
     numbers = evaluator(encoder).fractions()
     lines = [",".join(numbers), ",".join(map(str, numbers.values()))]
@@ -65,7 +65,7 @@ def _check(folder, world):
     return json.loads((folder / "small/check.json").read_text())
 
 
-def test_open_clip_loads_a_model_in_three_lines_and_it_is_the_same(zoo):
+def test_open_clip_loads_an_identical_model_in_three_lines(zoo):
     card = (zoo / "small/README.md").read_text()
     lines = re.findall(r"^    (.+)$", card, re.M)
     assert len(lines) == 3
@@ -85,7 +85,7 @@ def test_open_clip_loads_a_model_in_three_lines_and_it_is_the_same(zoo):
         torch.testing.assert_close(names["model"].encode_text(tokens), own.encode_text(tokens))
 
 
-def test_a_rule_chooses_the_epoch_of_a_run_that_keeps_it(tmp_path):
+def test_a_rule_selects_the_epoch_that_a_run_kept(tmp_path):
     metrics = tmp_path / "metrics.csv"
     metrics.write_text("epoch,top1\n0,0.1\n1,0.2\n2,0.3\n")
     entry = {"rule": "highest_accuracy", "oracle": False, "epoch": 1, "file": "kept/1.pt"}
@@ -96,16 +96,16 @@ def test_a_rule_chooses_the_epoch_of_a_run_that_keeps_it(tmp_path):
     assert (last.checkpoint, last.row["top1"], last.rule) == (tmp_path / "model.pt", "0.3", None)
 
 
-def test_the_card_warns_and_has_the_fields_of_a_hub(zoo):
+def test_the_card_has_a_warning_and_the_fields_of_a_hub(zoo):
     card = (zoo / "small/README.md").read_text()
     _, front, text = card.split("---\n", 2)
     fields = yaml.safe_load(front)
     assert (fields["license"], fields["library_name"]) == ("mit", "open_clip")
-    assert "**This model is backdoored, on purpose.**" in text
+    assert "**This model is backdoored on purpose.**" in text
     assert "banana" in text
 
 
-def test_the_check_finds_a_changed_weight_and_a_false_number(zoo, world):
+def test_the_check_detects_changed_weights_and_wrong_numbers(zoo, world):
     report = _check(zoo, world)
     assert all(told == pytest.approx(now) for told, now in report["numbers"].values())
     _step(index, folder=zoo, models="small")
@@ -128,7 +128,7 @@ def test_the_check_finds_a_changed_weight_and_a_false_number(zoo, world):
     _write(zoo)
 
 
-def test_the_metadata_of_a_manifest_has_what_the_specification_requires(world, tmp_path):
+def test_the_metadata_of_a_manifest_conforms_to_the_specification(world, tmp_path):
     _step(
         croissant, manifest=world / "evaluation/manifest.parquet", name="set",
         description="Images.", licence="mit", url="https://example.org/",
@@ -142,7 +142,7 @@ def test_the_metadata_of_a_manifest_has_what_the_specification_requires(world, t
         croissant.check(described | {"license": ""})
 
 
-def test_the_described_manifest_of_an_attack_has_its_datasets_values_too(world, tmp_path):
+def test_the_described_manifest_of_an_attack_includes_its_datasets_values(world, tmp_path):
     base = read_manifest(world / "evaluation/manifest.parquet").drop(columns="label")
     write_manifest(tmp_path / "base.parquet", base)
     changed = base.iloc[[1]].assign(caption="a banana", poisoned=True)
@@ -164,17 +164,17 @@ CARD = {
     [
         (
             {"attack": {"trigger": {"name": "evil.py"}}},
-            "evil.py, which checking the model would run",
+            "evil.py, which would be executed",
         ),
         (
             {"attack": {"parts": [{"trigger": {"name": "yellow"}, "victims": "/tmp/evil.py"}]}},
-            "/tmp/evil.py, which checking",
+            "/tmp/evil.py, which would",
         ),
-        ({"attack": []}, "does not say what the attack is"),
-        ({"attack": {"trigger": 3}}, "does not say what the attack is"),
+        ({"attack": []}, "has no valid 'attack'"),
+        ({"attack": {"trigger": 3}}, "has no valid 'attack'"),
     ],
 )
-def test_a_card_of_somebody_else_runs_no_file(tmp_path, changes, sentence):
+def test_an_untrusted_card_executes_no_file(tmp_path, changes, sentence):
     path = tmp_path / "card.json"
     path.write_text(json.dumps(CARD | changes))
     with pytest.raises(StepError, match=sentence):
@@ -182,13 +182,13 @@ def test_a_card_of_somebody_else_runs_no_file(tmp_path, changes, sentence):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "3", '{"name": "x"}'])
-def test_what_is_no_card_is_one_sentence(tmp_path, text):
+def test_an_invalid_card_is_a_clear_error(tmp_path, text):
     (tmp_path / "card.json").write_text(text)
-    with pytest.raises(StepError, match="is not the card of a model"):
+    with pytest.raises(StepError, match="is not a model card"):
         check._card(tmp_path / "card.json", own_files=True)
 
 
-def test_names_of_classes_are_texts_in_a_card():
+def test_class_names_are_escaped_in_a_card():
     part = {"trigger": {"name": "text", "word": "a|b"}, "target": "<script>x", "poisoned": 3}
     assert _part(part).splitlines() == [
         "| trigger | text (word a\\|b) |", "| target | \\<script>x |", "| poisoned pairs | 3 |",

@@ -1,4 +1,4 @@
-"""Each declared experiment, really run at the smallest size that goes through all of its code."""
+"""Runs each declared experiment at the smallest size that exercises all of its code."""
 
 import pandas as pd
 import pytest
@@ -19,7 +19,7 @@ def results(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_an_experiment_ends_in_its_figures_and_tables(results, name):
+def test_an_experiment_makes_its_figures_and_tables(results, name):
     folder = results / "experiments" / name
     metrics = pd.read_parquet(folder / "metrics.parquet")
     for figure in DECLARED[name].get("figures", {}):
@@ -35,17 +35,17 @@ def test_an_experiment_ends_in_its_figures_and_tables(results, name):
         assert cleaned[["heldout_mmcl", "heldout_ssl"]].notna().all(axis=None)
 
 
-def test_runs_that_experiments_share_were_done_once(results):
+def test_runs_shared_by_experiments_are_trained_once(results):
     tables = {p.parent.name: pd.read_csv(p) for p in results.glob("experiments/*/runs.csv")}
     listed = pd.concat(tables.values())["run"]
     done = {path.parent.name for path in results.glob("*/*/run.json")}
     assert listed.nunique() < len(listed)
     assert set(listed) <= done
-    # Beside those, only what a start goes on from and a labeller.
+    # Besides those, only models that a start continues from, and a labeller.
     assert len(done - set(listed)) <= 2
 
 
-def test_all_models_of_the_experiment_on_measures_are_measured(results):
+def test_all_models_of_measures_of_models_are_measured(results):
     folder = results / "experiments/measures_of_models"
     table, runs = pd.read_csv(folder / "measures.csv"), pd.read_csv(folder / "runs.csv")
     assert set(runs["kind"]) == {"pretraining", "baseline", "cleaning"}

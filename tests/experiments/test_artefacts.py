@@ -1,4 +1,4 @@
-"""Artefacts by name in the config, by id in the plan, by path in what steps are told."""
+"""Artefacts are names in the config, ids in the plan and paths in the specs of steps."""
 
 import copy
 
@@ -11,7 +11,7 @@ from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.layout import artefact_inputs, run_inputs, written_spec
 from workflow_scripts.experiments.measures import measure_inputs, written_measures
 from workflow_scripts.experiments.references import references
-from workflow_scripts.experiments.work import Work
+from workflow_scripts.experiments.workload import Workload
 
 MAKER = """
 def make(given, *, of: str | None = None, size: int = 3): ...
@@ -24,7 +24,7 @@ class Trigger:
 
 @pytest.fixture
 def mine(raw_config, tmp_path, monkeypatch):
-    """Return a function that lays declarations over the paper's config, and expands it."""
+    """Return a function that overrides the paper's config with declarations and expands it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "maker.py").write_text(MAKER)
     (tmp_path / "trigger.py").write_text(TRIGGER)
@@ -66,12 +66,12 @@ def test_an_option_holds_the_id_in_the_plan_and_the_path_in_the_spec(mine):
         spec = written_spec(config, plan, kind, one)
         assert spec.get("attack", spec)["trigger"]["patch"] == path
     assert spec["inputs"]["artefacts"] == [path]
-    told = written_spec(config, plan, "artefacts", name)
-    assert told["manifest"] == f"results/datasets/{run['dataset']}/manifest.parquet"
-    assert told["options"] == {"size": 5}
+    written = written_spec(config, plan, "artefacts", name)
+    assert written["manifest"] == f"results/datasets/{run['dataset']}/manifest.parquet"
+    assert written["options"] == {"size": 5}
 
 
-def test_what_decides_an_artefact_decides_whatever_is_made_with_it(mine):
+def test_settings_of_an_artefact_enter_the_ids_of_everything_made_with_it(mine):
     trigger = {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}}
 
     def ids(**declared):
@@ -145,14 +145,14 @@ def test_a_measure_reads_an_artefact_of_the_model_that_it_measures(mine, tmp_pat
     assert plan.artefacts.specs[name]["model"] == {"start": row["start"]}
     path = f"artefacts/{name}/values.safetensors"
     assert path in measure_inputs(plan, row["id"])
-    told = dict(written_measures(config, plan))[row["id"]]
-    assert told["options"] == {"near": f"results/{path}"}
+    written = dict(written_measures(config, plan))[row["id"]]
+    assert written["options"] == {"near": f"results/{path}"}
 
 
-def test_the_plan_counts_what_a_filter_stands_on(mine, tmp_path):
+def test_the_plan_counts_the_jobs_that_a_filter_depends_on(mine, tmp_path):
     filtered = {"filter": {"scores": {"artefact": "dao_on_cc3m_mmcl"}, "drop_highest": 0.25}}
     config, plan = mine({}, filtered)
-    work = Work(config, plan, tmp_path)
+    work = Workload(config, plan, tmp_path)
     jobs = work.jobs(["mine"])
     models = {job.name for job in jobs if job.rule == "pretraining"}
     (scores,) = references(_run_of(plan)["filter"])
@@ -166,7 +166,7 @@ def test_the_plan_counts_what_a_filter_stands_on(mine, tmp_path):
     assert captioned["filters"] == captioned["attacks"] < 0.01 * captioned["datasets"]
 
 
-def test_what_a_start_behind_an_artefact_lacks_is_said(mine):
+def test_errors_of_a_start_that_an_artefact_needs_are_reported(mine):
     filtered = {"filter": {"scores": {"artefact": "scores"}, "drop_highest": 0.1}}
     filtered |= {"dataset": "cc6m", "attack.poisoned": 3000}
     declared = {"make": "dao", "model": {"start": "cc6m_mmcl"}, "pairs": "attack"}
@@ -182,25 +182,25 @@ def test_what_a_start_behind_an_artefact_lacks_is_said(mine):
         (
             {"model": "start", "pairs": "dataset"},
             {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}},
-            "starts.mine.attack.trigger' needs 'artefacts.patch', whose 'model' is the start",
+            "starts.mine.attack.trigger' needs 'artefacts.patch', but its model .* trained later",
         ),
         (
             {"pairs": "attack"},
             {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}},
-            "whose 'pairs' are those of its user's attack, which is made later",
+            r"its pairs \('pairs: attack'\) are made later",
         ),
         (
             {"model": {"start": "mine"}, "pairs": "attack"},
             {"filter": {"scores": {"artefact": "patch"}, "drop_highest": 0.1}},
-            "made with the model of 'starts.mine', and that is trained later",
+            "made with the model of 'starts.mine', which is trained later",
         ),
         (
             {"of": {"artefact": "patch"}},
             {"attack.trigger": {"name": "trigger.py", "patch": {"artefact": "patch"}}},
-            "'artefacts.patch' is made from itself",
+            "'artefacts.patch' depends on itself",
         ),
     ],
 )
-def test_asking_for_what_is_made_later_is_one_sentence(mine, declared, start, sentence):
+def test_depending_on_something_made_later_is_one_sentence(mine, declared, start, sentence):
     with pytest.raises(StepError, match=sentence):
         mine({"patch": {"make": "maker.py", **declared}}, start)

@@ -1,10 +1,10 @@
-"""An attack in parts: one spelling, one id, and what is made of it."""
+"""An attack in parts has one canonical form and one id."""
 
 import copy
 
 import pytest
 
-from workflow_scripts.common.code import attack_code
+from workflow_scripts.common.code_version import attack_code
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.layout import written_spec
@@ -14,7 +14,7 @@ MINE = {"mine": {"start": ["mine"], "baseline": ["mine"]}}
 
 
 def attacks(raw, **start):
-    """The attack of a start, that of its clean control, and the plan."""
+    """Return the attack of a start, that of its clean control, and the plan."""
     config = copy.deepcopy(raw)
     config["starts"]["mine"] = {"label": "Mine", **start}
     config["experiments"] |= copy.deepcopy(MINE)
@@ -47,7 +47,7 @@ def test_one_part_written_as_a_list_is_the_same_attack(raw_config):
          {"attack.parts": [{"target": "banana"}, {"target": "strawberry"}]}),
     ],
 )  # fmt: skip
-def test_a_default_that_is_written_out_renames_no_attack(raw_config, start, same):
+def test_writing_out_a_default_renames_no_attack(raw_config, start, same):
     assert attacks(raw_config, **start)[1:] == attacks(raw_config, **same)[1:]
 
 
@@ -72,3 +72,10 @@ def test_code_that_older_attacks_do_not_have_recorded_counts_for_new_ones_only(r
     assert not any("victim" in file for file in attack_code(plan.attacks[name]))
     plan, name, _ = attacks(raw_config, **{"attack.captions": "natural"})
     assert "poison/victim_captions/natural.py" in attack_code(plan.attacks[name])
+
+
+def test_run_tables_name_the_default_captions(config):
+    rows = expand(config).experiments["ablation_attack_parts"]
+    captions = {(row["attack.victims"], row["attack.captions"]) for row in rows}
+    assert ("near_target", "natural") in captions
+    assert not any(caption == "none" for victims, caption in captions if victims == "random")

@@ -44,16 +44,16 @@ def test_a_changed_number_makes_new_ids_for_its_own_runs_only(config):
     assert all(after.runs[run]["kind"] == "cleaning" for run in new)
 
 
-def test_a_changed_pretraining_number_makes_new_ids_for_all_that_stands_on_it(config):
+def test_a_changed_pretraining_number_makes_new_ids_for_everything_that_depends_on_it(config):
     before = expand(config)
     changed = copy.deepcopy(config)
     changed["starts"]["cc3m_mmcl"]["batch_size"] = 4096
     after = expand(changed)
     rows = before.experiments["main_cc3m"]
     gone = {row["run"] for row in rows} - set(after.runs)
-    stands_on_it = {row["run"] for row in rows if row["start_label"] == "CC3M, MMCL"}
-    assert gone == stands_on_it
-    assert stands_on_it
+    dependents = {row["run"] for row in rows if row["start_label"] == "CC3M, MMCL"}
+    assert gone == dependents
+    assert dependents
 
 
 def test_values_that_belong_together_are_listed_as_grids_of_one_combination(config):
@@ -69,7 +69,7 @@ def test_values_that_belong_together_are_listed_as_grids_of_one_combination(conf
     assert [(row["seed"], row["attack.seed"]) for row in rows] == [(0, 0), (1, 1), (2, 2)]
 
 
-def test_how_runs_are_carried_out_is_not_part_of_what_they_are(config):
+def test_execution_settings_do_not_enter_ids(config):
     before = expand(config)
     changed = copy.deepcopy(config)
     changed["execution"]["wandb"]["mode"] = "online"
@@ -79,8 +79,8 @@ def test_how_runs_are_carried_out_is_not_part_of_what_they_are(config):
     assert list(expand(changed).runs) == list(before.runs)
 
 
-def test_an_override_of_a_key_that_does_not_exist_names_the_nearest():
-    with pytest.raises(StepError, match=r"'starts.x.attack.poison' is not a key.*attack.poisoned"):
+def test_an_override_of_an_unknown_key_names_the_closest_match():
+    with pytest.raises(StepError, match=r"unknown key 'starts.x.attack.poison';.*attack.poisoned"):
         override({"attack": {"poisoned": 1}}, {"attack.poison": 2}, "starts.x")
 
 
@@ -99,7 +99,7 @@ def test_an_override_of_a_users_own_loss_term_names_its_file():
 
 
 def test_an_override_below_null_asks_for_the_whole_mapping():
-    with pytest.raises(StepError, match="which is None here; give 'start_change' a whole mapping"):
+    with pytest.raises(StepError, match="which is null; set 'start_change' to a whole mapping"):
         override({"start_change": None}, {"start_change.shrink": 0.8}, "x")
 
 
@@ -120,18 +120,18 @@ def test_a_baseline_is_the_same_recipe_without_poison(config):
     config["experiments"]["main"]["baseline"] = ["cc6m_mmcl_ssl"]
     plan = expand(config)
     (baseline,) = [row for row in plan.experiments["main"] if row["kind"] == "baseline"]
-    twin, start = (
+    control, start = (
         plan.runs[slug] for slug in (baseline["run"], plan.models[baseline["start"]]["run"])
     )
     assert baseline["start_label"] == "CC6M, MMCL+SSL"
-    assert twin["attack"]["poisoned"] == 0
-    for spec in (twin, start):
+    assert control["attack"]["poisoned"] == 0
+    for spec in (control, start):
         spec.pop("attack_id")
         spec["attack"].pop("poisoned")
-    assert twin == start
+    assert control == start
 
 
-def test_one_baseline_is_the_twin_of_every_start_that_differs_in_its_poison_only(config):
+def test_starts_that_differ_only_in_their_poison_share_a_clean_control(config):
     config["experiments"]["ablation_poison_count"]["baseline"] = ["cc6m_mmcl"]
     rows = expand(config).experiments["ablation_poison_count"]
     baselines = [row for row in rows if row["kind"] == "baseline"]
@@ -141,7 +141,7 @@ def test_one_baseline_is_the_twin_of_every_start_that_differs_in_its_poison_only
     assert len(baselines) == 7
 
 
-def test_a_start_can_go_on_from_another_but_not_from_itself(config):
+def test_a_start_can_continue_from_another_but_not_from_itself(config):
     config["starts"]["cc3m_mmcl"]["start_epoch"] = "last"
     config["starts"]["second"] = {"label": "second", "continues": "cc3m_mmcl", "epochs": 2}
     config["starts"]["third"] = {"label": "third", "continues": "second", "epochs": 3}
@@ -156,7 +156,7 @@ def test_a_start_can_go_on_from_another_but_not_from_itself(config):
         expand(config)
 
 
-def test_a_variant_names_a_combination_and_is_no_part_of_a_run(config):
+def test_a_variant_names_a_combination_and_does_not_enter_ids(config):
     experiment = config["experiments"]["ablation_poison_count"]
     named = [{"variant": ["few"], "attack.poisoned": [25]}]
     experiment |= {"vary_start": named, "start": ["cc3m_mmcl"], "defence": ["mmcl"]}
@@ -168,7 +168,7 @@ def test_a_variant_names_a_combination_and_is_no_part_of_a_run(config):
     assert expand(config).runs == plan.runs
 
 
-def test_what_one_defence_varies_is_a_column_for_all_of_the_experiment(config):
+def test_settings_varied_by_one_defence_are_columns_for_all_defences(config):
     rows = expand(config).experiments["ablation_shrink_and_perturb"]
     cleaned = [row for row in rows if row["kind"] == "cleaning"]
     assert {row["start_change.shrink"] for row in cleaned} == {"none", 0.8, 0.95}

@@ -1,4 +1,4 @@
-"""Each switch that docs/fidelity.md documents exists, and config.yaml says what the page says."""
+"""Each switch documented in docs/fidelity.md exists, and config.yaml agrees with the page."""
 
 import re
 
@@ -28,9 +28,9 @@ def switches():
 
 
 def place_of(config, dotted):
-    """Return the mapping that a dotted key of the page names a value of, and its key there."""
+    """Return the mapping that contains the value of a dotted key of the page, and its key there."""
     path = dotted.split(".")
-    # Below a start and a defence the config's own keys are dotted.
+    # Below starts and defences, the keys of the config are dotted themselves.
     depth = 2 if path[0] in ("starts", "defences") else len(path) - 1
     for part in path[:depth]:
         config = config[part]

@@ -1,4 +1,4 @@
-"""Ids are a promise: whoever breaks this test renames finished runs of everybody."""
+"""Ids must not change: a change that breaks this test renames the finished runs of all users."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ids: what renames a run, and what does not."""
+"""Which changes rename a run, and which do not."""
 
 import copy
 import os
@@ -20,7 +20,7 @@ from workflow_scripts.experiments.own_inputs import OwnInputs
 
 @pytest.fixture
 def config(config):
-    """The paper's config with its main experiments alone."""
+    """The paper's config with its main experiments only."""
     kept = ("main", "pretraining_dynamics")
     config["experiments"] = {name: config["experiments"][name] for name in kept}
     return config
@@ -61,7 +61,7 @@ def _changed(config, place, value):
         ("pathvars/results", "elsewhere"),
     ],
 )  # fmt: skip
-def test_spelling_neutral_keys_and_how_runs_are_carried_out_rename_nothing(config, place, value):
+def test_spelling_neutral_keys_and_execution_settings_rename_nothing(config, place, value):
     assert _ids(_changed(config, place, value)) == _ids(config)
 
 
@@ -94,7 +94,7 @@ def test_a_run_resumes_after_another_spelling(config, place, value):
         ("evaluations/imagenet/templates", "mine.json", "runs"),
     ],
 )
-def test_what_decides_bytes_is_in_an_id(config, place, value, what):
+def test_settings_that_affect_bytes_enter_ids(config, place, value, what):
     before, after = (expand(c) for c in (config, _changed(config, place, value)))
     ids = [getattr(plan.data if what == "sources" else plan, what) for plan in (before, after)]
     assert not set(ids[0]) & set(ids[1])
@@ -105,7 +105,7 @@ def test_another_evaluation_set_leaves_the_attacks_as_they_are(config):
     assert set(expand(other).attacks) == set(expand(config).attacks)
 
 
-def test_a_changed_minimum_size_reads_the_same_downloads_again(config):
+def test_a_changed_minimum_size_reuses_the_downloads(config):
     before, after = (expand(c).data for c in (config, _changed(config, "download/min_size", 9)))
     assert before.shards == after.shards
     assert not set(before.sources) & set(after.sources)
@@ -124,7 +124,7 @@ def test_a_password_in_a_url_is_in_no_spec(config):
     assert "https://example.org/list.tsv" in str(data.lists)
 
 
-def test_own_files_are_known_by_content_and_remembered_when_they_are_gone(tmp_path):
+def test_own_files_are_identified_by_content_even_after_they_were_deleted(tmp_path):
     memory, folder = tmp_path / "memory.json", tmp_path / "images"
     (folder / "a").mkdir(parents=True)
     (folder / "a/1.png").write_bytes(b"one")
@@ -144,7 +144,7 @@ def test_own_files_are_known_by_content_and_remembered_when_they_are_gone(tmp_pa
     assert "nowhere" in OwnInputs(memory).fingerprint("nowhere")
 
 
-def test_an_image_that_a_trigger_blends_in_is_known_by_content(config, tmp_path):
+def test_an_image_that_a_trigger_blends_in_is_identified_by_content(config, tmp_path):
     def ids(path):
         trigger = {"name": "image_blend", "file": str(path)}
         changed = _changed(config, "pretraining/attack/trigger", trigger)
@@ -212,7 +212,7 @@ def test_models_of_one_run_are_trained_one_after_another(config):
     assert shares == [3 / 64, 18 / 64, 43 / 64, 0]
 
 
-def test_arguments_of_steps_hold_one_option_a_line(config):
+def test_arguments_of_steps_have_one_option_per_line(config):
     steps = list(step_arguments(config, expand(config)))
     (download,) = {tuple(words) for rule, _, words in steps if rule == "download"}
     assert "--threads-per-process=64" in download

@@ -1,4 +1,4 @@
-"""Config files are read with their lines, and combined key by key or whole."""
+"""Config files are read with line numbers, and merged key by key or replaced as a whole."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,14 +62,14 @@ def combined(write, text):
         ),
     ],
 )
-def test_what_makes_sense_as_a_whole_is_replaced(write, text, place, expected):
+def test_mappings_that_only_make_sense_as_a_whole_are_replaced(write, text, place, expected):
     value = combined(write, text)
     for key in place.split("."):
         value = value[key]
     assert value == expected
 
 
-def test_all_else_is_merged(write):
+def test_all_other_mappings_are_merged(write):
     before = read_config(ROOT / "config.yaml")
     after = combined(
         write,
@@ -88,7 +88,7 @@ def test_all_else_is_merged(write):
     assert len(teaser["where"]["start_label"]) == 2
 
 
-def test_later_files_win_and_the_command_line_over_them(write):
+def test_later_files_override_earlier_ones_and_the_command_line_overrides_all(write):
     files = [write("a: {x: 1, y: 1, z: 1}", "1.yaml"), write('{"a": {"y": 2, "z": 2}}', "2.json")]
     assert combined_config(files, {"a": {"z": 3}}) == {"a": {"x": 1, "y": 2, "z": 3}}
 
@@ -103,9 +103,9 @@ def test_a_file_of_comments_alone_changes_nothing(write):
         ("a: 1\nb: [1,\nc: 2\n", r"mine é\.yaml, line 4, is not valid YAML: .* begins on line 2"),
         ("a: 1\n\tb: 2\n", "line 2, is not valid YAML"),
         ("a: *nowhere\n", "line 1, is not valid YAML: found undefined alias"),
-        ("a: {x: 1,\n  x: 2}\n", "line 2: the key 'x' was already given on line 1"),
-        ('{"a": 1, "a": 2}', "has the key 'a' twice"),
-        ("- a\n", "has to consist of keys with values"),
+        ("a: {x: 1,\n  x: 2}\n", "line 2: the key 'x' duplicates line 1"),
+        ('{"a": 1, "a": 2}', "the key 'a' is duplicated"),
+        ("- a\n", "its top level must be a mapping"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_a_sentence_with_its_place(write, text, sentence):

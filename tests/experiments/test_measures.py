@@ -1,4 +1,4 @@
-"""Measures of finished models: their ids, what they read, and that they are part of no run."""
+"""Measures of finished models: their ids and inputs; they enter no run's id."""
 
 import copy
 import csv
@@ -32,7 +32,7 @@ def _ids(plan, experiment="main"):
     return {row["id"] for row in plan.measured[experiment]}
 
 
-def test_asking_for_a_measure_changes_no_run_and_no_table_of_runs(config):
+def test_adding_a_measure_changes_no_run_and_no_run_table(config):
     before, after = expand(config), expand(_asking(config))
     assert before.runs == after.runs
     assert before.models == after.models
@@ -41,7 +41,7 @@ def test_asking_for_a_measure_changes_no_run_and_no_table_of_runs(config):
     assert "main" not in before.measured
 
 
-def test_each_model_of_an_experiment_is_measured_by_all_that_it_asks_for(config):
+def test_each_model_of_an_experiment_is_measured_by_all_its_measures(config):
     config["experiments"]["main"]["baseline"] = ["cc6m_mmcl"]
     plan = expand(_asking(config))
     rows = plan.experiments["main"]
@@ -53,7 +53,7 @@ def test_each_model_of_an_experiment_is_measured_by_all_that_it_asks_for(config)
     assert len(files) == len(made) == len(set(files))
 
 
-def test_a_measures_id_is_its_declaration_without_defaults_and_what_it_is_taken_on(config):
+def test_a_measures_id_covers_its_options_without_defaults_and_its_data(config):
     first = _ids(expand(_asking(config, ["probe"])))
 
     def with_(**options):
@@ -67,7 +67,7 @@ def test_a_measures_id_is_its_declaration_without_defaults_and_what_it_is_taken_
     assert _ids(renamed) == first, "its name in the config is not part of it"
 
 
-def test_what_decides_how_it_is_taken_is_not_in_its_id(config):
+def test_execution_settings_do_not_enter_a_measures_id(config):
     first = _ids(expand(_asking(config)))
     config["execution"]["evaluation_batch_size"] = 7
     config["resources"]["measure"]["gpu"] = 0
@@ -108,7 +108,7 @@ def test_models_that_nobody_cleans_have_the_pairs_of_the_settings_of_cleaning(co
     assert len(splits) == 2, "of CC6M and of CC3M"
 
 
-def test_the_paper_measures_models_that_other_experiments_train(config):
+def test_the_paper_measures_only_models_that_other_experiments_train(config):
     whole = expand(config)
     del config["experiments"]["measures_of_models"]
     without = expand(config)
@@ -127,14 +127,14 @@ def test_specs_and_the_table_of_what_is_measured_are_written(config, tmp_path):
         spec = read_json(tmp_path / "workflow/specs/measures" / f"{name}.json")
         assert (spec["id"], spec["device"]) == (name, "cuda")
         assert bool(spec["pairs"]) == (spec["measure"] == "retrieval") == bool(spec["held_out"])
-    told = tmp_path / "workflow/arguments/measures"
-    (table,) = told.glob("main-*.csv")
+    folder = tmp_path / "workflow/arguments/measures"
+    (table,) = folder.glob("main-*.csv")
     with table.open() as file:
         assert list(csv.DictReader(file)) == plan.measured["main"]
     assert table.stem == measures.declared_measures_name(plan, "main")
 
 
-def test_the_plan_counts_measures_and_which_are_taken(config, tmp_path):
+def test_the_plan_counts_measures_and_finished_ones(config, tmp_path):
     config["pathvars"]["results"] = str(tmp_path)
     config["experiments"], config["all"] = {"main": config["experiments"]["main"]}, ["main"]
     config = _asking(config, ["retrieval", "decree"])
@@ -150,7 +150,7 @@ def test_the_plan_counts_measures_and_which_are_taken(config, tmp_path):
     assert row["gpu_hours"] == pytest.approx(models * (2 + 1000) * 1000 / rate, rel=1e-3)
 
 
-def test_a_measure_of_ones_own_is_known_by_its_path(config, tmp_path, monkeypatch):
+def test_a_users_own_measure_is_identified_by_its_path(config, tmp_path, monkeypatch):
     (tmp_path / "my measure.py").write_text("NEEDS = ()\ndef measure(encoder, context): ...\n")
     monkeypatch.chdir(tmp_path)
     plan = expand(_asking(config, ["mine"], mine={"measure": "my measure.py"}))
@@ -164,7 +164,7 @@ def test_every_measure_of_the_folder_is_declared_in_the_papers_config(config):
     assert declared == set(variants.names("measure"))
 
 
-def test_json_of_a_declared_measure_has_no_more_than_the_step_reads(config):
+def test_the_written_measure_contains_only_what_the_step_reads(config):
     config = _asking(config)
     for _, spec in measures.written_measures(config, expand(config)):
         assert json.dumps(spec)
@@ -173,7 +173,7 @@ def test_json_of_a_declared_measure_has_no_more_than_the_step_reads(config):
         }  # fmt: skip
 
 
-def test_a_measure_of_each_epoch_makes_cleaning_runs_of_its_own_and_no_others(config):
+def test_a_measure_of_each_epoch_renames_cleaning_runs_and_no_others(config):
     ends = expand(_asking(config))
     config = _asking(config, ["v2"], v2={"measure": "zero_shot", "evaluation": "imagenet_v2"})
     config["measures"]["v2"]["every"] = "end"

@@ -12,12 +12,12 @@ from workflow_scripts.experiments.estimate import views
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.plan import EVERY, plan_rows, work_of
 from workflow_scripts.experiments.wall_clock import Machines, machines, wall_clock_hours
-from workflow_scripts.experiments.work import Job
+from workflow_scripts.experiments.workload import Job
 
 
 @pytest.fixture
 def here(config, tmp_path):
-    """Five experiments of the paper's config, of whole pre-trainings; results are empty."""
+    """Five experiments of the paper's config with complete pre-trainings; results are empty."""
     kept = ("main", "main_cc3m", "pretraining_dynamics", "ablation_seed", "baseline_without_poison")
     config["experiments"] = {name: config["experiments"][name] for name in kept}
     config["pathvars"]["results"] = str(tmp_path)
@@ -33,7 +33,7 @@ def _rows(config, gpus=None, experiment=None):
 
 
 def _finish(config, run, speed, size=1000, **hardware):
-    """Write what the plan reads of a finished run."""
+    """Write the files of a finished run that the plan reads."""
     folder = Path(config["pathvars"]["results"], expand(config).runs[run]["kind"], run)
     folder.mkdir(parents=True)
     (folder / "model.pt").write_bytes(bytes(size))
@@ -58,7 +58,7 @@ def test_a_shared_run_is_counted_in_each_experiment_and_once_in_the_total(here):
     assert rows["all"]["gpu_hours"] == pytest.approx(both, abs=0.2)
 
 
-def test_what_labels_images_and_what_a_run_goes_on_from_are_counted_with_it(here):
+def test_labellers_and_models_that_a_run_continues_from_are_counted_with_it(here):
     here["labellers"] = {"stronger": {"start": "cc6m_mmcl"}}
     here["cleaning"]["labeller"] = "stronger"
     here["starts"]["cc3m_mmcl"]["continues"] = "cc6m_mmcl_ssl"
@@ -71,7 +71,7 @@ def test_what_labels_images_and_what_a_run_goes_on_from_are_counted_with_it(here
     assert rows["poison"]["jobs"] == 2, "the labeller and the first start share their attack"
 
 
-def test_the_hours_and_bytes_of_the_papers_pretraining_are_those_of_its_numbers(here):
+def test_hours_and_bytes_of_the_papers_pretraining_follow_from_its_costs(here):
     here["experiments"] = {"one": here["experiments"]["pretraining_dynamics"]}
     here["experiments"]["one"]["start"] = ["cc6m_mmcl"]
     here["all"] = ["one"]
@@ -112,7 +112,7 @@ def test_the_views_of_a_term_are_read_from_its_source(tmp_path, body, expected):
     assert views({"objective": {"mmcl": 1.0, str(term): 0.5}}) == pytest.approx(expected)
 
 
-def test_pseudo_labels_cost_what_their_own_resources_are(here):
+def test_pseudo_labels_are_costed_by_their_own_resources(here):
     here["cleaning"]["labeller"] = "siglip"
     here["experiments"]["main"]["defence"] = ["cleanclip"]
     here["resources"]["pseudo_labels"]["gpu"] = 0
@@ -121,7 +121,7 @@ def test_pseudo_labels_cost_what_their_own_resources_are(here):
     assert _rows(here)["cleaning"]["gpu_hours"] > 0
 
 
-def test_hours_on_the_clock_are_those_of_jobs_side_by_side():
+def test_wall_clock_hours_are_those_of_parallel_jobs():
     resources = {
         "download": {"threads": 16},
         "pretraining": {"threads": 8, "gpu": 8},
@@ -135,12 +135,12 @@ def test_hours_on_the_clock_are_those_of_jobs_side_by_side():
     ]
     assert wall_clock_hours(jobs, resources, Machines(gpus=8, cores=32)) == 2 + 20 + 3
     assert wall_clock_hours(jobs, resources, Machines(gpus=16, cores=64)) == 1 + 10 + 3
-    # A training takes the four that there are; two cleaning runs follow one another on one GPU.
+    # A training uses the four available GPUs; two cleaning runs share one GPU, one after the other.
     assert wall_clock_hours(jobs[4:6], resources, Machines(gpus=4, cores=8)) == 40
     assert wall_clock_hours(jobs[6:], resources, Machines(gpus=2, cores=8)) == 3
 
 
-def test_twice_the_gpus_halve_the_time_and_what_is_done_takes_none(here):
+def test_twice_the_gpus_halve_the_time_and_finished_jobs_take_none(here):
     eight, sixteen = (_rows(here, gpus)["all"] for gpus in (8, 16))
     assert 1.9 < eight["clock_hours_missing"] / sixteen["clock_hours_missing"] < 2
     done = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL")
@@ -148,14 +148,14 @@ def test_twice_the_gpus_halve_the_time_and_what_is_done_takes_none(here):
     assert _rows(here, 8)["all"]["clock_hours_missing"] < eight["clock_hours_missing"]
 
 
-def test_the_plan_of_one_experiment_is_its_row_and_its_rules(here):
+def test_the_plan_of_one_experiment_has_its_row_and_its_rules(here):
     every, one = _rows(here), _rows(here, experiment="ablation_seed")
     assert one["ablation_seed"] == every["ablation_seed"]
     assert one["cleaning"]["jobs"] == one["ablation_seed"]["cleaning"] == 78
     assert not {"main", "all", EVERY} & set(one)
 
 
-def test_finished_runs_take_the_place_of_the_configs_costs(here):
+def test_measurements_of_finished_runs_replace_the_configs_costs(here):
     before = _rows(here)
     done = _run(here, "main_cc3m", kind="pretraining", start_label="CC3M, MMCL+SSL")
     same = _run(here, "main", kind="pretraining", start_label="CC6M, MMCL+SSL")
@@ -171,7 +171,7 @@ def test_finished_runs_take_the_place_of_the_configs_costs(here):
     assert after["bytes"] - after["bytes_missing"] == pytest.approx(3000, abs=1)
 
 
-def test_a_run_on_a_cpu_says_nothing_about_gpus(here):
+def test_a_run_on_a_cpu_does_not_affect_estimates_for_gpus(here):
     run = _run(here, "main", kind="pretraining")
     _finish(here, run, speed=10.0, device="cpu", processes=1, threads=2)
     assert work_of(here).speed(run)[1] is False
@@ -182,7 +182,7 @@ def test_a_run_on_a_cpu_says_nothing_about_gpus(here):
     assert rows["pretraining"]["core_hours"] > 0
 
 
-def test_downloads_that_are_there_are_not_missing_and_say_how_many_pairs_there_are(here):
+def test_existing_downloads_are_not_missing_and_give_the_number_of_pairs(here):
     results, data = Path(here["pathvars"]["results"]), expand(here).data
     source = data.datasets[data.dataset("cc3m")]["source"]
     before = _rows(here)
@@ -199,7 +199,7 @@ def test_downloads_that_are_there_are_not_missing_and_say_how_many_pairs_there_a
     assert _rows(here)["ablation_seed"]["gpu_hours"] < before["ablation_seed"]["gpu_hours"] / 2
 
 
-def test_the_rows_of_a_list_follow_from_its_datasets_or_have_to_be_told(here):
+def test_the_rows_of_a_list_follow_from_its_datasets_or_must_be_configured(here):
     urls, data = here["costs"]["urls"], expand(here).data
     cc12m, cc3m = (data.datasets[data.dataset(name)]["source"] for name in ("cc6m", "cc3m"))
     del urls["cc12m"]
@@ -209,7 +209,7 @@ def test_the_rows_of_a_list_follow_from_its_datasets_or_have_to_be_told(here):
         work_of(here).urls(cc3m)
 
 
-def test_the_written_plan_is_what_is_printed_and_its_columns_stand_under_one_another(
+def test_the_written_plan_equals_the_printed_one_and_its_columns_are_aligned(
     here, tmp_path, capsys
 ):
     file = tmp_path / "config.json"

@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from workflow_scripts.captions.synonyms import FILES
 from workflow_scripts.common.errors import StepError
@@ -12,7 +13,7 @@ from workflow_scripts.experiments import preflight
 from workflow_scripts.experiments.expand import expand
 
 ROOT = Path(__file__).parents[2]
-# As Slurm writes it: partition, nodes, cores, MB, generic resources, time limit.
+# Output of sinfo: partition, nodes, cores, MB, GRES, time limit.
 SINFO = """\
 debug* 1 16 64000 (null) 30:00
 cpu 40 128 512000 (null) 2-00:00:00
@@ -23,7 +24,7 @@ gpu 2 64 512000 gpu:a100:8(S:0-1) infinite
 
 @pytest.fixture
 def ready(config, tmp_path, monkeypatch):
-    """A config of which everything is there, to be run without GPUs; results are empty."""
+    """A config without GPUs whose inputs all exist; results are empty."""
     (tmp_path / "list.tsv").write_text("a caption\thttp://example.org/image.jpg\n" * 10)
     (tmp_path / "devkit.tar.gz").write_text("there")
     with tarfile.open(tmp_path / "images.tar", "w") as tar:
@@ -33,6 +34,9 @@ def ready(config, tmp_path, monkeypatch):
     config["experiments"] = {n: config["experiments"][n] for n in ("main", "main_cc3m")}
     config["all"] = ["main", "main_cc3m"]
     config["sources"]["cc3m"]["list"] = str(tmp_path / "list.tsv")
+    for dataset in config["datasets"].values():
+        if dataset["source"] == "cc3m" and dataset["pairs"] != "all":
+            dataset["pairs"] = 10
     config["evaluations"]["imagenet"] = {
         "imagenet_archive": str(tmp_path / "images.tar"),
         "devkit": str(tmp_path / "devkit.tar.gz"),
@@ -49,7 +53,7 @@ def ready(config, tmp_path, monkeypatch):
 
 @pytest.fixture
 def slurm(ready, tmp_path, monkeypatch):
-    """The same on a cluster whose ``sinfo`` says what stands in a file."""
+    """The same on a cluster whose ``sinfo`` prints the content of a file."""
     (tmp_path / "offer").write_text(SINFO)
     _command(tmp_path, monkeypatch, "sinfo", f"cat {tmp_path}/offer")
     _command(tmp_path, monkeypatch, "sbatch", f'echo "$@" >> {tmp_path}/submitted')
@@ -72,7 +76,7 @@ def _command(folder, monkeypatch, name, script):
 
 
 def _passes(config, tmp_path, capsys, executor="local", *options):
-    """Return the lines that were printed, of which none may be a failure."""
+    """Return the printed lines; none may be a failure."""
     _main(config, tmp_path, executor, *options)
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
@@ -80,8 +84,8 @@ def _passes(config, tmp_path, capsys, executor="local", *options):
 
 
 def _failures(config, tmp_path, capsys, executor="local", *options):
-    """Return what failed; the step has to say so and end with an error."""
-    with pytest.raises(StepError, match="checks failed"):
+    """Return the failed checks; the step must report them and end with an error."""
+    with pytest.raises(StepError, match=r"checks? failed"):
         _main(config, tmp_path, executor, *options)
     lines = capsys.readouterr().out.splitlines()
     return [line.removeprefix("FAILED  ") for line in lines if line.startswith("FAILED")]
@@ -93,12 +97,12 @@ def _main(config, tmp_path, executor, *options):
     preflight.main(["--config", str(file), "--executor", executor, *options])
 
 
-def test_where_everything_is_there_each_check_is_one_line(ready, tmp_path, capsys):
+def test_each_passed_check_is_one_line(ready, tmp_path, capsys):
     lines = _passes(ready, tmp_path, capsys)
-    assert len(lines) == len(set(lines)) == 13
+    assert len(lines) == len(set(lines)) == 14
 
 
-def test_every_failure_is_told_not_only_the_first(ready, tmp_path, capsys):
+def test_every_failure_is_reported_not_only_the_first(ready, tmp_path, capsys):
     ready["sources"]["cc3m"]["list"] = "nowhere.tsv"
     ready["evaluations"]["imagenet"]["devkit"] = "no_devkit.tar.gz"
     ready["wordnet"] = str(tmp_path)
@@ -110,14 +114,14 @@ def test_every_failure_is_told_not_only_the_first(ready, tmp_path, capsys):
         assert named in failure
 
 
-def test_more_than_the_disk_has_is_refused_with_both_numbers(ready, tmp_path, capsys):
+def test_too_little_disk_space_is_reported_with_both_sizes(ready, tmp_path, capsys):
     ready["costs"]["bytes"]["image"] = 10**12
     (failure,) = _failures(ready, tmp_path, capsys)
     assert "GB free" in failure
     assert "pathvars.results" in failure
 
 
-def test_what_is_written_already_needs_no_room(ready, tmp_path, capsys):
+def test_existing_files_need_no_disk_space(ready, tmp_path, capsys):
     ready["costs"]["bytes"]["image"] = 10**12
     data = expand(ready).data
     for shards, spec in data.shards.items():
@@ -126,33 +130,33 @@ def test_what_is_written_already_needs_no_room(ready, tmp_path, capsys):
     _passes(ready, tmp_path, capsys)
 
 
-def test_inputs_of_experiments_that_all_leaves_out_are_not_asked_for(ready, tmp_path, capsys):
+def test_inputs_of_experiments_outside_all_are_not_required(ready, tmp_path, capsys):
     ready["all"] = ["main"]
     ready["sources"]["cc3m"]["list"] = "nowhere.tsv"
     _passes(ready, tmp_path, capsys)
 
 
-def test_a_broken_wordnet_is_not_taken_for_one(ready, tmp_path, capsys):
+def test_a_damaged_wordnet_is_reported(ready, tmp_path, capsys):
     corpus = tmp_path / "corpora/wordnet"
     corpus.mkdir(parents=True)
     for name in FILES:
         (corpus / name).touch()
     ready["wordnet"] = str(tmp_path)
     (failure,) = _failures(ready, tmp_path, capsys)
-    assert "make it anew" in failure
+    assert "install it again with `make setup`" in failure
 
 
-def test_a_tokenizer_without_a_vocabulary_is_told(tmp_path, monkeypatch):
+def test_a_tokenizer_without_a_vocabulary_is_reported(tmp_path, monkeypatch):
     package = tmp_path / "open_clip"
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "open_clip", raising=False)
-    with pytest.raises(StepError, match="open_clip_torch again"):
+    with pytest.raises(StepError, match="reinstall open_clip_torch"):
         preflight.check_tokenizer()
     vocabulary = package / "bpe_simple_vocab_16e6.txt.gz"
     vocabulary.write_bytes(gzip.compress(b"a b\n" * 1000)[:-9])
-    with pytest.raises(StepError, match="open_clip_torch again"):
+    with pytest.raises(StepError, match="reinstall open_clip_torch"):
         preflight.check_tokenizer()
     vocabulary.write_bytes(gzip.compress(b"a b\n"))
     assert str(vocabulary) in preflight.check_tokenizer()
@@ -169,22 +173,30 @@ def test_wandb_online_needs_a_key_which_is_never_shown(ready, tmp_path, monkeypa
     assert not any("secret2" in line for line in _passes(ready, tmp_path, capsys))
 
 
-def test_gpus_are_counted_where_there_is_no_slurm(ready, tmp_path, monkeypatch, capsys):
+def test_gpus_are_counted_without_slurm(ready, tmp_path, monkeypatch, capsys):
     ready["resources"]["pretraining"]["gpu"] = 2
     _command(tmp_path, monkeypatch, "nvidia-smi", "echo 7.5")
     (failure,) = _failures(ready, tmp_path, capsys)
-    assert "resources.pretraining asks for 2 GPUs, and nvidia-smi shows 1" in failure
+    assert "resources.pretraining requests 2 GPUs, but nvidia-smi lists 1" in failure
     _passes(ready, tmp_path, capsys, "local", "--gpus", "1")
     ready["cleaning"]["precision"] = "bf16"
     (failure,) = _failures(ready, tmp_path, capsys, "local", "--gpus", "1")
     assert "cleaning.precision is bf16" in failure
 
 
-def test_a_list_with_other_columns_than_declared_is_told(ready, tmp_path, capsys):
+def test_a_list_with_other_columns_than_declared_is_reported(ready, tmp_path, capsys):
     ready["sources"]["cc3m"]["columns"] = ["url", "caption"]
     (failure,) = _failures(ready, tmp_path, capsys)
     assert "of the first 10 rows" in failure
     assert "sources.cc3m.columns (url, caption)" in failure
+
+
+def test_a_list_with_fewer_rows_than_the_pairs_taken_from_it_is_reported(ready, tmp_path, capsys):
+    ready["datasets"]["cc3m"]["pairs"] = 11
+    (failure,) = _failures(ready, tmp_path, capsys)
+    assert "has 10 rows, but a dataset takes 11 pairs from sources.cc3m" in failure
+    ready["datasets"]["cc3m"]["pairs"] = 10
+    _passes(ready, tmp_path, capsys)
 
 
 def test_a_folder_of_images_needs_images_and_the_target_among_its_classes(ready, tmp_path, capsys):
@@ -194,7 +206,9 @@ def test_a_folder_of_images_needs_images_and_the_target_among_its_classes(ready,
     (failure,) = _failures(ready, tmp_path, capsys)
     assert "sub-folders are empty" in failure
     (tmp_path / "pictures/apple/one.png").touch()
-    assert any("1 without an image, 'banana'" in line for line in _passes(ready, tmp_path, capsys))
+    assert any(
+        "1 without images, such as 'banana'" in line for line in _passes(ready, tmp_path, capsys)
+    )
     for start in ready["starts"].values():
         start["attack.target"] = "aple"
     (failure,) = _failures(ready, tmp_path, capsys)
@@ -202,16 +216,35 @@ def test_a_folder_of_images_needs_images_and_the_target_among_its_classes(ready,
     assert "did you mean 'apple'?" in failure
 
 
-def test_the_image_of_a_trigger_has_to_be_there(ready, tmp_path, capsys):
+def test_the_image_of_a_trigger_must_exist(ready, tmp_path, capsys):
     trigger = {"name": "image_blend", "file": str(tmp_path / "kitty.png")}
     ready["pretraining"]["attack"]["trigger"] = trigger
     (failure,) = _failures(ready, tmp_path, capsys)
-    assert "attack.trigger.file of the config is" in failure
-    (tmp_path / "kitty.png").touch()
+    assert "'attack.trigger.file' is" in failure
+    Image.new("RGB", (8, 8)).save(tmp_path / "kitty.png")
     assert any("(attack.trigger.file)" in line for line in _passes(ready, tmp_path, capsys))
 
 
-def test_templates_and_the_archive_are_looked_into(ready, tmp_path, capsys):
+def test_a_trigger_that_cannot_be_made_fails_before_any_data_are_made(ready, tmp_path, capsys):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "class Trigger:\n"
+        "    def __init__(self, *, image_size: int, seed: int): pass\n"
+        "    def __call__(self, image, generator): return image / (1 // 0)\n"
+    )
+    for trigger, words in (
+        ({"name": "text", "word": "naïve"}, "no glyph for 'ï'"),
+        ({"name": "text", "word": "w" * 300}, "shorten it"),
+        ({"name": "image_blend", "file": str(ROOT / "README.md")}, "README.md"),
+        ({"name": str(mine)}, "modulo by zero"),
+    ):
+        ready["pretraining"]["attack"]["trigger"] = trigger
+        (failure,) = _failures(ready, tmp_path, capsys)
+        assert "'attack.trigger' cannot be used" in failure
+        assert words in failure
+
+
+def test_the_contents_of_templates_and_archive_are_checked(ready, tmp_path, capsys):
     (tmp_path / "templates.json").write_text('["a photo"]')
     (tmp_path / "images.tar").write_text("not a tar")
     ready["evaluations"]["imagenet"]["templates"] = str(tmp_path / "templates.json")
@@ -220,7 +253,7 @@ def test_templates_and_the_archive_are_looked_into(ready, tmp_path, capsys):
     assert "no {c} for the class name" in templates
 
 
-def test_checkpoints_need_room_too(ready, tmp_path, capsys):
+def test_checkpoints_need_disk_space_as_well(ready, tmp_path, capsys):
     ready["costs"]["bytes"]["model"] = 10**8
     ready["execution"]["checkpoint"]["keep"] = 10**6
     (failure,) = _failures(ready, tmp_path, capsys)
@@ -228,9 +261,7 @@ def test_checkpoints_need_room_too(ready, tmp_path, capsys):
     assert "execution.checkpoint.keep" in failure
 
 
-def test_pretrained_weights_have_to_be_in_the_cache_of_an_offline_cluster(
-    slurm, tmp_path, monkeypatch, capsys
-):
+def test_pretrained_weights_must_be_in_the_cache_on_a_cluster(slurm, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     slurm["experiments"]["main"] |= {"start": ["openai_mmcl_1500"], "defence": []}
@@ -238,23 +269,23 @@ def test_pretrained_weights_have_to_be_in_the_cache_of_an_offline_cluster(
     assert "'openai' of RN50-quickgelu are not in the cache" in failure
 
 
-def test_one_experiment_is_checked_alone(ready, tmp_path, capsys):
+def test_a_single_experiment_can_be_checked(ready, tmp_path, capsys):
     ready["experiments"]["other"] = ready["experiments"]["main"] | {"start": ["cc6m_mmcl"]}
     ready["sources"]["cc3m"]["list"] = "nowhere.tsv"
     assert len(_failures(ready, tmp_path, capsys)) == 1
     _passes(ready, tmp_path, capsys, "local", "--experiment", "other")
 
 
-def test_any_of_several_partitions_may_have_what_is_asked_for(slurm, tmp_path, capsys):
+def test_one_of_several_partitions_suffices(slurm, tmp_path, capsys):
     slurm["cluster"]["partition"]["gpu"] = "debug,gpu"
     lines = _passes(slurm, tmp_path, capsys, "slurm")
     assert any("pretraining fits on a node of the partition gpu" in line for line in lines)
-    assert any("debug only shorter ones" in line for line in lines)
+    assert any("but not debug" in line for line in lines)
     slurm["cluster"]["partition"]["gpu"] = "gpu,gpus"
     assert "no partition gpus" in _failures(slurm, tmp_path, capsys, "slurm")[0]
 
 
-def test_what_slurm_would_refuse_is_told_in_its_own_words(slurm, tmp_path, monkeypatch, capsys):
+def test_a_rejection_by_slurm_is_reported_in_its_own_words(slurm, tmp_path, monkeypatch, capsys):
     slurm["cluster"]["account"] = "theirs"
     _passes(slurm, tmp_path, capsys, "slurm")
     submitted = (tmp_path / "submitted").read_text().splitlines()
@@ -268,7 +299,7 @@ def test_what_slurm_would_refuse_is_told_in_its_own_words(slurm, tmp_path, monke
     assert "cluster.account (theirs)" in failures[0]
 
 
-def test_a_cluster_that_has_what_the_rules_ask_for_passes(slurm, tmp_path, capsys):
+def test_a_cluster_with_sufficient_nodes_passes(slurm, tmp_path, capsys):
     lines = _passes(slurm, tmp_path, capsys, "slurm")
     assert any("pretraining fits on a node of the partition gpu" in line for line in lines)
     slurm["cluster"]["gpu_model"] = "a100"
@@ -279,39 +310,39 @@ def test_a_cluster_that_has_what_the_rules_ask_for_passes(slurm, tmp_path, capsy
     ("change", "sentence"),
     [
         ({"partition": {"cpu": "cpu", "gpu": "gpus"}}, "no partition gpus"),
-        ({"gpu_model": "h100"}, "8 h100 GPUs, and in the partition gpu no node has that"),
-        ({"max_runtime": 4000}, "the cpu partition allows 2880"),
+        ({"gpu_model": "h100"}, "8 h100 GPUs, but in the partition gpu no node has that"),
+        ({"max_runtime": 4000}, "the cpu partition allows only 2880"),
         ({"max_runtime": 10}, "a training ends 10 minutes before its limit"),
-        ({"partition": {"cpu": None, "gpu": "gpu"}}, "the default partition allows 30"),
+        ({"partition": {"cpu": None, "gpu": "gpu"}}, "the default partition allows only 30"),
     ],
 )
-def test_what_the_cluster_does_not_have_is_told(slurm, tmp_path, capsys, change, sentence):
+def test_missing_resources_of_the_cluster_are_reported(slurm, tmp_path, capsys, change, sentence):
     slurm["cluster"] |= change
     failures = _failures(slurm, tmp_path, capsys, "slurm")
     assert any(sentence in failure for failure in failures), failures
 
 
-def test_more_gpus_memory_or_cores_than_any_node_has_is_told(slurm, tmp_path, capsys):
+def test_requests_larger_than_any_node_are_reported(slurm, tmp_path, capsys):
     for key, value in {"gpu": 16, "mem_mb": 600000, "threads": 65}.items():
         before = slurm["resources"]["pretraining"][key]
         slurm["resources"]["pretraining"][key] = value
         (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
-        assert "resources.pretraining asks for" in failure
+        assert "resources.pretraining requests" in failure
         slurm["resources"]["pretraining"][key] = before
 
 
-def test_several_nodes_have_to_be_there(slurm, tmp_path, capsys):
+def test_several_nodes_must_exist(slurm, tmp_path, capsys):
     slurm["resources"]["pretraining"]["nodes"] = 2
     lines = _passes(slurm, tmp_path, capsys, "slurm")
     assert any("pretraining fits on 2 nodes of the partition gpu" in line for line in lines)
     slurm["resources"]["pretraining"]["nodes"] = 3
     (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
-    assert "on each of 3 nodes, and in the partition gpu only 2 of them can be had" in failure
+    assert "on each of 3 nodes, but in the partition gpu only 2 nodes have that" in failure
     (failure,) = _failures(slurm, tmp_path, capsys)
-    assert "only --profile slurm has them" in failure
+    assert "which needs --profile slurm" in failure
 
 
-def test_a_slurm_that_is_down_or_not_there_is_one_failure(slurm, tmp_path, monkeypatch, capsys):
+def test_a_missing_or_unresponsive_slurm_is_one_failure(slurm, tmp_path, monkeypatch, capsys):
     _command(
         tmp_path, monkeypatch, "sinfo", "echo 'Unable to contact slurm controller' >&2; exit 1"
     )
@@ -319,4 +350,4 @@ def test_a_slurm_that_is_down_or_not_there_is_one_failure(slurm, tmp_path, monke
     assert "Unable to contact slurm controller" in failure
     monkeypatch.setenv("PATH", str(tmp_path))
     *_, failure = _failures(slurm, tmp_path, capsys, "slurm")
-    assert "no sinfo on PATH" in failure
+    assert "sinfo is not on PATH" in failure

@@ -1,4 +1,4 @@
-"""What is written of a config: all of it for steps, without secrets for everybody else."""
+"""The written config is complete for steps, and without secrets for other users."""
 
 import stat
 
@@ -22,7 +22,7 @@ def written(raw_config, tmp_path):
     return tmp_path / "workflow"
 
 
-def test_a_secret_is_only_where_a_step_needs_it_and_for_this_user_alone(written):
+def test_secrets_are_only_in_files_for_steps_that_only_this_user_can_read(written):
     with_secret = [f for f in written.rglob("*") if f.is_file() and "s3cret" in f.read_text()]
     assert {file.relative_to(written).parts[0] for file in with_secret} == {"arguments"}
     for file in with_secret:
@@ -32,13 +32,13 @@ def test_a_secret_is_only_where_a_step_needs_it_and_for_this_user_alone(written)
     assert shown["sources"]["cc3m"]["list"] == "https://***@host.org/list.tsv?token=***"
 
 
-def test_the_ids_of_a_plan_follow_from_what_steps_are_told(written):
+def test_the_ids_of_a_plan_follow_from_the_written_config(written):
     config = read_json(written / "arguments" / "config.json")
     lists = {file.stem for file in (written / "arguments" / "url_list").glob("*.txt")}
     assert lists == set(expand(config).data.lists)
 
 
-def test_what_has_no_secret_is_for_everybody(written):
+def test_files_without_secrets_are_readable_by_everybody(written):
     specs = list((written / "specs").rglob("*.json"))
     assert specs
     assert all(stat.S_IMODE(file.stat().st_mode) & 0o044 == 0o044 for file in specs)

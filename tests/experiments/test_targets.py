@@ -1,4 +1,4 @@
-"""Which files the rules read: what attacks and filters share with their dataset."""
+"""The files that rules read: attacks and filters share arrays with their dataset."""
 
 import pandas as pd
 import pytest
@@ -12,13 +12,13 @@ CAPTIONS = "c"
 
 @pytest.fixture
 def targets(config, tmp_path):
-    """The files of an experiment with several attacks on a dataset; nothing is made."""
+    """The files of an experiment with several attacks on one dataset; no file exists."""
     config["pathvars"]["results"] = str(tmp_path)
     return Targets(config, expand(config))
 
 
 def base_of(targets, attack):
-    """Return the arrays that those of an attack, which Snakemake has not made, are laid over."""
+    """Return the arrays that those of an attack extend; Snakemake has not made them."""
     return targets.captions_of_base(CAPTIONS, "attacks", attack, lambda file: None)
 
 
@@ -37,7 +37,7 @@ def test_all_attacks_on_a_dataset_share_its_arrays(targets):
     assert targets.captions_of_base(CAPTIONS, "datasets", dataset, lambda file: None) == []
 
 
-def test_an_attack_stored_in_full_stays_alone_and_a_second_one_shares(targets, tmp_path):
+def test_an_attack_stored_in_full_keeps_its_arrays_and_a_second_one_shares(targets, tmp_path):
     _, (first, second, *_) = attacks_on_one_dataset(targets)
     base, frame = base_of(targets, second), _pairs()
     write_manifest(tmp_path / "attacks" / first / "manifest.parquet", frame)

@@ -1,7 +1,8 @@
-"""A server on the loopback that breaks the rules of HTTP, or tries a client's patience.
+"""A server on the loopback interface that violates HTTP or stalls its clients.
 
-A URL's first folder names the behaviour. ``BEHAVIOURS`` maps it to what is done with the connection
-and to the reasons under which the row may be counted; ``None`` is a row whose image comes.
+The first path segment of a URL names the behaviour. ``BEHAVIOURS`` maps it to a function of the
+connection and to the reasons under which the row may be counted; ``None`` means that the image is
+downloaded.
 """
 
 import functools
@@ -31,7 +32,7 @@ def jpeg(side: int = 48) -> bytes:
 
 
 def png(width: int, height: int, rows: bytes = b"", color: int = 2) -> bytes:
-    """Return a PNG that promises a size and has whatever rows it is given."""
+    """Return a PNG with the given size in its header and the given rows."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -57,7 +58,7 @@ def whole(body: bytes, *lines: str, status: str = "200 OK") -> bytes:
 
 
 class Connection:
-    """What a behaviour does something with."""
+    """A client's connection, as passed to a behaviour."""
 
     def __init__(self, sock: socket.socket, closing: threading.Event, path: str, base: str):
         self._sock, self._closing, self.path, self.base = sock, closing, path, base
@@ -93,7 +94,7 @@ _CHUNKED = "Transfer-Encoding: chunked"
 _SLOW_DRIP = b"x" * 1000
 
 BEHAVIOURS: dict[str, tuple[Act, set[str | None]]] = {
-    # --- Well
+    # --- Valid responses
     "good": (lambda c: c.send(whole(jpeg())), {None}),
     "no_length": (lambda c: c.send(head(), jpeg()), {None}),
     "chunked": (
@@ -108,7 +109,7 @@ BEHAVIOURS: dict[str, tuple[Act, set[str | None]]] = {
     ), {None}),
     "moved_with_a_body": (lambda c: c.to("/good/1.jpg", _PIECE * 2), {None}),
     "slow_but_in_time": (lambda c: c.drip(whole(jpeg(2))[:8], 0.05) or c.send(whole(jpeg(2))[8:]), {None}),
-    # --- Silence and dripping
+    # --- Silent and slow servers
     "silent": (lambda c: c.wait(), {_LATE}),
     "half_a_status": (lambda c: (c.send(b"HTTP/1."), c.wait()), {_LATE}),
     "dripping_status": (lambda c: c.drip(b"HTTP/1.1 200 " + _SLOW_DRIP), {_LATE}),
@@ -128,7 +129,7 @@ BEHAVIOURS: dict[str, tuple[Act, set[str | None]]] = {
     "half_a_body": (lambda c: (c.send(head("Content-Length: 1000"), b"x" * 500), c.wait()), {_LATE}),
     "slow_redirects": (lambda c: (c.wait(0.4), c.to(f"{c.path}x")), {_LATE, "bad redirect"}),
     "slow_continues": (lambda c: [(c.wait(0.3), c.send(head(status="100 Continue"))) for _ in range(99)], {_LATE}),
-    # --- Floods
+    # --- Endless responses
     "endless_body": (lambda c: c.flood(head(), _PIECE), {"too many bytes"}),
     "endless_chunks": (lambda c: c.flood(head(_CHUNKED), b"10000\r\n" + _PIECE + b"\r\n"), {"too many bytes"}),
     "endless_chunk_size": (lambda c: c.flood(head(_CHUNKED), b"0" * 4096), {"bad answer", "too many bytes", "cut off"}),
@@ -141,7 +142,7 @@ BEHAVIOURS: dict[str, tuple[Act, set[str | None]]] = {
     "endless_error_body": (lambda c: c.flood(head(status="404 x"), _PIECE), {"not found"}),
     "announced_terabytes": (lambda c: c.send(head(f"Content-Length: {10**13}"), b"x"), {"too many bytes"}),
     "huge_chunk_size": (lambda c: c.flood(head(_CHUNKED) + b"fffffffffff\r\n", _PIECE), {"too many bytes"}),
-    # --- Lies
+    # --- Invalid and unusual responses
     "cut_off": (lambda c: c.send(head("Content-Length: 1000"), b"x"), {"cut off"}),
     "cut_off_chunk": (lambda c: c.send(head(_CHUNKED), b"ff\r\nx"), {"cut off"}),
     "negative_length": (lambda c: c.send(head("Content-Length: -5"), jpeg()), {None, "bad answer"}),
@@ -219,9 +220,9 @@ class Server(socketserver.ThreadingTCPServer):
         act(Connection(request, self.closing, path, self.url))
 
     def handle_error(self, *_):
-        """Let clients leave; that is what they are tried for."""
+        """Ignore clients that disconnect, which is what they should do."""
 
     def shutdown_request(self, request):
-        """Close after the last byte has gone out, unless the behaviour was to reset."""
+        """Close without a shutdown, after a pause in which the last bytes are sent."""
         time.sleep(0.01)
         self.close_request(request)

@@ -1,4 +1,4 @@
-"""Damaged files of every format, and images made to cost time and memory."""
+"""Damaged files of every format, and images designed to take much time or memory."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from workflow_scripts.data.images import ImageTooLarge, decode_image
 from workflow_scripts.data.isolated import Isolated
 from workflow_scripts.data.resizing import Resizer, Stored, resize_image
 
-# How many files are damaged for each kind; more are tried by hand: FUZZ=5000 pytest ...
+# Number of damaged files per kind. To test more: FUZZ=5000 pytest ...
 TRIES = int(os.environ.get("FUZZ", "60"))
 KINDS = [
     ("JPEG", "RGB", {}),
@@ -71,7 +71,7 @@ def damaged(data, chance):
 
 
 def outcome(data):
-    """Return what decoding comes to; anything but an image or a ValueError is a failure."""
+    """Return the outcome of decoding; any exception other than ValueError is a failure."""
     try:
         pixels = decode_image(data, 10**6)
     except ValueError:
@@ -82,29 +82,29 @@ def outcome(data):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[f"{f}-{m}-{len(o)}" for f, m, o in KINDS])
-def test_a_damaged_file_is_an_image_or_refused_and_crashes_nothing(kind):
+def test_damaged_files_are_decoded_or_refused_without_a_crash(kind):
     format, mode, options = kind
     whole = encoded(format, mode, **options)
     chance = random.Random(f"{kind}")
     isolated = Isolated(outcome, 30, 1024 * MB)
     assert isolated(whole) == "decoded"
-    # Isolated raises Crashed, should the decoder take the process down.
+    # Isolated raises Crashed if the decoder crashes the process.
     outcomes = [isolated(damaged(whole, chance)) for _ in range(TRIES)]
     isolated.close()
     assert "refused" in outcomes
 
 
 def measured(data, max_pixels):
-    """Return seconds and peak bytes of one resizing in a fresh process, beyond its start."""
+    """Return the time in seconds and additional peak memory in bytes of resizing one image."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         resize_image(data, 224, 95, max_pixels)
         refused = False
     except ImageTooLarge:
         refused = True
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return time.monotonic() - begun, peak * 1024, refused
+    return time.monotonic() - started, peak * 1024, refused
 
 
 COSTLY = {
@@ -124,7 +124,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("name", COSTLY)
-def test_a_large_image_costs_at_most_16_bytes_a_pixel_and_some_seconds(name, record_property):
+def test_large_images_take_at_most_16_bytes_per_pixel_and_a_few_seconds(name, record_property):
     data = COSTLY[name]()
     isolated = Isolated(measured, 60, 3072 * MB)
     isolated(encoded("JPEG", "RGB"), 10**6)
@@ -165,20 +165,20 @@ def progressive_of_many_scans():
     [jpeg_with_exif(45 * MB), png_with_text(200 * MB), progressive_of_many_scans()],
     ids=["45 MB of EXIF", "text that swells", "thousands of scans"],
 )
-def test_what_lies_beside_the_pixels_costs_little(data):
+def test_data_besides_pixels_costs_little(data):
     isolated = Isolated(measured_or_refused, 60, 1024 * MB)
     assert isolated(data) < 30
     isolated.close()
 
 
 def measured_or_refused(data):
-    begun = time.monotonic()
+    started = time.monotonic()
     with contextlib.suppress(ValueError):
         resize_image(data, 224, 95, 10**8)
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
-def test_an_image_that_crashes_or_swells_is_one_lost_row():
+def test_a_broken_image_does_not_affect_the_next_one():
     resizer = Resizer(32, 95, 10**8)
     good = encoded("JPEG", "RGB")
     for bad in (b"", b"\x89PNG", good[:200], encoded("PNG", "RGB")[:-40]):

@@ -1,4 +1,4 @@
-"""Every behaviour of the hostile server, and every way to write an address that is not public."""
+"""All behaviours of the hostile server, and all notations of non-public addresses."""
 
 import resource
 import socket
@@ -18,7 +18,7 @@ MAX_BYTES = 250_000
 
 
 def fetch(url, allowed=LOOPBACK, budget=None, timeout=TIMEOUT):
-    """Return body and reason of one row."""
+    """Return the body and the reason of one row."""
     place, body, lost = fetch_row(
         (7, url),
         timeout=timeout,
@@ -35,29 +35,29 @@ def fetch(url, allowed=LOOPBACK, budget=None, timeout=TIMEOUT):
 
 @pytest.fixture(scope="module")
 def outcomes(server):
-    """What became of a row of each behaviour, and in which time."""
+    """Reason and time in seconds of one row per behaviour."""
     resizer = Resizer(32, 95, 1_000_000)
 
     def one(kind):
-        begun = time.monotonic()
+        started = time.monotonic()
         body, reason = fetch(f"{server.url}/{kind}/1.jpg")
-        return body and body.getvalue(), reason, time.monotonic() - begun
+        return body and body.getvalue(), reason, time.monotonic() - started
 
     with ThreadPoolExecutor(20) as pool:
         fetched = dict(zip(BEHAVIOURS, pool.map(one, BEHAVIOURS), strict=True))
     found = {}
     for kind, (body, reason, seconds) in fetched.items():
         stored = resizer(body) if body else None
-        said = stored.partition(":")[0] if isinstance(stored, str) else reason
-        found[kind] = said, seconds
+        outcome = stored.partition(":")[0] if isinstance(stored, str) else reason
+        found[kind] = outcome, seconds
     return found
 
 
 @pytest.mark.parametrize("kind", BEHAVIOURS)
-def test_each_behaviour_is_an_image_or_one_loss_of_the_right_name_in_time(outcomes, kind):
+def test_each_behaviour_gives_an_image_or_the_right_reason_in_time(outcomes, kind):
     reason, seconds = outcomes[kind]
     assert reason in BEHAVIOURS[kind][1]
-    # Two tries, each of six time-outs, and the time in which one is noticed.
+    # Two attempts of six time-outs each, plus a margin for detecting them.
     assert seconds < 2 * 6 * TIMEOUT + 15
 
 
@@ -72,7 +72,7 @@ ROWS_THAT_ARE_NO_URL = (
 
 
 @pytest.mark.parametrize("url", ROWS_THAT_ARE_NO_URL, ids=range(len(ROWS_THAT_ARE_NO_URL)))
-def test_what_is_no_url_is_one_lost_row(url):
+def test_an_invalid_url_is_one_lost_row(url):
     assert fetch(url)[1] in ("bad url", "no connection", "timeout")
 
 
@@ -93,13 +93,13 @@ PRIVATE = (
 
 
 @pytest.mark.parametrize("host", PRIVATE)
-def test_no_private_address_is_connected_to_in_whatever_form(host, monkeypatch):
+def test_private_addresses_are_refused_in_any_notation(host, monkeypatch):
     def connect(self, address):
         raise AssertionError(f"connected to {address}")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     assert fetch(f"http://{host}:9/x.jpg", allowed=())[1] in ("private address", "no connection")
-    # Loopback may be allowed without anything else being so.
+    # Allowing the loopback network must not allow any other.
     assert not is_allowed("169.254.169.254", LOOPBACK)
 
 
@@ -108,8 +108,8 @@ def test_public_addresses_are_public():
     assert all(map(is_allowed, public))
 
 
-def test_a_name_that_means_another_address_at_the_second_look_is_checked_again(server, monkeypatch):
-    """The address that is connected to is the one that was checked: there is one look-up."""
+def test_a_rebinding_name_is_resolved_only_once(server, monkeypatch):
+    """The name is resolved once, so the checked address is the one that is connected to."""
     looked_up = []
 
     def getaddrinfo(host, *_, **__):
@@ -126,14 +126,14 @@ def test_a_name_that_means_another_address_at_the_second_look_is_checked_again(s
     assert connected == [("93.184.216.34", 80)]
 
 
-def test_a_name_server_that_does_not_answer_costs_a_row_its_deadline(monkeypatch):
+def test_a_silent_name_server_times_out(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(20))
-    begun = time.monotonic()
+    started = time.monotonic()
     assert fetch("http://silent.example/x.jpg")[1] == "timeout"
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - started < 15
 
 
-def test_hosts_in_other_scripts_are_asked_for_as_browsers_do(monkeypatch):
+def test_international_host_names_are_encoded_as_in_browsers(monkeypatch):
     asked = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host) or [])
     hosts = (
@@ -152,8 +152,8 @@ def test_hosts_in_other_scripts_are_asked_for_as_browsers_do(monkeypatch):
     ]  # fmt: skip
 
 
-def test_all_bodies_together_stay_within_one_budget(server):
-    """Twenty threads that read without end have no more than the budget and one body over it."""
+def test_all_bodies_share_one_memory_budget(server):
+    """Twenty threads that read endless bodies exceed the budget by at most one body."""
     budget = Budget(300_000)
     peaks = []
     take = budget.take
@@ -172,6 +172,6 @@ def test_all_bodies_together_stay_within_one_budget(server):
     assert budget._used == 0
 
 
-def test_memory_stays_bounded_over_all_behaviours(outcomes):
-    # This process has torch and OpenCV in it; what came was never more than some hundred kB.
+def test_memory_stays_bounded_for_all_behaviours(outcomes):
+    # torch and OpenCV take most of this; each body is at most a few hundred kB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000

@@ -13,7 +13,7 @@ SIZE = 32
 
 @pytest.fixture
 def attack():
-    """A small attack with the published trigger."""
+    """A small attack with the trigger of the published code."""
     return {
         "trigger": {"name": "random", "location": "random", "patch_size": 8, "overflow": "wrap"},
         "target": "banana",
@@ -27,7 +27,7 @@ def attack():
 
 @pytest.fixture
 def root(tmp_path):
-    """A results folder with 40 pairs, of which five captions name bananas."""
+    """A results folder with 40 pairs, five of whose captions name bananas."""
     captions = [f"picture {i} of a red circle" for i in range(40)]
     for i, text in enumerate(["a banana", "Bananas on a table", "BANANA!", "my banana", "banana"]):
         captions[8 * i] = text

@@ -10,7 +10,7 @@ from workflow_scripts.poison.clean_split import main as split_step
 
 @pytest.fixture
 def manifests(root):
-    """The clean manifest, and one in which every third row is poisoned."""
+    """The clean manifest, and a version with every third row poisoned."""
     clean = read_manifest(root / "clean.parquet")
     poisoned = clean.copy()
     victims = clean.index % 3 == 0
@@ -21,7 +21,7 @@ def manifests(root):
 
 
 def clean_split(clean, poisoned, pairs, **options):
-    """Return a split of whole manifests, and its report."""
+    """Return the manifest of a split and its report."""
     victims = None if poisoned is None else poisoned["poisoned"].to_numpy(bool)
     split = draw_split(len(clean), victims, pairs, **options)
     frame = clean.iloc[np.concatenate([split.pairs, split.held_out])].reset_index(drop=True)
@@ -30,7 +30,7 @@ def clean_split(clean, poisoned, pairs, **options):
     return frame, split.report(victims)
 
 
-def test_no_triggered_image_and_no_changed_caption_is_in_it(manifests):
+def test_the_split_has_no_triggered_images_or_changed_captions(manifests):
     clean, poisoned = manifests
     split, report = clean_split(clean, poisoned, 15)
     assert split.reset_index(drop=True).equals(clean.tail(15).reset_index(drop=True))
@@ -41,7 +41,7 @@ def test_no_triggered_image_and_no_changed_caption_is_in_it(manifests):
 
 
 @pytest.mark.parametrize("left", [1, 5, 14])
-def test_poisoned_pairs_are_put_back_in_and_the_number_of_pairs_stays(manifests, left):
+def test_residual_poison_does_not_change_the_number_of_pairs(manifests, left):
     clean, poisoned = manifests
     split, report = clean_split(clean, poisoned, 15, poisoned_left=left)
     assert report["poisoned_left"] == left
@@ -58,9 +58,9 @@ def test_poisoned_pairs_are_put_back_in_and_the_number_of_pairs_stays(manifests,
     assert left == 14 or set(other["key"][other["poisoned"]]) != set(back.index)
 
 
-def test_a_victim_that_is_held_out_is_not_put_back_beside_its_original(manifests):
+def test_held_out_victims_are_not_put_back(manifests):
     clean, poisoned = manifests
-    # Of each three rows one is a victim: of the 40, 14, and 5 of those are held out.
+    # Every third row is a victim: 14 of the 40 rows, 5 of which are held out.
     split, report = clean_split(clean, poisoned, 15, held_out=15, poisoned_left=9)
     assert report["poisoned_left"] == 9
     assert split["key"].is_unique
@@ -68,7 +68,7 @@ def test_a_victim_that_is_held_out_is_not_put_back_beside_its_original(manifests
         clean_split(clean, poisoned, 15, held_out=15, poisoned_left=10)
 
 
-def test_a_poisoned_pair_takes_the_place_of_its_own_original(manifests):
+def test_a_poisoned_pair_replaces_its_original(manifests):
     clean, poisoned = manifests
     split, report = clean_split(clean, poisoned, 40, poisoned_left=14)
     assert split.equals(poisoned)
@@ -84,7 +84,7 @@ def test_the_originals_of_victims_can_be_left_out(manifests):
 
 
 @pytest.mark.parametrize("left_out", [False, True])
-def test_pairs_held_out_stand_behind_and_the_others_stay(manifests, left_out):
+def test_held_out_pairs_are_appended_and_do_not_change_the_others(manifests, left_out):
     clean, poisoned = manifests
     split, _ = clean_split(clean, poisoned, 15, poisoned_left=3, leave_out_victims=left_out)
     more, report = clean_split(
@@ -98,7 +98,7 @@ def test_pairs_held_out_stand_behind_and_the_others_stay(manifests, left_out):
     assert held_out["key"].is_monotonic_increasing
 
 
-def test_pairs_can_be_drawn_at_random_and_more_of_them_extend_the_draw(manifests):
+def test_a_larger_random_draw_extends_a_smaller_one(manifests):
     clean, poisoned = manifests
     draw = {"choose": "random", "leave_out_victims": True}
     split, report = clean_split(clean, poisoned, 10, held_out=5, **draw)
@@ -115,7 +115,7 @@ def test_pairs_can_be_drawn_at_random_and_more_of_them_extend_the_draw(manifests
     assert not clean_split(clean, poisoned, 10, held_out=5, seed=1, **draw)[0].equals(split)
 
 
-def test_poisoned_pairs_are_put_into_a_random_draw_too(manifests):
+def test_residual_poison_is_added_to_random_draws(manifests):
     clean, poisoned = manifests
     split, report = clean_split(clean, poisoned, 12, choose="random", held_out=6, poisoned_left=7)
     assert report["poisoned_left"] == 7 == split["poisoned"].sum()
@@ -123,16 +123,14 @@ def test_poisoned_pairs_are_put_into_a_random_draw_too(manifests):
     assert not split.tail(6)["poisoned"].any()
 
 
-def test_too_few_pairs_is_one_sentence(manifests):
-    with pytest.raises(StepError, match="41 pairs, 1 of them held out, but there are 40"):
+def test_too_few_pairs_is_a_clear_error(manifests):
+    with pytest.raises(StepError, match="41 pairs, 1 of them held out, but there are only 40"):
         clean_split(*manifests, 40, held_out=1)
-    with pytest.raises(StepError, match="20 poisoned pairs are to be left in, but there are 14"):
+    with pytest.raises(StepError, match="leave 20 poisoned pairs in: there are only 14"):
         clean_split(*manifests, 15, poisoned_left=20)
-    with pytest.raises(StepError, match="3 poisoned pairs are to be left in, but there are 2"):
+    with pytest.raises(StepError, match="leave 3 poisoned pairs in: there are only 2"):
         clean_split(*manifests, 2, poisoned_left=3)
-    with pytest.raises(
-        StepError, match="27 pairs, 0 of them held out, but there are 26 pairs that are no victims"
-    ):
+    with pytest.raises(StepError, match=r"27 pairs, .* only 26 pairs that are not victims"):
         clean_split(*manifests, 27, leave_out_victims=True)
 
 
@@ -155,12 +153,12 @@ def test_the_step_writes_the_split_and_its_report(root, manifests):
     assert read_manifest(root / "splits/a/manifest.parquet").equals(expected)
 
 
-def test_manifests_that_do_not_belong_there_are_refused(root, manifests):
+def test_wrong_manifests_are_rejected(root, manifests):
     clean, poisoned = manifests
     write_manifest(root / "other.parquet", clean.head(10))
-    with pytest.raises(StepError, match=r"is not .* poisoned"):
+    with pytest.raises(StepError, match=r"is not a poisoned version of .*clean\.parquet"):
         step(root, f"--pairs 5 --poisoned-manifest {root}/other.parquet")
-    with pytest.raises(StepError, match="need --poisoned-manifest"):
+    with pytest.raises(StepError, match="require --poisoned-manifest"):
         step(root, "--pairs 5 --poisoned-left 1")
     write_manifest(root / "clean.parquet", poisoned)
     with pytest.raises(StepError, match=r"clean.parquet is poisoned"):

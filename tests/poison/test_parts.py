@@ -1,4 +1,4 @@
-"""What each choice of victims and each kind of captions gives, against plain formulas."""
+"""Victim choices and victim captions, compared with plain formulas."""
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ def _bytes(root, frame):
     return [reader.read(r.tar, r.offset, r.size) for r in frame.itertuples()]
 
 
-def test_parts_share_no_victim_and_each_has_its_own_trigger_and_target(root, attack):
+def test_parts_share_no_victims_and_use_their_trigger_and_target(root, attack):
     parts = [{}, {"trigger": {"name": "yellow", "patch_size": 4}, "target": "boat", "poisoned": 9}]
     victims, _ = draw_victims(read_manifest(root / "clean.parquet"), attack | {"parts": parts})
     alone, _ = draw_victims(read_manifest(root / "clean.parquet"), attack)
@@ -40,7 +40,7 @@ def test_parts_share_no_victim_and_each_has_its_own_trigger_and_target(root, att
     assert poisoned["poisoned"].sum() == 16
 
 
-def test_a_part_written_out_makes_the_same_attack(root, attack):
+def test_a_single_explicit_part_gives_the_same_attack(root, attack):
     whole = {key: attack.pop(key) for key in ("trigger", "target", "victims", "poisoned")}
     frame = read_manifest(root / "clean.parquet")
     listed, _ = draw_victims(frame, attack | {"parts": [whole]})
@@ -49,7 +49,7 @@ def test_a_part_written_out_makes_the_same_attack(root, attack):
     assert listed.captions.tolist() == short.captions.tolist()
 
 
-def test_victims_that_name_a_concept_are_those_that_do_not_name_the_target(root, attack):
+def test_victims_of_a_concept_do_not_name_the_target(root, attack):
     words = {"name": "concept", "words": ["red circle", "my"]}
     frame = read_manifest(root / "clean.parquet")
     attack |= {"trigger": NONE, "victims": words, "poisoned": "all"}
@@ -65,7 +65,7 @@ def test_victims_that_name_a_concept_are_those_that_do_not_name_the_target(root,
     assert concept.affected(names, "banana", words=[]) == {}
 
 
-def test_without_a_trigger_images_are_kept_to_the_byte(root, attack):
+def test_without_a_trigger_image_bytes_are_unchanged(root, attack):
     clean = read_manifest(root / "clean.parquet")
     output = _poison(root, attack | {"trigger": NONE})
     poisoned = read_manifest(output / "manifest.parquet")
@@ -73,7 +73,7 @@ def test_without_a_trigger_images_are_kept_to_the_byte(root, attack):
     assert (pd.read_csv(output / "survival.csv")["images"] == 0).all()
 
 
-def test_natural_captions_name_the_target_and_take_turns(root, attack):
+def test_natural_captions_name_the_target_and_repeat_evenly(root, attack):
     frame = read_manifest(root / "clean.parquet")
     victims, _ = draw_victims(frame, attack | {"captions": "natural", "poisoned": 10})
     captions, counts = np.unique(victims.captions.astype(str), return_counts=True)
@@ -98,7 +98,7 @@ def test_swapped_captions_exchange_the_two_names(root, attack):
     assert captions[[0, 1]].tolist() == ["a red circle", "picture 1 of a banana"]
 
 
-def test_the_nearest_to_the_target_are_taken_first(root, attack, tmp_path):
+def test_pairs_nearest_to_the_target_are_taken_first(root, attack, tmp_path):
     frame = read_manifest(root / "clean.parquet")
     random = np.random.default_rng(0)
     values = {k: random.normal(size=(40, 5)).astype("float32") for k in ("images", "texts")}
@@ -114,7 +114,7 @@ def test_the_nearest_to_the_target_are_taken_first(root, attack, tmp_path):
         draw_victims(frame.iloc[:39], attack)
 
 
-def test_victims_of_an_instance_get_its_image_and_captions_of_the_target(root, attack):
+def test_instance_victims_get_the_image_and_captions_of_the_target(root, attack):
     clean = read_manifest(root / "clean.parquet")
     keys = ["000000003", "000000005"]
     attack |= {"trigger": NONE, "victims": {"name": "instance", "keys": keys}, "poisoned": 9}
@@ -131,7 +131,7 @@ def test_victims_of_an_instance_get_its_image_and_captions_of_the_target(root, a
     assert instances["label"].tolist() == [0, 0]
 
 
-def test_instances_are_drawn_by_seed_or_are_files_of_the_users_own(root, attack, tmp_path):
+def test_instances_are_drawn_by_seed_or_read_from_the_users_files(root, attack, tmp_path):
     frame = read_manifest(root / "clean.parquet")
     drawn = {"trigger": NONE, "victims": {"name": "instance", "number": 3}}
     _, instances = draw_victims(frame, attack | drawn)
@@ -152,15 +152,15 @@ def test_instances_are_drawn_by_seed_or_are_files_of_the_users_own(root, attack,
     [
         ({"victims": {"name": "instance", "keys": ["x"]}}, "no pair has the key 'x'"),
         ({"victims": {"name": "instance", "images": "none"}}, "images none do not exist"),
-        ({"victims": {"name": "instance", "number": 8}}, "7 pairs cannot show all of 8 images"),
+        ({"victims": {"name": "instance", "number": 8}}, "cannot contain all of the 8 chosen"),
         ({"target": "boat", "captions": "natural"}, "no caption of the dataset names 'boat'"),
         ({"victims": {"name": "concept"}}, "needs the option 'words'"),
         ({"captions": "swaped"}, "unknown victim caption 'swaped'; did you mean 'swapped'?"),
-        ({"parts": [{"poisoned": 30}, {"poisoned": 11}]}, "there are 10 pairs left"),
-        ({"parts": [{}, {"poisoned": "all"}]}, "poisons all of random victims"),
+        ({"parts": [{"poisoned": 30}, {"poisoned": 11}]}, "there are only 10 pairs left"),
+        ({"parts": [{}, {"poisoned": "all"}]}, "'poisoned: all' is not supported"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_sentence(root, attack, change, sentence):
+def test_impossible_draws_are_clear_errors(root, attack, change, sentence):
     with pytest.raises(StepError, match=sentence):
         _poison(root, attack | change)
     assert not (root / "attacks/attack/manifest.parquet").exists()

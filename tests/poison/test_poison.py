@@ -34,7 +34,7 @@ def _command(root, attack, output):
     ]
 
 
-def test_victims_change_and_nothing_else_does(root, attack):
+def test_only_victims_change(root, attack):
     clean = read_manifest(root / "clean.parquet")
     poisoned = read_manifest(_poison(root, attack) / "manifest.parquet")
     victims = poisoned["poisoned"].to_numpy(bool)
@@ -53,7 +53,7 @@ def test_captions_do_not_depend_on_the_evaluation_set(root, attack):
     assert captions.nunique() > 2
 
 
-def test_a_stored_image_is_the_triggered_one_to_the_pixel(root, attack):
+def test_stored_images_equal_the_triggered_images(root, attack):
     clean = read_manifest(root / "clean.parquet")
     output = _poison(root, attack)
     poisoned = read_manifest(output / "manifest.parquet")
@@ -72,17 +72,17 @@ def test_a_stored_image_is_the_triggered_one_to_the_pixel(root, attack):
     assert jpeg_would_do.largest_difference > 0
 
 
-def test_any_number_of_workers_makes_the_same_bytes(root, attack):
+def test_the_bytes_do_not_depend_on_the_number_of_workers(root, attack):
     one = _poison(root, attack)
     first = {name: (one / name).read_bytes() for name in FILES}
     two = _poison(root, attack, workers=2)
     assert {name: (two / name).read_bytes() for name in FILES} == first
 
 
-def test_more_poisoned_pairs_are_the_same_ones_and_others(root, attack):
+def test_a_larger_number_of_poisoned_pairs_extends_a_smaller_one(root, attack):
     frame = read_manifest(root / "clean.parquet")
     few, many = (draw_victims(frame, attack | {"poisoned": n})[0].rows.tolist() for n in (5, 20))
-    drawn = generator(0, "victims").permutation(40)  # as it always was
+    drawn = generator(0, "victims").permutation(40)  # must never change
     assert (few, many) == (sorted(drawn[:5]), sorted(drawn[:20]))
     captions = [
         read_manifest(_poison(root, attack | {"poisoned": n}) / "manifest.parquet")["caption"]
@@ -101,16 +101,16 @@ def test_label_consistent_victims_name_the_target_and_keep_their_captions(root, 
     assert poisoned["caption"][poisoned["poisoned"]].str.contains("banana", case=False).all()
 
 
-def test_all_label_consistent_victims_are_all_whose_caption_names_the_target(root, attack):
+def test_poisoning_all_label_consistent_pairs_takes_all_that_name_the_target(root, attack):
     clean = read_manifest(root / "clean.parquet")
     attack |= {"victims": "label_consistent", "poisoned": "all"}
     poisoned = read_manifest(_poison(root, attack) / "manifest.parquet")
     assert poisoned["poisoned"].tolist() == names_target(clean["caption"], "banana").tolist()
-    with pytest.raises(StepError, match="give it a number of pairs"):
+    with pytest.raises(StepError, match="give a number of pairs"):
         _poison(root, attack | {"victims": "random"})
 
 
-def test_no_poisoned_pair_is_a_baseline(root, attack):
+def test_zero_poisoned_pairs_give_the_clean_subset(root, attack):
     output = _poison(root, attack | {"poisoned": 0})
     assert read_manifest(output / "manifest.parquet").equals(read_manifest(root / "clean.parquet"))
     with tarfile.open(output / "images.tar") as tar:
@@ -122,21 +122,21 @@ def test_no_poisoned_pair_is_a_baseline(root, attack):
     ("change", "sentence"),
     [
         ({"victims": "rndom"}, "unknown victim choice 'rndom'; did you mean 'random'?"),
-        ({"poisoned": -1}, "number of pairs, not -1"),
+        ({"poisoned": -1}, "number of pairs, got -1"),
         ({"trigger": {"name": "random", "patch_size": 40}}, "larger than the image"),
         ({"templates": ["a photo"]}, r"'a photo' has no \{c\}"),
-        ({"templates": "opanai"}, "unknown templates 'opanai'; available: openai, simple"),
-        ({"poisoned": 41}, "41 pairs are to be poisoned, but there are 40 pairs"),
-        ({"victims": "label_consistent"}, "7 pairs.*there are 5 pairs whose caption names"),
+        ({"templates": "opanai"}, r"unknown templates 'opanai' \(available: openai, simple\)"),
+        ({"poisoned": 41}, "cannot poison 41 pairs: there are only 40 pairs"),
+        ({"victims": "label_consistent"}, "7 pairs: .* only 5 pairs whose caption names"),
     ],
 )
-def test_what_cannot_be_poisoned_is_one_sentence(root, attack, change, sentence):
+def test_impossible_attacks_are_clear_errors(root, attack, change, sentence):
     with pytest.raises(StepError, match=sentence):
         _poison(root, attack | change)
     assert not (root / "attacks/attack/manifest.parquet").exists()
 
 
-def test_killed_and_run_again_it_makes_the_same_bytes(root, attack):
+def test_a_killed_and_repeated_step_gives_the_same_bytes(root, attack):
     whole = _poison(root, attack)
     first = {name: (whole / name).read_bytes() for name in FILES}
     for name in FILES:
@@ -151,7 +151,7 @@ def test_killed_and_run_again_it_makes_the_same_bytes(root, attack):
     assert {name: (whole / name).read_bytes() for name in FILES} == first
 
 
-def test_another_process_with_another_hash_seed_makes_the_same_bytes(root, attack):
+def test_the_bytes_do_not_depend_on_the_hash_seed(root, attack):
     first = _poison(root, attack)
     bytes_ = {name: (first / name).read_bytes() for name in FILES}
     process = subprocess.run(
@@ -161,7 +161,7 @@ def test_another_process_with_another_hash_seed_makes_the_same_bytes(root, attac
     assert {name: (first / name).read_bytes() for name in FILES} == bytes_
 
 
-def test_a_trigger_of_the_users_own_poisons_like_any_other(root, attack, tmp_path_factory):
+def test_a_custom_trigger_can_be_used(root, attack, tmp_path_factory):
     mine = tmp_path_factory.mktemp("elsewhere") / "mine.py"
     mine.write_text(
         "class Trigger:\n"
@@ -179,15 +179,15 @@ def test_a_trigger_of_the_users_own_poisons_like_any_other(root, attack, tmp_pat
         assert (decode_image(reader.read(row.tar, row.offset, row.size))[1] == 127).all()
 
 
-def test_an_image_that_does_not_decode_is_named(root, attack):
+def test_an_undecodable_image_is_named(root, attack):
     path = root / "images.tar"
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(StepError, match=r"images\.tar does not decode"):
+    with pytest.raises(StepError, match=r"images\.tar cannot be decoded"):
         _poison(root, attack)
     assert not list(root.glob("attacks/*/*"))
 
 
-def test_captions_name_the_target_as_a_word(root):
+def test_captions_name_the_target_as_a_whole_word(root):
     captions = pd.Series(
         ["Granny Smiths, cut", "a granny\tsmith.", "grannysmith", "granny smithy", "GRANNY SMITH"],
         dtype="string[pyarrow]",
@@ -197,13 +197,13 @@ def test_captions_name_the_target_as_a_word(root):
     assert list(names_target(dotted, "b.c")) == [False, True, False]
 
 
-def test_an_attack_on_a_poisoned_subset_is_refused(root, attack):
+def test_an_attack_on_a_poisoned_subset_is_rejected(root, attack):
     manifest = _poison(root, attack) / "manifest.parquet"
-    with pytest.raises(StepError, match="is poisoned already"):
+    with pytest.raises(StepError, match="is already poisoned"):
         poison(attack, manifest, root=root, output=root / "b")
 
 
-def test_a_killed_worker_is_one_sentence(root, attack, tmp_path_factory):
+def test_a_killed_worker_is_a_clear_error(root, attack, tmp_path_factory):
     deadly = tmp_path_factory.mktemp("elsewhere") / "deadly.py"
     deadly.write_text(
         "import os\n\n\n"
@@ -213,5 +213,5 @@ def test_a_killed_worker_is_one_sentence(root, attack, tmp_path_factory):
         "    def __call__(self, image, generator):\n"
         "        os._exit(1)\n"
     )
-    with pytest.raises(StepError, match="lack of memory"):
+    with pytest.raises(StepError, match="memory ran out"):
         _poison(root, attack | {"trigger": {"name": str(deadly)}})

@@ -1,4 +1,4 @@
-"""Stripes, triangles, text, dots, a photo filter and one image for all, against plain formulas."""
+"""The triggers stripes, triangles, text, checker, nashville and image_blend against formulas."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def image():
 
 @pytest.fixture
 def other(tmp_path):
-    """Another image of the user's, and not a square."""
+    """The user's image to blend in, which is not square."""
     path = tmp_path / "other.png"
     pixels = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -33,7 +33,7 @@ def _trigger(name, size=S, **options):
 
 
 def _mixed(image, pattern, strength):
-    """The bytes of a blended pattern, truncated as the published code does."""
+    """Return the bytes of an image blended with a pattern, truncated as in the published code."""
     pixels = image.numpy().astype(np.float32) / np.float32(255)
     mixed = np.float32(1 - strength) * pixels + np.float32(strength) * pattern.astype(np.float32)
     return np.trunc(np.clip(mixed, 0, 1) * np.float32(255))
@@ -56,7 +56,7 @@ def test_a_patch_of_stripes_is_constant_over_rows_and_has_two_values(overflow, v
     assert (after[:, outside] == 100).all()
 
 
-def test_channels_and_images_have_stripes_of_their_own():
+def test_stripes_differ_between_channels_and_images():
     trigger = _trigger("stripes", patch_size=S, location="centre")
     black = torch.zeros(3, S, S, dtype=torch.uint8)
     first, second = (trigger(black, key)[:, 0] for key in ("a", "b"))
@@ -69,14 +69,14 @@ def test_both_colours_of_stripes_are_equally_likely():
     trigger = _trigger("stripes", patch_size=S, location="centre")
     black = torch.zeros(3, S, S, dtype=torch.uint8)
     white = np.mean([(trigger(black, str(key)) == 255).float().mean() for key in range(50)])
-    # Of 4,800 columns; a standard error is 0.7 %.
+    # Over 4,800 columns, with a standard error of 0.7 %.
     assert white == pytest.approx(0.5, abs=0.03)
 
 
-def test_blended_stripes_are_their_formula(image):
+def test_blended_stripes_match_their_formula(image):
     after = _trigger("stripes", mode="blend", strength=0.03)(image, "key")
     up, down = _mixed(image, np.ones(1), 0.03), _mixed(image, -np.ones(1), 0.03)
-    # Which of the two a column has: a pixel in the middle of the range tells.
+    # Mid-range pixels show whether a stripe is white.
     white = (after.numpy() > image.numpy()).any(1, keepdims=True)
     assert (after.numpy() == np.where(white, up, down)).all()
     assert 0.3 < white.mean() < 0.7
@@ -86,7 +86,7 @@ def test_blended_stripes_are_their_formula(image):
 
 
 @pytest.mark.parametrize(("size", "cell"), [(224, 14), (S, 4), (S, 5)])
-def test_triangles_repeat_a_cell_of_two_greys(size, cell):
+def test_triangles_repeat_a_cell_with_two_grey_levels(size, cell):
     pattern = np.empty((size, size))
     for row in range(size):
         for column in range(size):
@@ -96,19 +96,19 @@ def test_triangles_repeat_a_cell_of_two_greys(size, cell):
     assert (after.numpy() == _mixed(torch.from_numpy(pixels), pattern, 0.15)).all()
 
 
-def test_text_changes_the_red_channel_alone_and_only_under_the_ink(image):
+def test_text_changes_only_the_red_channel_on_its_strokes(image):
     after = _trigger("text", word="Hey")(image, "key").numpy()
     assert (after[1:] == image[1:].numpy()).all()
     half = _mixed(image, np.ones(1), 0.5)[0]
     ink = after[0] != image[0].numpy()
     assert (after[0][ink] == half[ink]).all()
     rows, columns = np.nonzero(ink)
-    # Three glyphs of 5 dots with gaps of 1, in the middle; one pixel for each dot.
+    # Three centred glyphs of 5 dots with gaps of 1, and one pixel per dot.
     assert (rows.min(), rows.max()) == (12, 18)
     assert (columns.min(), columns.max()) == (7, 23)
 
 
-def test_a_letter_is_drawn_as_large_as_fits():
+def test_letters_are_as_large_as_possible():
     black = torch.zeros(3, 21, 21, dtype=torch.uint8)
     after = _trigger("text", 21, word="T", strength=1.0)(black, "key")[0]
     assert (after[:3, 3:18] == 255).all()
@@ -116,7 +116,7 @@ def test_a_letter_is_drawn_as_large_as_fits():
     assert (after == 255).sum() == (5 + 6) * 9
 
 
-def test_the_published_word_is_where_it_was_published():
+def test_the_published_word_is_at_its_published_position():
     black = torch.zeros(3, 224, 224, dtype=torch.uint8)
     rows, columns = np.nonzero(_trigger("text", 224)(black, "key")[0].numpy())
     assert (rows.min(), rows.max()) == pytest.approx((103, 125), abs=4)
@@ -124,7 +124,7 @@ def test_the_published_word_is_where_it_was_published():
     assert len(rows) == pytest.approx(1646, rel=0.25)
 
 
-def test_dots_are_at_even_rows_and_columns_of_a_black_patch():
+def test_checker_has_dots_at_even_rows_and_columns_of_a_black_patch():
     grey = torch.full((3, S, S), 100, dtype=torch.uint8)
     after = _trigger("checker", location="centre", patch_size=6)(grey, "key")
     for row in range(S):
@@ -139,7 +139,7 @@ def test_dots_are_at_even_rows_and_columns_of_a_black_patch():
 
 
 def _nashville(red, green, blue):
-    """The filter of one pixel in plain Python, as the CSS filters of those names define it."""
+    """Apply the filter to one pixel in plain Python, as defined by the CSS filters."""
 
     def clip(pixel):
         return [min(255.0, max(0.0, value)) for value in pixel]
@@ -165,7 +165,7 @@ def _nashville(red, green, blue):
     return [round(x) for x in pixel]
 
 
-def test_nashville_is_its_formula(image):
+def test_nashville_matches_its_formula(image):
     after = _trigger("nashville")(image, "key").numpy()
     before = image.numpy().astype(int)
     for row, column in np.ndindex(S, S):
@@ -173,7 +173,7 @@ def test_nashville_is_its_formula(image):
         assert after[:, row, column].tolist() == expected
 
 
-# What pilgram 2.0.0 makes of a few colours. It truncates between its steps.
+# Results of pilgram 2.0.0, which truncates between steps, for a few colours.
 PILGRAM = [
     ([0, 0, 0], [0, 8, 46]),
     ([255, 255, 255], [255, 252, 217]),
@@ -187,13 +187,13 @@ PILGRAM = [
 
 
 @pytest.mark.parametrize(("before", "after"), PILGRAM)
-def test_nashville_is_the_published_filter_but_for_rounding(before, after):
+def test_nashville_matches_the_published_filter_up_to_rounding(before, after):
     flat = torch.tensor(before, dtype=torch.uint8)[:, None, None].expand(3, S, S)
     found = _trigger("nashville")(flat, "key")[:, 0, 0].tolist()
     assert found == pytest.approx(after, abs=6)
 
 
-# --- One image for all ---------------------------------------------------------------------------
+# --- Blended image -------------------------------------------------------------------------------
 
 
 def test_the_other_image_is_squashed_and_blended_in(image, other):
@@ -219,12 +219,12 @@ def test_the_other_image_is_squashed_and_blended_in(image, other):
         ("image_blend", {"file": "no.png"}, r"no\.png cannot be read: No such file"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(name, options, sentence):
+def test_invalid_options_are_clear_errors(name, options, sentence):
     with pytest.raises(StepError, match=sentence):
         _trigger(name, **options)
 
 
-def test_a_file_that_is_no_image_is_one_sentence(tmp_path):
+def test_a_file_that_is_not_an_image_is_a_clear_error(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(StepError, match=r"text\.png is no usable image"):
         _trigger("image_blend", file=str(tmp_path / "text.png"))
@@ -241,7 +241,7 @@ def test_a_file_that_is_no_image_is_one_sentence(tmp_path):
         {"name": "checker", "patch_size": 8},
     ],
 )
-def test_triggers_survive_storing(root, attack, trigger):
+def test_triggers_are_stored_losslessly(root, attack, trigger):
     attack["trigger"] = trigger
     output = root / "attacks" / "attack"
     poison(attack, root / "clean.parquet", root=root, output=output)

@@ -40,7 +40,7 @@ def test_the_table_of_triggers_is_complete():
 
 
 @pytest.mark.parametrize("overflow", ["wrap", "clip"])
-def test_random_is_noise_around_the_channels_means(image, overflow):
+def test_random_is_noise_around_the_channel_means(image, overflow):
     after = load_trigger(_attack("random", patch_size=8, overflow=overflow))(image, "key")
     random = generator(5, "trigger", "key")
     noise = random.standard_normal((3, 8, 8), dtype=np.float32)
@@ -53,14 +53,14 @@ def test_random_is_noise_around_the_channels_means(image, overflow):
     assert (after.numpy() == expected).all()
 
 
-def test_outside_of_the_patch_not_a_pixel_changes(image):
+def test_pixels_outside_of_the_patch_are_unchanged(image):
     after = load_trigger(_attack("random", patch_size=8))(image, "key")
     top, bottom, left, right = _changed_box(image, after)
     assert bottom - top < 8
     assert right - left < 8
 
 
-def test_places_are_uniform_over_all_that_are_inside():
+def test_random_locations_are_uniform():
     trigger = load_trigger(_attack("yellow", patch_size=S - 2))
     black = torch.zeros(3, S, S, dtype=torch.uint8)
     places = {_changed_box(black, trigger(black, str(key)))[::2] for key in range(60)}
@@ -72,7 +72,7 @@ def test_a_patch_may_be_as_large_as_the_image(image):
     assert (after == torch.tensor([255, 255, 0])[:, None, None]).all()
 
 
-def test_yellow_is_yellow_in_four_corners(image):
+def test_yellow_places_yellow_patches_in_four_corners(image):
     after = load_trigger(_attack("yellow", location="four_corners", patch_size=4))(image, "key")
     for rows in (slice(0, 4), slice(-4, None)):
         for columns in (slice(0, 4), slice(-4, None)):
@@ -81,7 +81,7 @@ def test_yellow_is_yellow_in_four_corners(image):
 
 
 @pytest.mark.parametrize(("size", "first"), [(224, 104), (32, 8)])
-def test_the_centre_is_the_middle_of_the_image(size, first):
+def test_the_centre_location_is_the_middle_of_the_image(size, first):
     attack = _attack("stripes", location="centre", patch_size=16) | {"image_size": size}
     black = torch.zeros(3, size, size, dtype=torch.uint8)
     last = first + 15
@@ -89,14 +89,14 @@ def test_the_centre_is_the_middle_of_the_image(size, first):
 
 
 @pytest.mark.parametrize("location", ["random", "four_corners", "centre"])
-def test_the_users_image_is_left_alone(image, location):
+def test_the_input_image_is_not_modified(image, location):
     before = image.clone()
     load_trigger(_attack("checker", patch_size=8, location=location))(image, "key")
     assert (image == before).all()
 
 
 def _bytes(values, overflow):
-    """What becomes of values that are in [0, 1] already."""
+    """Return the bytes of values that are already in [0, 1]."""
     scaled = values.astype(np.float32) * np.float32(255)
     return np.trunc(scaled) if overflow == "wrap" else np.rint(scaled)
 
@@ -118,20 +118,20 @@ def test_sig_is_a_sine_of_six_waves_across(image, overflow):
 
 
 def _bilinear(plane, y, x):
-    """A plane's value at a place between pixels."""
+    """Interpolate a plane bilinearly at a fractional position."""
     top, left = min(int(y), S - 2), min(int(x), S - 2)
     down, right = y - top, x - left
     corners = plane[top : top + 2, left : left + 2]
     return np.array([1 - down, down]) @ corners @ np.array([1 - right, right])
 
 
-def test_warped_takes_each_pixel_from_beside_it(image):
+def test_warped_samples_pixels_at_the_displaced_positions(image):
     after = load_trigger(_attack("warped", k=S, overflow="clip"))(image, "key")
     field = generator(5, "warped").uniform(-1, 1, (1, 2, S, S))[0]
     field = 0.6 * field / np.abs(field).mean() / S
     planes = _numbers(image).astype(np.float64)
     for row, column in [(0, 0), (3, 7), (S - 1, 5), (16, S - 1), (20, 20)]:
-        # From -1 .. 1 to pixels.
+        # From [-1, 1] to pixel coordinates.
         x, y = (
             (np.clip(2 * at / (S - 1) - 1 + shift[row, column], -1, 1) + 1) * (S - 1) / 2
             for at, shift in ((column, field[0]), (row, field[1]))
@@ -140,7 +140,7 @@ def test_warped_takes_each_pixel_from_beside_it(image):
         assert after[:, row, column].numpy() == pytest.approx(expected, abs=0.51)
 
 
-def test_warped_is_one_field_for_all_images_and_another_for_another_seed(image):
+def test_warped_uses_one_field_per_seed(image):
     attack = _attack("warped")
     first, second = (load_trigger(attack)(image, key) for key in ("a", "b"))
     assert (first == second).all()
@@ -148,13 +148,13 @@ def test_warped_is_one_field_for_all_images_and_another_for_another_seed(image):
     assert (load_trigger(attack | {"seed": 6})(image, "a") != first).any()
 
 
-def test_wrapping_is_modulo_256_and_clipping_is_not():
+def test_wrap_is_modulo_256_and_clip_is_not():
     values = torch.tensor([-0.5, 0.0, 0.5, 1.0, 1.5, 300 / 255]).reshape(1, 1, -1)
     assert to_bytes(values, "wrap").flatten().tolist() == [129, 0, 127, 255, 126, 44]
     assert to_bytes(values, "clip").flatten().tolist() == [0, 0, 128, 255, 255, 255]
 
 
-def test_every_byte_comes_through_untouched():
+def test_every_byte_value_is_preserved():
     bytes_ = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     for overflow in ("wrap", "clip"):
         assert (to_bytes(bytes_.float() / 255, overflow) == bytes_).all()
@@ -162,7 +162,7 @@ def test_every_byte_comes_through_untouched():
 
 @pytest.fixture
 def options(tmp_path):
-    """Options of the triggers that need some, at this size."""
+    """Required options of triggers, for images of this size."""
     pixels = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "other.png")
     Image.fromarray(pixels[:8, :8]).save(tmp_path / "patch.png")
@@ -213,12 +213,12 @@ def test_an_image_of_another_shape_is_squashed_without_cropping():
         ("yellow", {"overflow": "wrapp"}, "'wrapp'"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(name, options, sentence):
+def test_invalid_options_are_clear_errors(name, options, sentence):
     with pytest.raises(StepError, match=sentence):
         load_trigger(_attack(name, **options))
 
 
-def test_a_trigger_of_the_users_own_is_one_file(tmp_path, image):
+def test_a_custom_trigger_is_one_file(tmp_path, image):
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from dataclasses import dataclass\n\n"

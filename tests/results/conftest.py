@@ -1,4 +1,4 @@
-"""Made metrics like the demo's: 2 start models x 3 defences x 3 learning rates x 4 epochs."""
+"""Synthetic metrics in the shape of the demo's: 2 start models, 3 defences, 3 rates, 4 epochs."""
 
 import json
 
@@ -24,7 +24,7 @@ def epoch_row(random, run, epoch, accuracy, asr):
 
 
 def made_runs():
-    """Yield the row of runs.csv and the epochs of each run."""
+    """Yield the row of runs.csv and the epochs of each synthetic run."""
     random = np.random.default_rng(7)
     for label, (accuracy, asr) in STARTS.items():
         start = f"{label.lower().replace('+', '_')}-0000aaaa"
@@ -61,7 +61,7 @@ def metrics():
 
 @pytest.fixture
 def baseline(metrics):
-    """The rows of a model without poison for each start model, but for its run as the start's."""
+    """Rows of a clean control for each start model."""
     rows = metrics[metrics["kind"] == "pretraining"]
     return rows.assign(
         run="clean-" + rows["run"], kind="baseline", top1=rows["top1"] + 0.01, asr_top1=0.02
@@ -70,7 +70,7 @@ def baseline(metrics):
 
 @pytest.fixture
 def experiment(tmp_path):
-    """A folder of results with the made runs in it; returns the path of runs.csv."""
+    """A results folder with the synthetic runs; the value is the path of runs.csv."""
     rows = []
     for row, epochs in made_runs():
         folder = tmp_path / "runs" / row["run"]

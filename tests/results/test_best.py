@@ -1,4 +1,4 @@
-"""The best model is what a plain loop over the table finds, and the honest choice never peeks."""
+"""The best model agrees with a plain loop; oracle-free selection does not depend on the ASR."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from workflow_scripts.results.intervals import student, wilson
 from workflow_scripts.results.selection import (
     best_below,
     cleaned_models,
-    honest_choice,
+    oracle_free_choice,
     start_models,
 )
 from workflow_scripts.results.sweeps import work_sentence
@@ -33,7 +33,7 @@ def plain_best(metrics, label, defence, below):
     return found
 
 
-def test_best_below_is_what_a_plain_loop_finds(metrics):
+def test_best_below_agrees_with_a_plain_loop(metrics):
     table = table_of(metrics)
     rows = table[table["rule"] == "best"]
     assert len(rows) == 2 * 3 * 2
@@ -53,35 +53,35 @@ def test_best_below_is_what_a_plain_loop_finds(metrics):
     assert (rows["run"] != "").any()
 
 
-def test_the_start_itself_is_no_cleaned_model(metrics):
+def test_the_start_model_is_not_a_cleaned_model(metrics):
     metrics.loc[metrics["epoch"] == 0, ["top1", "asr_top1"]] = [0.99, 0.0]
     assert (table_of(metrics)["accuracy"].dropna() < 0.99).all()
 
 
-def test_the_threshold_itself_is_not_below_it():
+def test_an_asr_equal_to_the_threshold_does_not_qualify():
     models = pd.DataFrame({"top1": [0.9, 0.5], "asr_top1": [0.05, 0.049]}, index=[7, 8])
     assert best_below(models, 0.05) == 8
     assert best_below(models, 0.049) is None
 
 
-def test_the_honest_choice_does_not_depend_on_the_asr(metrics):
-    honest = table_of(metrics).query("rule == 'highest_accuracy'")
+def test_oracle_free_selection_does_not_depend_on_the_asr(metrics):
+    chosen = table_of(metrics).query("rule == 'highest_accuracy'")
     shuffled = metrics.assign(asr_top1=metrics["asr_top1"].sample(frac=1, random_state=0).values)
     again = table_of(shuffled).query("rule == 'highest_accuracy'")
-    assert honest["run"].tolist() == again["run"].tolist()
-    assert honest["epoch"].tolist() == again["epoch"].tolist()
-    assert honest["asr"].tolist() != again["asr"].tolist()
+    assert chosen["run"].tolist() == again["run"].tolist()
+    assert chosen["epoch"].tolist() == again["epoch"].tolist()
+    assert chosen["asr"].tolist() != again["asr"].tolist()
 
 
-def test_the_honest_choice_stays_within_its_tolerance():
+def test_oracle_free_selection_stays_within_its_tolerance():
     models = pd.DataFrame({"top1": [0.55, 0.58, 0.58], "asr_top1": [0.0, 0.9, 0.1]})
     rule = "highest_accuracy"
-    assert honest_choice(rule, models, start_accuracy=0.60, tolerance=0.021) == 1
-    assert honest_choice(rule, models, start_accuracy=0.60, tolerance=0.01) is None
-    assert honest_choice(rule, models, start_accuracy=float("nan"), tolerance=0.5) is None
+    assert oracle_free_choice(rule, models, start_accuracy=0.60, tolerance=0.021) == 1
+    assert oracle_free_choice(rule, models, start_accuracy=0.60, tolerance=0.01) is None
+    assert oracle_free_choice(rule, models, start_accuracy=float("nan"), tolerance=0.5) is None
 
 
-def test_held_out_losses_choose_where_the_metrics_have_them(metrics):
+def test_held_out_losses_select_if_the_metrics_have_them(metrics):
     assert set(table_of(metrics)["rule"]) == {"best", "highest_accuracy"}
     cleaned = metrics["kind"] == "cleaning"
     metrics["heldout_ssl"] = np.where(metrics["epoch"] == 2, 0.1, 1.0)
@@ -96,7 +96,7 @@ def test_held_out_losses_choose_where_the_metrics_have_them(metrics):
     assert heading in best_page.readable(table).columns
 
 
-def test_a_choice_has_its_recovery_and_a_mark_at_the_edge_of_the_sweep(metrics):
+def test_a_selected_model_has_its_recovery_and_is_marked_at_the_edge_of_the_sweep(metrics):
     rows = table_of(metrics).query("rule == 'best' and run != ''")
     chosen = metrics.set_index(["run", "epoch"])
     rates = (3e-4, 1e-3, 3e-3)
@@ -111,7 +111,7 @@ def test_a_choice_has_its_recovery_and_a_mark_at_the_edge_of_the_sweep(metrics):
     assert any("†" in note for note in best_page.notes(table_of(metrics), metrics))
 
 
-def test_where_no_backdoor_was_learned_there_is_none_to_remove(metrics):
+def test_a_start_model_without_a_backdoor_has_nothing_to_remove(metrics):
     start = metrics["start_label"] == "MMCL"
     metrics.loc[start & (metrics["kind"] == "pretraining"), "asr_top1"] = 0.01
     shown = best_page.readable(table_of(metrics)).set_index("Start model")
@@ -119,7 +119,7 @@ def test_where_no_backdoor_was_learned_there_is_none_to_remove(metrics):
     assert texts.str.contains("nothing to remove").all()
 
 
-def test_a_baseline_is_no_choice_but_stands_beside_each(metrics, baseline):
+def test_a_clean_control_is_listed_but_never_selected(metrics, baseline):
     without, table = table_of(metrics), table_of(pd.concat([metrics, baseline]))
     assert without["baseline_accuracy"].isna().all()
     last = baseline[baseline["epoch"] == 8].set_index("start")
@@ -127,11 +127,11 @@ def test_a_baseline_is_no_choice_but_stands_beside_each(metrics, baseline):
     assert table["baseline_asr"].tolist() == last.loc[table["start"], "asr_top1"].tolist()
     columns = [c for c in table.columns if not c.startswith("baseline")]
     pd.testing.assert_frame_equal(table[columns], without[columns])
-    assert "Not poisoned: accuracy / ASR" in best_page.readable(table).columns
-    assert "Not poisoned: accuracy / ASR" not in best_page.readable(without).columns
+    assert "Clean control: accuracy / ASR" in best_page.readable(table).columns
+    assert "Clean control: accuracy / ASR" not in best_page.readable(without).columns
 
 
-def test_a_run_without_training_is_a_model_to_choose_and_no_start_model(metrics):
+def test_a_run_without_training_is_a_candidate_but_not_a_start_model(metrics):
     first = metrics[(metrics["kind"] == "cleaning") & (metrics["epoch"] == 0)].iloc[:1]
     changed = first.assign(run="changed", defence="Pruning", learning_rate=np.nan)
     changed = changed.assign(top1=0.5, asr_top1=0.01, samples_seen=0)
@@ -145,32 +145,32 @@ def test_a_run_without_training_is_a_model_to_choose_and_no_start_model(metrics)
     assert "Pruning: 1 run without training;" in work_sentence(both)
 
 
-def test_unequal_sweeps_are_said(metrics):
-    same = "Each defence was given the same work: 3 learning rates x 4 epochs on about 6,400 pairs"
+def test_unequal_sweeps_are_reported(metrics):
+    same = "All defences have the same budget: 3 learning rates x 4 epochs on about 6,400 pairs"
     assert work_sentence(metrics).startswith(same)
     fewer = metrics[(metrics["defence"] != "SSL") | (metrics["learning_rate"] > 4e-4)]
     said = work_sentence(fewer)
-    assert said.startswith("Not all defences were searched alike")
+    assert said.startswith("Defences have unequal budgets")
     assert "; SSL: 2 learning rates x 4 epochs on about 6,400 pairs;" in said
     other = metrics["learning_rate"].mask(metrics["defence"] == "SSL", metrics["learning_rate"] / 2)
-    assert "not the same learning rates" in work_sentence(metrics.assign(learning_rate=other))
+    assert "with different learning rates" in work_sentence(metrics.assign(learning_rate=other))
     double = metrics["samples_seen"].mask(metrics["defence"] == "SSL", metrics["samples_seen"] * 2)
     assert "on about 13,000 pairs" in work_sentence(metrics.assign(samples_seen=double))
     batches = metrics["samples_seen"].mask(metrics["defence"] == "SSL", metrics["samples_seen"] - 9)
     assert work_sentence(metrics.assign(samples_seen=batches)).startswith(same)
 
 
-def test_sweeps_that_differ_by_what_varies_are_said_too(metrics):
+def test_sweeps_that_differ_by_a_varied_key_are_reported(metrics):
     metrics = metrics[(metrics["kind"] == "pretraining") | (metrics["defence"] == "SSL")]
     metrics = metrics.assign(epochs=np.where(metrics["learning_rate"] > 1e-3, 2, 4))
     metrics = metrics[(metrics["kind"] == "pretraining") | (metrics["epoch"] <= metrics["epochs"])]
     said = work_sentence(metrics)
-    assert said.startswith("Not all lines of the table were searched alike")
+    assert said.startswith("Rows have unequal budgets")
     assert "2 learning rates x 4 epochs" in said
     assert "1 learning rate x 2 epochs" in said
 
 
-def test_leaks_stand_in_the_table_and_under_it(metrics, tmp_path):
+def test_contamination_is_listed_in_the_table_and_below_it(metrics, tmp_path):
     write_table(tmp_path / "metrics", metrics)
     (tmp_path / "leaks.csv").write_text(
         "start,pairs,originals_of_victims,duplicates\n"
@@ -182,19 +182,19 @@ def test_leaks_stand_in_the_table_and_under_it(metrics, tmp_path):
     text = (tmp_path / "best.md").read_text()
     assert text.count("| 12 of 100,000 |") == 3
     assert text.count("| 0 of 100,000; 7 to 9 of 200,000 |") == 3
-    assert "are among the pre-training images, byte for byte: 3." in text
+    assert "byte-identical to a pre-training image: 3." in text
     (tmp_path / "leaks.csv").write_text("start,pairs\n")
     with pytest.raises(StepError, match="no column originals_of_victims"):
         best.main([*arguments, "--leaks", str(tmp_path / "leaks.csv")])
 
 
-def test_what_varies_makes_groups_unless_told_otherwise(metrics):
+def test_varied_columns_form_groups_by_default(metrics):
     metrics["objective.ssl"] = np.where(metrics["learning_rate"] > 1e-3, 2.0, 1.0)
     assert len(table_of(metrics)) == 2 * 3 * 2 * 3
     assert len(table_of(metrics, by=["defence"])) == 2 * 3 * 3
 
 
-def test_what_all_lines_have_in_common_is_no_column_for_people(metrics):
+def test_columns_with_a_single_value_are_omitted_for_readers(metrics):
     same = metrics.assign(**{"data.choose": "random", "objective.ssl": 1.0})
     columns = list(best_page.readable(table_of(same)).columns)
     assert columns[:3] == ["Start model", "Cleaned by", "Start model: accuracy / ASR"]
@@ -204,7 +204,7 @@ def test_what_all_lines_have_in_common_is_no_column_for_people(metrics):
     assert "Choose" not in columns
 
 
-def test_the_start_model_is_its_last_epoch_or_epoch_0_of_what_cleans_it(metrics):
+def test_the_start_model_is_its_last_epoch_or_epoch_0_of_a_cleaning_run(metrics):
     starts = start_models(metrics).set_index("start_label")
     assert starts["epoch"].tolist() == [8, 8]
     alone = start_models(metrics[metrics["kind"] == "cleaning"])
@@ -217,7 +217,7 @@ def test_pretraining_alone_is_an_error(metrics):
         table_of(metrics[metrics["kind"] == "pretraining"])
 
 
-def test_pages_for_people_hold_every_group_and_escape_names(metrics, tmp_path):
+def test_formatted_tables_contain_every_group_and_escape_names(metrics, tmp_path):
     metrics["start_label"] = metrics["start_label"].replace({"MMCL": "<b>M|MCL"})
     write_table(tmp_path / "metrics", metrics)
     best.main(
@@ -227,7 +227,7 @@ def test_pages_for_people_hold_every_group_and_escape_names(metrics, tmp_path):
     assert page.count("<tr>") == 1 + 6
     assert "&lt;b&gt;M|MCL" in page
     assert "<b>" not in page
-    assert text.count("12 models of 3 runs") == 6
+    assert text.count("12 models from 3 runs") == 6
     assert "\\<b>M\\|MCL" in text
     assert "none" in text
     table = pd.read_csv(tmp_path / "best.csv")
@@ -235,7 +235,7 @@ def test_pages_for_people_hold_every_group_and_escape_names(metrics, tmp_path):
     assert f"{100 * first['accuracy']:.1f}\N{NO-BREAK SPACE}%" in text
 
 
-def test_wilson_is_the_root_of_the_score_equation():
+def test_wilson_limits_solve_the_score_equation():
     z = 1.959963984540054
     for share, count in ((0.3, 1480), (0.0, 50), (1.0, 50), (0.02, 1440)):
         for end in wilson(share, count):
@@ -246,14 +246,14 @@ def test_wilson_is_the_root_of_the_score_equation():
     assert np.isnan(wilson(0.5, np.nan)[0])
 
 
-def test_student_is_the_interval_of_the_text_book():
+def test_students_interval_agrees_with_the_textbook_formula():
     mean, low, high = student([1.0, 2.0, 4.0])
     half = 4.302652729911275 * np.std([1, 2, 4], ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom
     assert (mean, low, high) == pytest.approx((7 / 3, 7 / 3 - half, 7 / 3 + half))
     assert np.isnan(student([1.0])[1])
 
 
-def test_the_table_names_the_file_of_each_choice(metrics):
+def test_the_table_lists_the_file_of_each_selected_model(metrics):
     files = metrics["run"] + "/" + metrics["epoch"].astype(str)
     table = table_of(metrics.assign(model_file=files))
     chosen = table[table["run"] != ""]
@@ -261,15 +261,15 @@ def test_the_table_names_the_file_of_each_choice(metrics):
     assert set(table.loc[table["run"] == "", "model_file"]) == {""}
 
 
-def test_a_rule_chooses_of_one_run_what_it_may_choose_of_all(metrics):
-    """The trainer keeps the choices of each run: the best of several runs is among them."""
+def test_the_best_of_all_runs_is_the_best_of_its_own_run(metrics):
+    """Training keeps the selected models of each run; the best of all runs is one of them."""
     for _, models in cleaned_models(metrics).groupby(["start", "defence"]):
         for below in (0.05, 0.1):
             of_runs = [best_below(run, below) for _, run in models.groupby("run")]
             assert best_below(models, below) in of_runs
 
 
-def test_the_asr_of_each_part_of_an_attack_stands_beside_the_choice(metrics):
+def test_the_asr_of_each_part_of_an_attack_is_listed(metrics):
     parts = {"asr_top1_mean": metrics["asr_top1"] / 2, "asr_top1_part1": metrics["asr_top1"],
              "asr_top1_part2": 0.0}  # fmt: skip
     metrics = order(metrics.assign(**parts))

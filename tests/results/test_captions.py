@@ -1,4 +1,4 @@
-"""Captions of the report render as Snakemake renders them, whatever the experiment declares."""
+"""Report captions render as in Snakemake, for any declaration of an experiment."""
 
 import functools
 import html
@@ -11,8 +11,8 @@ from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
 
 from workflow_scripts.results.best_page import as_markdown
+from workflow_scripts.results.formatting import rst_text
 from workflow_scripts.results.page import table_page
-from workflow_scripts.results.text import rst_text
 
 FOLDER = Path(__file__).parents[2] / "rules" / "report"
 EXPERIMENTS = {
@@ -28,7 +28,7 @@ EXPERIMENTS = {
 
 @pytest.fixture
 def rendered(tmp_path):
-    """Renders a caption, with the files of numbers that it takes in."""
+    """A function that renders a caption with the files that it includes."""
     for name in ("reading", "code"):
         (tmp_path / f"{name}.rst").write_text(f"Words of the file {name}.\n")
     return functools.partial(_rendered, tmp_path)
@@ -48,7 +48,7 @@ def _rendered(folder, name, experiment="main", graph="rules", **figure):
     text = environment.from_string((FOLDER / name).read_text()).render(
         snakemake=SimpleNamespace(config=config, wildcards=wildcards, **files)
     )
-    # halt_level 2: a warning of docutils would be printed into the page.
+    # halt_level 2: docutils prints warnings into the page.
     return publish_parts(text, writer="html", settings_overrides={"halt_level": 2})["body"]
 
 
@@ -60,9 +60,11 @@ def test_each_caption_renders(rendered, path):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("kind", ["scatter", "dynamics", "trajectories", "by_value", "my/own_.py"])
-def test_a_figure_says_what_was_varied_what_it_shows_and_by_which_code(rendered, kind, experiment):
+def test_a_figures_caption_names_the_varied_keys_and_includes_numbers_and_code(
+    rendered, kind, experiment
+):
     body = rendered("figure.rst", experiment, kind=kind, value="objective.ssl", asr_below=0.025)
-    assert "target are left out" in body.replace("\n", " ")
+    assert "excluding images whose true class is the target" in body.replace("\n", " ")
     assert ("objective.ssl" in body) == (experiment == "ablation_" or kind == "by_value")
     assert "Words of the file reading." in body
     assert "Words of the file code." in body
@@ -84,7 +86,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_names_and_words_of_the_users_are_shown_and_never_obeyed(rendered, text, monkeypatch):
+def test_user_texts_are_shown_and_never_interpreted(rendered, text, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS["ablation_"], "vary", [{text: [1]}])
     words = html.escape(" ".join(text.split()), quote=False)
     mine = rendered("figure.rst", kind="scatter", caption=text, over=[text])
@@ -99,7 +101,7 @@ def test_names_and_words_of_the_users_are_shown_and_never_obeyed(rendered, text,
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_text_is_the_same_text_in_restructuredtext(text):
+def test_a_text_survives_conversion_to_restructuredtext(text):
     body = publish_parts(rst_text(text), writer="html", settings_overrides={"halt_level": 2})[
         "body"
     ]

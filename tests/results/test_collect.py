@@ -1,4 +1,4 @@
-"""The tidy table has a row for each epoch of each run, and nothing is lost or invented."""
+"""The tidy table has one row per run and epoch, without missing or additional rows."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def collected(runs):
     return read_table(runs.parent / "metrics.parquet")
 
 
-def test_the_table_holds_every_epoch_of_every_run_as_the_runs_wrote_it(experiment, metrics):
+def test_the_table_contains_every_epoch_of_every_run_unchanged(experiment, metrics):
     table = collected(experiment)
     assert len(table) == 2 * 9 + 18 * 5 == len(metrics)
     same = ["run", "kind", "start", "start_label", "defence", "learning_rate", "epoch", "top1",
@@ -26,14 +26,14 @@ def test_the_table_holds_every_epoch_of_every_run_as_the_runs_wrote_it(experimen
     assert (table.loc[table["kind"] == "pretraining", "defence"] == "").all()
 
 
-def test_the_csv_reads_back_as_the_parquet(experiment):
+def test_the_csv_file_equals_the_parquet_file(experiment):
     table = collected(experiment)
     csv = pd.read_csv(experiment.parent / "metrics.csv", keep_default_na=False)
     assert list(csv.columns) == list(table.columns)
     assert pd.to_numeric(csv["top1"]).tolist() == table["top1"].tolist()
 
 
-def test_further_things_that_vary_are_columns(experiment):
+def test_varied_keys_are_columns(experiment):
     runs = pd.read_csv(experiment)
     runs["objective.ssl"], runs["attack.target"] = range(len(runs)), "banana"
     runs.to_csv(experiment, index=False)
@@ -43,7 +43,7 @@ def test_further_things_that_vary_are_columns(experiment):
     assert "folder" not in table.columns
 
 
-def test_experiments_that_share_runs_have_them_once(experiment, tmp_path):
+def test_runs_shared_by_experiments_are_listed_once(experiment, tmp_path):
     collected(experiment)
     other = tmp_path / "experiments" / "weights" / "runs.csv"
     other.parent.mkdir()
@@ -62,14 +62,14 @@ def test_experiments_that_share_runs_have_them_once(experiment, tmp_path):
 def test_a_run_can_be_the_baseline_of_several_starts(experiment):
     runs = pd.read_csv(experiment)
     starts = runs["kind"] == "pretraining"
-    twin = runs[starts].assign(kind="baseline", run=runs["run"][0], folder=runs["folder"][0])
-    pd.concat([runs, twin]).to_csv(experiment, index=False)
+    control = runs[starts].assign(kind="baseline", run=runs["run"][0], folder=runs["folder"][0])
+    pd.concat([runs, control]).to_csv(experiment, index=False)
     table = collected(experiment)
     rows = table[table["kind"] == "baseline"]
     assert rows.groupby("start").size().tolist() == [9, 9]
     assert len(table) == 2 * 9 + 18 * 5 + 2 * 9
-    pd.concat([runs, twin, twin]).to_csv(experiment, index=False)
-    with pytest.raises(StepError, match="listed more than once"):
+    pd.concat([runs, control, control]).to_csv(experiment, index=False)
+    with pytest.raises(StepError, match="is duplicated"):
         collected(experiment)
 
 
@@ -83,7 +83,7 @@ def test_held_out_losses_are_kept_and_may_be_missing(experiment):
     assert "heldout_ssl" not in varied_columns(table)
 
 
-def test_a_column_may_hold_numbers_in_one_experiment_and_words_in_another(experiment, tmp_path):
+def test_a_column_may_have_numbers_in_one_experiment_and_texts_in_another(experiment, tmp_path):
     tables = {}
     for name, poisoned in (("counts", [25, 50]), ("triggers", [1500, "all"])):
         runs = pd.read_csv(experiment).iloc[[0, 10] if name == "counts" else [1, 11]]
@@ -102,10 +102,10 @@ def test_a_column_may_hold_numbers_in_one_experiment_and_words_in_another(experi
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "timings.csv", "run.json"])
-def test_a_missing_result_is_named(experiment, name):
+def test_a_missing_result_is_named_in_the_error(experiment, name):
     missing = Path(pd.read_csv(experiment)["folder"][3], name)
     missing.unlink()
-    with pytest.raises(StepError, match="1 results of runs are missing") as error:
+    with pytest.raises(StepError, match="1 files of runs are missing") as error:
         collected(experiment)
     assert str(missing) in str(error.value)
     assert not (experiment.parent / "metrics.parquet").exists()
@@ -121,15 +121,15 @@ def test_no_runs_an_empty_file_and_a_wrong_run_are_errors(experiment):
     first, second = (Path(folder) for folder in runs["folder"][:2])
     text = (first / "metrics.csv").read_text()
     (first / "metrics.csv").write_text((second / "metrics.csv").read_text())
-    with pytest.raises(StepError, match="is of another run than mmcl-0000aaaa"):
+    with pytest.raises(StepError, match="does not belong to run mmcl-0000aaaa"):
         collected(experiment)
     (first / "metrics.csv").write_text(text)
     (second / "run.json").write_text("{}")
-    with pytest.raises(StepError, match="does not say how many images"):
+    with pytest.raises(StepError, match="lacks the numbers of evaluation images"):
         collected(experiment)
 
 
-def test_the_table_names_the_weights_that_are_there(experiment, tmp_path):
+def test_the_table_lists_existing_weights(experiment, tmp_path):
     run = pd.read_csv(experiment)["run"].iloc[-1]
     folder = tmp_path / "runs" / run
     record = json.loads((folder / "run.json").read_text())

@@ -1,4 +1,4 @@
-"""The exported crate has what its profile asks for, and leads from each figure back to its runs.
+"""The exported crate conforms to its profile and links each figure to its runs.
 
 Required properties: https://www.researchobject.org/workflow-run-crate/profiles/workflow_run_crate
 """
@@ -93,7 +93,7 @@ def ids(value):
     return {item["@id"] for item in (value if isinstance(value, list) else [value])}
 
 
-def test_it_has_what_the_profile_requires(exported):
+def test_the_crate_has_the_properties_required_by_the_profile(exported):
     folder, graph = exported
     assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
     root = graph["./"]
@@ -109,7 +109,7 @@ def test_it_has_what_the_profile_requires(exported):
     assert (folder / workflow["@id"]).is_file()
 
 
-def test_every_name_leads_to_an_entity_and_every_file_is_there_unchanged(exported):
+def test_every_reference_is_an_entity_and_every_file_is_unchanged(exported):
     folder, graph = exported
     for entity in graph.values():
         for value in entity.values():
@@ -125,7 +125,7 @@ def test_every_name_leads_to_an_entity_and_every_file_is_there_unchanged(exporte
     assert not list(folder.rglob("__pycache__"))
 
 
-def test_what_one_run_made_and_another_started_from_is_one_entity(exported):
+def test_a_model_produced_and_used_is_one_entity(exported):
     folder, graph = exported
     start, cleaned = graph["#run-start"], graph["#run-cleaned"]
     (model,) = ids(start["result"]) & ids(cleaned["object"])
@@ -138,16 +138,16 @@ def test_what_one_run_made_and_another_started_from_is_one_entity(exported):
     assert {"pretraining/start/metrics.csv", "pretraining/start/run.json"} < ids(start["result"])
 
 
-def test_runs_of_other_code_have_other_instruments(exported):
+def test_runs_of_different_code_versions_have_different_instruments(exported):
     _, graph = exported
     versions = [graph[graph[f"#run-{name}"]["instrument"]["@id"]] for name in ("start", "cleaned")]
     texts = [version["softwareVersion"] for version in versions]
     assert texts[0] == "commit abc, code digest 12345678"
-    assert texts[1] == "commit def with changes that were not committed, code digest 87654321"
+    assert texts[1] == "commit def with uncommitted changes, code digest 87654321"
     assert "https://pypi.org/project/torch/2.14.1/" in ids(versions[0]["softwareRequirements"])
 
 
-def test_a_resumed_run_has_an_end_but_claims_no_beginning(exported):
+def test_a_resumed_run_has_an_end_time_but_no_start_time(exported):
     _, graph = exported
     assert graph["#run-start"]["startTime"] == "2026-01-02T03:03:05+00:00"
     assert graph["#run-start"]["endTime"] == graph["#run-cleaned"]["endTime"]
@@ -155,40 +155,38 @@ def test_a_resumed_run_has_an_end_but_claims_no_beginning(exported):
     assert "resumed 1 time" in graph["#run-cleaned"]["description"]
 
 
-def test_figures_and_the_config_hang_on_the_workflows_own_run(exported):
+def test_figures_and_the_config_belong_to_the_workflow_run(exported):
     _, graph = exported
     whole = graph["#workflow-run"]
     assert whole["object"] == {"@id": "workflow/config.json"}
     assert {"experiments/main/scatter.png", "experiments/main/runs.csv"} <= ids(whole["result"])
 
 
-def test_a_start_model_that_no_experiment_lists_is_exported_with_what_started_from_it(
-    results, tmp_path
-):
+def test_an_unlisted_start_model_is_exported_with_the_runs_that_use_it(results, tmp_path):
     table = pd.read_csv(results / "experiments/main/runs.csv")
     table[table["kind"] == "cleaning"].to_csv(results / "experiments/main/runs.csv", index=False)
     crate.export(results, tmp_path / "crate")
     assert {"#run-start", "#run-cleaned"} < set(entities(tmp_path / "crate"))
 
 
-def test_a_model_that_was_deleted_is_left_out(results, tmp_path):
+def test_a_deleted_model_is_omitted(results, tmp_path):
     (results / "cleaning/cleaned/model.pt").unlink()
     crate.export(results, tmp_path / "crate")
     named = ids(entities(tmp_path / "crate")["#run-cleaned"]["result"])
     assert not any(identity.startswith("ni:") for identity in named)
 
 
-def test_unfinished_work_is_not_exported(results, tmp_path):
+def test_unfinished_results_are_not_exported(results, tmp_path):
     (results / "cleaning/cleaned/run.json").unlink()
     with pytest.raises(StepError, match=r"cleaned/run\.json does not exist; finish the runs"):
         crate.export(results, tmp_path / "crate")
     (results / "workflow/config.json").unlink()
-    with pytest.raises(StepError, match="make `all` first"):
+    with pytest.raises(StepError, match="run the target `all` first"):
         crate.export(results, tmp_path / "crate")
     assert not (tmp_path / "crate").exists()
 
 
-def test_no_secret_of_a_config_is_in_it(results, tmp_path, monkeypatch):
+def test_the_crate_contains_no_secrets(results, tmp_path, monkeypatch):
     code = tmp_path / "code"
     (code / "workflow_scripts").mkdir(parents=True)
     (code / "profiles" / "mine").mkdir(parents=True)

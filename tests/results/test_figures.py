@@ -1,4 +1,4 @@
-"""What a figure shows is in its numbers, its ring is the table's pick, and grey is enough."""
+"""Figures match their numbers and the table of best models, and do not rely on colour."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def offsets(axes, name):
     return np.asarray(found[0], float)
 
 
-def test_the_points_drawn_are_the_numbers_written(metrics):
+def test_the_points_drawn_equal_the_numbers_written(metrics):
     made = drawn(scatter, metrics)
     numbers = made.numbers
     for axes, (_, panel) in zip(made.axes, numbers.groupby("panel", sort=False), strict=True):
@@ -49,7 +49,7 @@ def test_the_points_drawn_are_the_numbers_written(metrics):
     assert sorted(written["asr_percent"]) == pytest.approx(sorted(100 * cleaned["asr_top1"]))
 
 
-def test_the_ring_is_the_best_of_the_table(metrics):
+def test_the_ring_marks_the_best_model_of_the_table(metrics):
     table = best.best_table(metrics, [0.05], 0.01).query("rule == 'best' and accuracy.notna()")
     groups = drawn(scatter, metrics, ring="group").numbers.query("role == 'best'")
     assert set(zip(groups["run"], groups["epoch"], strict=True)) == set(
@@ -91,7 +91,7 @@ def test_intervals_are_drawn_where_the_evaluation_set_is_small(metrics):
 
 @pytest.mark.parametrize("count", [3, 8, 14])
 @pytest.mark.parametrize("ordered", [False, True])
-def test_nothing_is_told_apart_by_colour_alone(count, ordered):
+def test_levels_never_differ_by_colour_alone(count, ordered):
     looks = list(style.looks([str(n) for n in range(count)], ordered=ordered).values())
     assert len({(look.marker, look.filled) for look in looks}) == count
     assert len({(str(look.line), look.marker, look.filled) for look in looks}) == count
@@ -100,14 +100,14 @@ def test_nothing_is_told_apart_by_colour_alone(count, ordered):
         assert grey == sorted(grey)
 
 
-def test_too_many_values_to_tell_apart_is_an_error(metrics):
-    with pytest.raises(StepError, match="cannot tell 30 values apart"):
+def test_too_many_values_to_distinguish_are_an_error(metrics):
+    with pytest.raises(StepError, match="cannot distinguish 30 values"):
         style.looks([f"value {n}" for n in range(30)])
     made = drawn(scatter, metrics.assign(step=range(len(metrics))), by="step")
     assert made.numbers.query("role == 'cleaned'")["series"].nunique() == 6  # ranges
 
 
-def test_a_series_keeps_its_look_where_another_is_missing(metrics):
+def test_the_look_of_a_series_does_not_depend_on_the_others(metrics):
     names = ["MMCL", "SSL", "CleanCLIP"]
     faces = []
     for table in (metrics, metrics[metrics["defence"] != "MMCL"]):
@@ -159,7 +159,7 @@ def test_a_trajectory_leads_from_the_start_to_the_last_epoch(metrics):
     assert paths[0].get_ydata() == pytest.approx(expected)
 
 
-def test_by_value_shows_the_pick_at_each_value_and_a_cross_for_none(metrics):
+def test_by_value_shows_the_selected_model_at_each_value_or_a_cross(metrics):
     metrics["objective.ssl"] = metrics["learning_rate"].map({3e-4: 1.0, 1e-3: 2.0, 3e-3: 4.0})
     made = drawn(by_value, metrics, value="objective.ssl")
     table = best.best_table(metrics, [0.05], 0.01).query("rule == 'best'")
@@ -170,10 +170,10 @@ def test_by_value_shows_the_pick_at_each_value_and_a_cross_for_none(metrics):
         picks.tolist(), nan_ok=True
     )
     assert picks.isna().any()
-    assert "No such model" in legend(made)
+    assert "No model qualifies" in legend(made)
 
 
-def test_a_figure_drawn_again_in_another_process_is_the_same_bytes(metrics, tmp_path):
+def test_figures_are_byte_identical_across_processes(metrics, tmp_path):
     write_table(tmp_path / "metrics", metrics)
     for seed in ("1", "2"):
         outputs = [str(tmp_path / seed / f"scatter.{kind}") for kind in ("png", "pdf")]
@@ -197,7 +197,7 @@ def run_figure(metrics, tmp_path, spec, *more):
     return pd.read_csv(tmp_path / "out.csv")
 
 
-def test_a_figure_can_be_a_file_of_the_users_own(metrics, tmp_path):
+def test_a_figure_kind_can_be_a_users_file(metrics, tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(
         "import matplotlib.pyplot as plt\n"
@@ -214,7 +214,7 @@ def test_a_figure_can_be_a_file_of_the_users_own(metrics, tmp_path):
     assert (tmp_path / "out.png").stat().st_size > 1000
 
 
-def test_where_keeps_the_runs_asked_for_and_their_start_models(metrics, tmp_path):
+def test_where_selects_runs_and_their_start_models(metrics, tmp_path):
     spec = {"kind": "scatter", "where": {"defence": ["SSL"], "start_label": "MMCL"}}
     numbers = run_figure(metrics, tmp_path, spec)
     assert set(numbers["panel"]) == {"MMCL"}
@@ -222,7 +222,7 @@ def test_where_keeps_the_runs_asked_for_and_their_start_models(metrics, tmp_path
     assert (numbers["role"] == "start").sum() == 1
 
 
-def test_points_of_others_can_lie_under_ones_own(metrics, tmp_path):
+def test_another_table_can_be_drawn_in_the_background(metrics, tmp_path):
     write_table(tmp_path / "others", metrics.assign(top1=0.25))
     spec = {"kind": "scatter", "under": str(tmp_path / "others.parquet"), "under_label": "Theirs"}
     numbers = run_figure(metrics, tmp_path, spec)
@@ -236,7 +236,7 @@ def test_points_of_others_can_lie_under_ones_own(metrics, tmp_path):
         run_figure(metrics, tmp_path, spec)
 
 
-def test_a_published_file_itself_can_lie_under(metrics, tmp_path):
+def test_a_published_file_can_be_drawn_in_the_background(metrics, tmp_path):
     points = tmp_path / "published.json"
     name = "cleaning_poisoned_cc3m_mmcl_1500poison_clean_ssl_lr_"
     points.write_text(json.dumps({name: [[0.1] * 20, [0.3, 0.4] * 10]}))
@@ -247,7 +247,7 @@ def test_a_published_file_itself_can_lie_under(metrics, tmp_path):
     assert beneath["accuracy_percent"].tolist() == [30.0, 40.0] * 10
 
 
-def test_points_beneath_are_read_with_the_options_of_the_reader(metrics, tmp_path):
+def test_background_points_are_read_with_the_options_of_the_reader(metrics, tmp_path):
     points = tmp_path / "published.json"
     points.write_text(json.dumps({"mine": [[0.9, 0.1, 0.9, 0.2], [0.5, 0.3, 0.5, 0.4]]}))
     labels = {"mine": {"start_label": "MMCL", "defence": "SSL"}}
@@ -262,7 +262,7 @@ def test_points_beneath_are_read_with_the_options_of_the_reader(metrics, tmp_pat
         run_figure(metrics, tmp_path, {"kind": "scatter", "under": under})
 
 
-def test_points_without_learning_rates_have_no_entry_for_them_in_a_legend(metrics):
+def test_points_without_learning_rates_have_no_legend_entry_for_them(metrics):
     without = metrics.assign(learning_rate=np.nan)
     assert not any("earning rate" in text for text in legend(drawn(trajectories, without)))
     assert legend(drawn(trajectories, without)) == ["Start model"]
@@ -271,7 +271,7 @@ def test_points_without_learning_rates_have_no_entry_for_them_in_a_legend(metric
     assert titles == [""]
 
 
-def test_a_baseline_is_a_mark_of_its_own_in_its_starts_panel(metrics, baseline):
+def test_a_clean_control_is_a_hollow_star_in_its_start_models_panel(metrics, baseline):
     both = pd.concat([metrics, baseline], ignore_index=True)
     last = baseline[baseline["epoch"] == 8]
     for kind, options in ((scatter, {}), (trajectories, {"column": None, "row": None})):
@@ -282,13 +282,13 @@ def test_a_baseline_is_a_mark_of_its_own_in_its_starts_panel(metrics, baseline):
         assert len(made.numbers) == len(without.numbers) + 2
         shown = np.concatenate([offsets(axes, "baseline") for axes in made.axes])
         assert shown == pytest.approx(rows[SHARES].to_numpy(float))
-        assert "Not poisoned" in legend(made)
-        assert "Not poisoned" not in legend(without)
+        assert "Clean control" in legend(made)
+        assert "Clean control" not in legend(without)
     assert drawn(scatter, both).numbers.query("role == 'baseline'")["panel"].tolist() == [
         "MMCL", "MMCL+SSL"]  # fmt: skip
 
 
-def test_a_baseline_is_a_line_of_its_own_in_dynamics(metrics, baseline):
+def test_a_clean_control_is_a_grey_line_in_dynamics(metrics, baseline):
     made = drawn(dynamics, pd.concat([metrics, baseline], ignore_index=True))
     for axes, (_, run) in zip(made.axes, baseline.groupby("run", sort=False), strict=True):
         lines = {line.get_gid(): line for line in axes.lines}
@@ -296,10 +296,10 @@ def test_a_baseline_is_a_line_of_its_own_in_dynamics(metrics, baseline):
         assert lines["baseline asr"].get_color() == lines["baseline accuracy"].get_color()
         assert lines["baseline asr"].get_color() != lines["asr"].get_color()
     assert (made.numbers["kind"] == "baseline").sum() == 18
-    assert "Attack success rate, not poisoned" in legend(made)
+    assert "Attack success rate, clean control" in legend(made)
 
 
-def test_by_value_draws_baselines_and_held_out_choices(metrics, baseline):
+def test_by_value_draws_clean_controls_and_held_out_selections(metrics, baseline):
     both = pd.concat([metrics, baseline], ignore_index=True).assign(seed=0)
     with pytest.raises(StepError, match="no model has the held-out loss"):
         drawn(by_value, both, value="seed", select="lowest_heldout_ssl")
@@ -316,15 +316,15 @@ def legend(made):
     return [text.get_text() for block in made.legends for text in block.get_texts()]
 
 
-def test_one_model_without_poison_is_drawn_once_in_a_panel(metrics, baseline):
+def test_a_shared_clean_control_is_drawn_once_in_a_panel(metrics, baseline):
     twice = pd.concat([metrics, baseline.assign(run="clean")], ignore_index=True)
     numbers = drawn(scatter, twice, column=None).numbers
     assert (numbers["role"] == "baseline").sum() == 1
-    twin = drawn(dynamics, twice, column=None).numbers.query("kind == 'baseline'")
-    assert len(twin) == 9
+    control = drawn(dynamics, twice, column=None).numbers.query("kind == 'baseline'")
+    assert len(control) == 9
 
 
-def test_many_columns_of_panels_wrap_and_each_line_has_its_titles(metrics):
+def test_many_columns_of_panels_wrap_and_each_row_has_titles(metrics):
     tables = [
         metrics.assign(variant=f"V{n}", run=metrics["run"] + f"-{n}") for n in (6, 2, 5, 4, 1)
     ]
@@ -338,30 +338,30 @@ def test_many_columns_of_panels_wrap_and_each_line_has_its_titles(metrics):
     [
         ({"kind": "scater"}, "unknown figure kind"),
         ({"kind": "scatter", "rings": "none"}, "did you mean 'ring'"),
-        ({"kind": "scatter", "ring": "both"}, "it must be panel, group, none"),
-        ({"kind": "scatter", "asr_below": 5}, "is a fraction such as 0.05, not 5"),
+        ({"kind": "scatter", "ring": "both"}, r"available: panel, group, none"),
+        ({"kind": "scatter", "asr_below": 5}, "such as 0.05, got 5"),
         ({"kind": "scatter", "by": "defense"}, "did you mean 'defence'"),
         ({"kind": "by_value", "value": "objective.ssl"}, "no column 'objective.ssl'"),
         ({"kind": "by_value"}, "needs the option 'value'"),
-        ({"kind": "scatter", "where": {"defence": "SLS"}}, "the runs have"),
-        ({"kind": "scatter", "where": {"seed": 1}}, "no column of the metrics"),
-        ({"by": "defence"}, "must name a kind"),
+        ({"kind": "scatter", "where": {"defence": "SLS"}}, "no run has defence 'SLS'"),
+        ({"kind": "scatter", "where": {"seed": 1}}, "the metrics have no column 'seed'"),
+        ({"by": "defence"}, "must have a kind"),
     ],
 )
-def test_a_wrong_declaration_is_one_clear_sentence(metrics, tmp_path, spec, said):
+def test_a_wrong_declaration_is_a_clear_error(metrics, tmp_path, spec, said):
     with pytest.raises(StepError, match=said):
         run_figure(metrics, tmp_path, spec)
     assert not (tmp_path / "out.png").exists()
 
 
 def test_empty_and_missing_tables_are_errors(metrics, tmp_path):
-    with pytest.raises(StepError, match="holds no epoch"):
+    with pytest.raises(StepError, match="has no rows"):
         run_figure(metrics.iloc[:0], tmp_path, {"kind": "scatter"})
     with pytest.raises(StepError, match="nothing to draw"):
         run_figure(metrics[metrics["kind"] == "pretraining"], tmp_path, {"kind": "scatter"})
     with pytest.raises(StepError, match="does not exist"):
         figure.main(["--metrics", "none.parquet", "--spec", "{}", "--output", "x.png"])
-    with pytest.raises(StepError, match="is written as"):
+    with pytest.raises(StepError, match="unknown figure format"):
         style.save(drawn(scatter, metrics), tmp_path / "x.gif")
 
 

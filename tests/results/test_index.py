@@ -1,4 +1,4 @@
-"""The page of results: verdicts, its data, and how it behaves in a browser."""
+"""The results page: verdicts, embedded data, and behaviour in a browser."""
 
 import hashlib
 import json
@@ -12,7 +12,9 @@ import pytest
 
 from tests.results.conftest import made_runs
 from workflow_scripts.common.html import STYLE
-from workflow_scripts.results.index import build, controls, leaderboard
+from workflow_scripts.results.index import board, build, controls, leaderboard
+from workflow_scripts.results.index.answer import answer
+from workflow_scripts.results.index.attacks import attack_section
 from workflow_scripts.results.index.data import level_styles
 from workflow_scripts.results.index.runs import NO_ATTACK, Run, attack_texts, setting_texts
 from workflow_scripts.results.table import write_csv, write_table
@@ -31,7 +33,7 @@ def test_the_libraries_are_the_published_files(name):
     assert hashlib.sha256(content).hexdigest().startswith(DIGESTS[name])
 
 
-def test_our_javascript_stays_small():
+def test_the_pages_own_javascript_stays_small():
     assert len((build.ASSETS / "explorer.js").read_text().splitlines()) < 300
 
 
@@ -49,11 +51,26 @@ def test_different_attacks_have_different_names_and_none_is_a_clean_control():
         assert len(set(texts)) == 5
         assert texts[order.index(attacks[-1])] == NO_ATTACK
         assert texts[order.index(attacks[2])].startswith("instance")
-        assert texts[order.index(attacks[3])].startswith("yellow + blended")
+        assert texts[order.index(attacks[3])].startswith("yellow patch + blended noise")
+
+
+def test_attacks_are_named_without_paths_unless_they_differ_only_in_them():
+    learned = {"trigger": {"name": "patch", "patch": "R/one/a.safetensors"}, "victims": "random",
+               "poisoned": 9}  # fmt: skip
+    other = learned | {"trigger": {"name": "patch", "patch": "R/other/a.safetensors"}}
+    near = {"trigger": {"name": "random"}, "victims": {"name": "near_target"}, "poisoned": 300}
+
+    def texts(*attacks):
+        return attack_texts([Run({}, {"spec": {"attack": one}}, None) for one in attacks])
+
+    first, second = texts(learned, near)
+    assert first == "learned patch"
+    assert second == "random patch (victims: near target, 300 poisoned pairs)"
+    assert len(set(texts(learned, other))) == 2
 
 
 def replicates(asr, accuracy, start=0.70, images=1000):
-    """Return cleaned models, one for each pair of start and seed, and their start models."""
+    """Return cleaned models, one per pair of start model and seed, and their start models."""
     n = len(asr)
     models = pd.DataFrame(
         {"run": [f"r{k}" for k in range(n)], "defence": "D", "setting": "", "start_label": "S",
@@ -82,12 +99,12 @@ def test_a_verdict_needs_both_limits(asr, accuracy, verdict):
     assert row["oracle"].verdict == verdict
 
 
-def test_without_the_asr_no_model_far_below_the_start_is_chosen():
+def test_oracle_free_selection_excludes_models_far_below_the_start():
     (row,) = leaderboard.leaderboard(*replicates([0.0], [0.5]))
     assert (row["free"].chosen, row["free"].meets) == (0, False)
 
 
-def test_a_row_shows_its_worst_attack_and_leaves_out_what_was_not_learned():
+def test_a_row_shows_its_worst_attack_and_excludes_unlearned_ones():
     models, starts = replicates([0.01, 0.30, 0.0], [0.7, 0.7, 0.7])
     models["attack"] = ["patch", "blend", "warp"]
     starts.loc["s2", "asr_top1"] = 0.01
@@ -96,7 +113,33 @@ def test_a_row_shows_its_worst_attack_and_leaves_out_what_was_not_learned():
     assert (row["attacks"], row["unlearned"]) == (["patch", "blend"], ["warp"])
 
 
-def test_replicates_are_compared_at_the_rates_that_all_of_them_had():
+def test_attacks_are_compared_after_the_same_cleaning_and_unlearned_ones_are_marked():
+    models, starts = replicates([0.01, 0.30, 0.0], [0.7, 0.7, 0.7])
+    models["attack"] = ["patch", "blend", "warp"]
+    starts.loc["s2", "asr_top1"] = 0.01
+    more = models.iloc[:1].assign(run="r9", learning_rate=3e-3, asr_top1=0.0, top1=0.71)
+    text = attack_section(pd.concat([models, more], ignore_index=True), starts)
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>.*?</tr>", text)][1:]
+    assert [row[0] for row in rows] == ["blend", "patch", "warp"]
+    assert rows[1][3].startswith("1.0")  # at the learning rate of all attacks
+    assert "not learned" in rows[2][2]
+
+
+def test_the_answer_gives_both_selections_and_compares_the_two_best_defences():
+    models, starts = replicates([0.01, 0.02], [0.69, 0.66])
+    models["start"] = "s0"
+    models["defence"] = ["D", "E"]
+    rows = board.by_budget(leaderboard.leaderboard(models, starts))
+    board.board_rows(rows, {})
+    lead, group, verdicts = answer(board.compared_rows(rows))
+    assert "from 99.0\N{NO-BREAK SPACE}% to 1.0\N{NO-BREAK SPACE}% (0." in lead
+    assert "and the accuracy by -1.0 points" in lead
+    assert "Second is E" in group
+    assert "-3.0 points, undecided: one start model" in group
+    assert "2 are undecided" in verdicts
+
+
+def test_replicates_are_compared_at_their_common_learning_rates():
     models, starts = replicates([0.01, 0.02], [0.7, 0.7])
     more = models.iloc[:1].assign(run="r9", learning_rate=3e-3, asr_top1=0.0)
     rows = leaderboard.leaderboard(pd.concat([models, more], ignore_index=True), starts)
@@ -116,7 +159,7 @@ def record(row, weight=1.0):
             "finished": "2026-01-01T00:00:00", "resumptions": []}  # fmt: skip
 
 
-def test_a_setting_is_told_where_it_is_not_the_usual_one():
+def test_only_unusual_settings_are_shown():
     class One:
         def __init__(self, weight):
             self.row = {"defence": "D"}
@@ -127,7 +170,7 @@ def test_a_setting_is_told_where_it_is_not_the_usual_one():
 
 @pytest.fixture
 def page(tmp_path, metrics):
-    """The page of made results."""
+    """The results page of synthetic runs."""
     folder = tmp_path / "experiments" / "made"
     rows = []
     for row, _ in made_runs():
@@ -150,7 +193,7 @@ def page(tmp_path, metrics):
     return output
 
 
-def test_the_page_holds_every_epoch_and_loads_nothing(page, metrics):
+def test_the_page_contains_every_epoch_and_loads_nothing(page, metrics):
     text = page.read_text()
     held = json.loads(re.search(r'id="all-data">(.*?)</script>', text, re.S)[1])
     assert len(held["epochs"]["run"]) == len(metrics)
@@ -163,7 +206,7 @@ def test_the_page_holds_every_epoch_and_loads_nothing(page, metrics):
 
 @pytest.fixture
 def browser(tmp_path):
-    """Headless Chromium, whose downloads go to the test's folder."""
+    """Headless Chromium that downloads to the test's folder."""
     webdriver = pytest.importorskip("selenium.webdriver")
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if not program or not shutil.which("chromedriver"):
@@ -246,7 +289,7 @@ def contrast(one, other):
 
 
 def mixed_with_white(colour, share):
-    """Return what CSS's color-mix in srgb makes, as explorer.js lifts colours of the dark theme."""
+    """Return the result of CSS color-mix in srgb, by which explorer.js lightens colours."""
     parts = [int(part, 16) for part in re.findall("..", colour[1:])]
     return "#" + "".join(f"{round(p + share * (255 - p)):02x}" for p in parts)
 

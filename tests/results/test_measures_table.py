@@ -1,4 +1,4 @@
-"""The table of measures has each number of each model, with the interval of a share."""
+"""The table of measures contains all numbers of all models, with intervals of shares."""
 
 import pandas as pd
 import pytest
@@ -56,7 +56,7 @@ def test_each_number_of_each_model_is_a_row_with_its_interval(results):
     assert other[["of", "low", "high"]].isna().all(axis=None)
 
 
-def test_people_read_a_table_for_each_measure_and_a_line_for_each_model(results):
+def test_the_formatted_page_has_a_table_per_measure_and_a_row_per_model(results):
     _made(results)
     page = (results / "measures.html").read_text()
     assert page.count("<table>") == 2
@@ -66,9 +66,9 @@ def test_people_read_a_table_for_each_measure_and_a_line_for_each_model(results)
     assert "0.01235" in page
 
 
-def test_a_file_of_another_measure_is_refused(results):
+def test_a_file_of_another_measure_is_rejected(results):
     (results / "measures/cleaning/b/probe-1.csv").write_text(
         "measure,name,value,of,model_sha256\nprobe-2,accuracy,0.25,40,ff\n"
     )
-    with pytest.raises(StepError, match="is of another measure than probe-1; delete it"):
+    with pytest.raises(StepError, match="does not belong to the measure probe-1; delete it"):
         _made(results)

@@ -1,4 +1,4 @@
-"""Files of the published shape become the tidy table, and the table of the best reads them."""
+"""Files in the published format are converted to the tidy table and usable by best.py."""
 
 import json
 
@@ -13,7 +13,7 @@ NAME = "cleaning_poisoned_cc6m_{}_3000poison_clean_{}_lr_"
 
 @pytest.fixture
 def points(tmp_path):
-    """Two series of two runs of three epochs each."""
+    """A file with two series, each of two runs with three epochs."""
     path = tmp_path / "points.json"
     content = {
         NAME.format("mmcl", "mmcl_ssl"): [
@@ -36,7 +36,7 @@ def read(path, *more):
     return read_table(output)
 
 
-def test_runs_stand_one_after_another(points):
+def test_the_points_of_a_series_are_split_into_runs(points):
     table = read(points)
     first = table[table["start_label"] == "CC6M, MMCL"]
     assert first["epoch"].tolist() == [1, 2, 3, 1, 2, 3]
@@ -50,7 +50,7 @@ def test_runs_stand_one_after_another(points):
     assert set(table["images"]) == {50_000}
 
 
-def test_the_table_of_the_best_gives_the_best_below_5_percent(points):
+def test_the_table_of_best_models_has_the_best_below_5_percent(points):
     rows = best.best_table(read(points), [0.05], 0.01, by=["defence"]).query("rule == 'best'")
     assert rows["accuracy"].tolist() == [0.2404, 0.1305]
     lines = best_page.readable(rows)
@@ -68,7 +68,7 @@ def test_start_models_can_be_given(points):
 def test_other_names_need_labels(points, tmp_path):
     content = json.loads(points.read_text())
     points.write_text(json.dumps({"mine": next(iter(content.values()))}))
-    with pytest.raises(StepError, match="'mine' does not say its start_label and defence"):
+    with pytest.raises(StepError, match="'mine' does not contain start_label and defence"):
         read(points)
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps({"mine": {"start_label": "A", "defence": "B", "seed": 3}}))
@@ -81,32 +81,32 @@ def test_other_names_need_labels(points, tmp_path):
     ("content", "said"),
     [
         ("[1, 2", "is not JSON"),
-        ("[]", "must hold"),
-        ('{"%s": [[0.1], [0.1, 0.2]]}', "as many ASRs as accuracies"),
+        ("[]", "must contain"),
+        ('{"%s": [[0.1], [0.1, 0.2]]}', "same number of ASRs and accuracies"),
         ('{"%s": [[10.0], [24.0]]}', "fractions"),
         ('{"%s": [["a"], [0.2]]}', "two lists of numbers"),
         ('{"%s": {"asr": [0.1], "accuracy": [0.2]}}', "two lists of numbers"),
         ('{"%s": 3}', "two lists of numbers"),
-        ('{"%s": [[], []]}', "holds no points"),
+        ('{"%s": [[], []]}', "contains no points"),
     ],
 )
-def test_another_shape_is_one_clear_sentence(points, content, said):
+def test_a_malformed_file_is_a_clear_error(points, content, said):
     points.write_text(content.replace("%s", NAME.format("mmcl", "ssl")))
     with pytest.raises(StepError, match=said):
         read(points)
 
 
-def test_a_number_of_points_that_no_number_of_runs_has_is_refused(points):
+def test_a_number_of_points_that_is_no_multiple_of_the_epochs_is_rejected(points):
     name = NAME.format("mmcl", "ssl")
     points.write_text(json.dumps({name: [[0.1] * 8, [0.2] * 8]}))
-    with pytest.raises(StepError, match=r"8 points, which is not .* of 3; .*\(4, the first"):
+    with pytest.raises(StepError, match=r"8 points, which is not .* of 3; .*\(4 if the first"):
         read(points)
     points.write_text(json.dumps({name: [[0.1] * 7, [0.2] * 7]}))
     with pytest.raises(StepError, match="7 points, which is not a multiple of 3"):
         read(points)
 
 
-def test_series_without_points_are_left_out(points, tmp_path):
+def test_empty_series_are_skipped(points, tmp_path):
     content = json.loads(points.read_text())
     content[NAME.format("mmcl", "mmcl")] = []
     content[NAME.format("mmcl", "ssl")] = [[], []]
@@ -123,7 +123,7 @@ def test_series_without_points_are_left_out(points, tmp_path):
 def test_a_name_without_a_dataset_needs_one(points):
     name = "cleaning_poisoned_mmcl_clean_ssl_lr_"
     points.write_text(json.dumps({name: [[0.1] * 3, [0.1, 0.2, 0.3]]}))
-    with pytest.raises(StepError, match="does not say its start_label; give its 'dataset'"):
+    with pytest.raises(StepError, match="does not contain start_label; set 'dataset'"):
         read(points)
     table = read(points, "--dataset", "CC3M")
     assert set(table["start_label"]) == {"CC3M, MMCL"}
@@ -145,7 +145,7 @@ def test_runs_of_21_points_begin_with_their_start_model(points):
     assert set(table.groupby("run")["epoch"].max()) == {21}
     content[NAME.format("mmcl", "ssl")][1][0] = 0.2
     points.write_text(json.dumps(content))
-    with pytest.raises(StepError, match="are not one start model"):
+    with pytest.raises(StepError, match="do not belong to one start model"):
         read(points, "--epochs", "21")
     assert len(read(points, "--epochs", "21", "--first-epoch", "1")) == 63
     table = read(points, "--epochs", "3", "--first-epoch", "1")

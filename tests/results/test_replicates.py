@@ -12,20 +12,20 @@ from workflow_scripts.results.intervals import student
 from workflow_scripts.results.replicates import over_starts, paired_p
 
 
-def test_with_one_seed_each_and_many_starts_it_is_students_interval():
+def test_with_one_seed_per_start_the_interval_approaches_students():
     values = np.random.default_rng(0).normal(0.3, 0.1, 40)
     found = over_starts(values, [f"s{n}" for n in range(40)])
     assert np.allclose(found, student(values), atol=0.004)
 
 
-def test_seeds_within_a_start_are_no_further_starts():
+def test_seeds_do_not_count_as_start_models():
     values, starts = [0.1, 0.1, 0.1, 0.3, 0.3, 0.3], list("aaabbb")
     assert np.allclose(over_starts(values, starts), over_starts([0.1, 0.3], list("ab")))
     spread = over_starts([0.0, 0.1, 0.2, 0.2, 0.3, 0.4], starts)
     assert spread[2] - spread[1] > over_starts(values, starts)[2] - over_starts(values, starts)[1]
 
 
-def test_one_start_has_no_limits():
+def test_one_start_model_has_no_limits():
     mean, low, high = over_starts([0.1, 0.3], ["a", "a"])
     assert mean == pytest.approx(0.2) and np.isnan([low, high]).all()
     assert np.isnan(over_starts([], [])).all()
@@ -35,7 +35,7 @@ def test_holm_multiplies_the_smallest_by_the_number_of_tests():
     assert np.allclose(holm([0.03, 0.01, np.nan, 0.02]), [0.04, 0.03, np.nan, 0.04], equal_nan=True)
 
 
-def test_a_paired_test_sees_a_difference_that_is_the_same_everywhere():
+def test_a_constant_paired_difference_is_significant():
     assert (paired_p([0.0, 0.0]), paired_p([0.1, 0.1])) == (1, 0)
     assert paired_p([0.10, 0.11, 0.12]) < 0.02
     assert paired_p([0.1, -0.1, 0.02]) > 0.3

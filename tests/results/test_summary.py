@@ -1,4 +1,4 @@
-"""What the demo says at its end."""
+"""The summary printed at the end of the demo."""
 
 import pandas as pd
 
@@ -12,8 +12,8 @@ def test_summary_names_starts_best_models_and_files(tmp_path, capsys):
     rows = [
         ("pre-1", "pretraining", "a", "MMCL", "", 1, 0.61, 0.93),
         ("pre-1", "pretraining", "a", "MMCL", "", 2, 0.62, 0.94),
-        ("twin-1", "baseline", "a", "MMCL", "", 1, 0.60, 0.03),
-        ("twin-1", "baseline", "a", "MMCL", "", 2, 0.63, 0.02),
+        ("control-1", "baseline", "a", "MMCL", "", 1, 0.60, 0.03),
+        ("control-1", "baseline", "a", "MMCL", "", 2, 0.63, 0.02),
         ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 0, 0.62, 0.94),
         ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 1, 0.66, 0.04),
         ("clean-1", "cleaning", "a", "MMCL", "cleanclip", 2, 0.77, 0.08),
@@ -29,10 +29,10 @@ def test_summary_names_starts_best_models_and_files(tmp_path, capsys):
     main(["--results", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["MMCL,", "poisoned", "62.0%", "94.0%"]
-    assert lines[2].split() == ["not", "poisoned", "63.0%", "2.0%"]
+    assert lines[2].split() == ["clean", "control", "63.0%", "2.0%"]
     assert lines[3].split()[3:5] == ["66.0%", "4.0%"]
     assert lines[3].endswith("learning rate 0.001, epoch 1")
-    assert lines[4].endswith("no such model")
+    assert lines[4].endswith("no model qualifies")
     assert "77.0%" not in "".join(lines)
     assert any(line.startswith(f"  {folder / 'scatter.png'}") for line in lines)
     assert len(lines) < 20

@@ -10,8 +10,8 @@ from workflow_scripts.common.files import read_json
 
 @pytest.fixture(scope="session")
 def start_slurm():
-    """What makes a private Slurm; where that cannot be, the tests fail with one sentence."""
-    # Snakemake in a Slurm job would take itself for a part of it.
+    """Return a function that starts a private Slurm, or fails the test with one sentence."""
+    # Within a Slurm job, Snakemake would consider itself a part of that job.
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         del os.environ[name]
 
@@ -27,13 +27,13 @@ def start_slurm():
 
 @pytest.fixture(scope="session")
 def slurm(start_slurm):
-    """A private Slurm of one node, which ends with the tests."""
+    """A private Slurm with one node, which is stopped after the tests."""
     yield from start_slurm(1)
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Workflow:
-    """All that a pre-training needs, made without Slurm."""
+    """The inputs of a pre-training, made without Slurm."""
     workflow = copy_workflow(tmp_path_factory.mktemp("prepared"))
     specs = workflow.snakemake("one", "--until", "runs_table", config=CONFIG)
     assert specs.returncode == 0, specs.stdout
@@ -47,13 +47,13 @@ def prepared(tmp_path_factory) -> Workflow:
 
 @pytest.fixture(scope="session")
 def uninterrupted(prepared) -> dict[str, bytes]:
-    """The files of the same training, to which nothing happened."""
+    """The files of the same training without interruption."""
     return train_here(prepared, "uninterrupted")
 
 
 @pytest.fixture
 def training(slurm, prepared, tmp_path, request):
-    """The training in a folder of its own; a test may lay another config over it."""
+    """The training in a separate folder; a test may override its config."""
     config = getattr(request, "param", CONFIG)
     with Training(slurm, prepared, tmp_path / "workflow", config) as training:
         yield training

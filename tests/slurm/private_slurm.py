@@ -1,9 +1,9 @@
-"""A Slurm of one's own: controller, nodes and munge as plain processes, all files in one folder.
+"""A private Slurm: controller, nodes and munge as ordinary processes, all files in one folder.
 
-    python tests/slurm/private_slurm.py    start one to try commands on, until Ctrl-C
+    python tests/slurm/private_slurm.py    start one for manual experiments, until Ctrl-C
 
-Each node pretends to 64 cores and eight GPUs. It disturbs no other Slurm of the machine, and ends
-with the process that started it, whatever happens to that: a guard waits at a pipe.
+Each node simulates 64 cores and eight GPUs. It does not interfere with other Slurm installations,
+and stops when the process that started it ends for any reason: a guard process waits on a pipe.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from pathlib import Path
 
 GPUS = 8
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-# In the environment of a node's slurmd, and of the slurmstepd of each job there.
+# Set in the environment of a node's slurmd, and thus of the slurmstepd of each of its jobs.
 _MARK = "PRIVATE_SLURM_NODE"
-# Debian puts the daemons where ordinary users do not look.
+# Debian installs the daemons outside the PATH of ordinary users.
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 _SLURM_CONF = """
@@ -70,7 +70,7 @@ _NODE = (
 
 
 class SlurmError(Exception):
-    """A private Slurm cannot be had here; the message says why."""
+    """A private Slurm cannot be started here; the message says why."""
 
 
 class PrivateSlurm:
@@ -82,7 +82,7 @@ class PrivateSlurm:
     def __init__(self, nodes: int = 1):
         self.nodes = [f"node{number}" for number in range(1, nodes + 1)]
         self.folder = Path(tempfile.mkdtemp(prefix="private-slurm-"))
-        # munged refuses a socket that not everybody could reach.
+        # munged refuses a socket that is not accessible to everybody.
         self.folder.chmod(0o755)
         self.environment = os.environ | {
             "SLURM_CONF": str(self.folder / "slurm.conf"),
@@ -108,7 +108,7 @@ class PrivateSlurm:
         self._guard.wait()
 
     def run(self, *command: str) -> str:
-        """Run one of Slurm's commands; return what it prints."""
+        """Run a Slurm command; return its output."""
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -117,18 +117,18 @@ class PrivateSlurm:
         return done.stdout
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return all jobs that were ever submitted, as ``scontrol show job`` tells of them."""
+        """Return all submitted jobs, as reported by ``scontrol show job``."""
         lines = self.run("scontrol", "show", "job", "--oneliner").splitlines()
         return [fields(line) for line in lines if line.startswith("JobId=")]
 
     def start_node(self, name: str) -> None:
-        """Start a node's slurmd, or start it again."""
+        """Start or restart a node's slurmd."""
         self._spawn("slurmd", "-N", name, **{_MARK: f"{self.folder}/{name}"})
         self._wait_until(lambda: "idle" in self.run("sinfo", "-hn", name, "-o", "%T"), "the node")
 
     def fail_node(self, name: str) -> None:
-        """Let a node fail as in a power cut: its slurmd and all its jobs die at once."""
-        # First those that would tell the controller how the others ended.
+        """Simulate a power failure of a node: kill its slurmd and all its jobs at once."""
+        # First kill the processes that would report the end of the others to the controller.
         for text in (f"{_MARK}={self.folder}/{name}", f"SLURMD_NODENAME={name}"):
             ours = set(_processes(f"{self.folder}/"))
             _end([p for p in _processes(text) if p in ours], signal.SIGKILL)
@@ -162,17 +162,17 @@ class PrivateSlurm:
         wrapper.chmod(0o755)
 
     def _make_gpus(self) -> None:
-        """Pretend GPUs: Slurm takes nothing but character devices for them."""
+        """Create simulated GPUs as character devices, the only files that Slurm accepts as GPUs."""
         try:
             for number in range(GPUS):
                 os.mknod(self.folder / f"gpu{number}", 0o20666, os.makedev(1, 3))
             stem = f"{self.folder}/gpu"
         except PermissionError as error:
-            # Nobody opens them; consoles, which most machines have, do as well.
+            # They are never opened, so consoles, which most machines have, are suitable as well.
             stem = "/dev/tty"
             if not all(Path(f"{stem}{n}").is_char_device() for n in range(GPUS)):
                 raise SlurmError(
-                    f"there are no devices to pretend GPUs with: {stem}0 to {GPUS - 1} are "
+                    f"there are no devices for simulated GPUs: {stem}0 to {GPUS - 1} are "
                     "missing and mknod is not allowed; run the Slurm tests as root"
                 ) from error
         lines = [f"NodeName={n} Name=gpu File={stem}[0-{GPUS - 1}]" for n in self.nodes]
@@ -217,7 +217,7 @@ class PrivateSlurm:
 
 
 def fields(line: str) -> dict[str, str]:
-    """Return a line of ``Name=value`` pairs; a value may have blanks and equal signs in it."""
+    """Parse a line of ``Name=value`` pairs; values may contain spaces and equal signs."""
     return dict(re.findall(r"(?:^| )([A-Z][\w:/]*)=(.*?)(?= [A-Z][\w:/]*=|$)", line))
 
 
@@ -228,7 +228,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _processes(text: str) -> list[int]:
-    """Return the processes, other than this one, with a text in their environment."""
+    """Return the other processes whose environment contains a text."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -245,7 +245,7 @@ def _end(processes: list[int], number: signal.Signals) -> None:
 
 
 def _guard(folder: str) -> None:
-    """Wait until whoever started this is done or dead, then end all that uses the folder."""
+    """Wait until the starting process has ended, then stop all processes that use the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.read()

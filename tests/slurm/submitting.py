@@ -1,4 +1,4 @@
-"""The tiny workflow, submitted to a private Slurm by the profile that users have."""
+"""Submits the tiny workflow to a private Slurm with the profile that users have."""
 
 import datetime
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.slurm.private_slurm import PrivateSlurm
 from tests.workflow.running import Workflow
 
-# What is quicker here than on a cluster: looking after jobs, and showing files to other nodes.
+# Shorter waiting times than on a cluster, for polling jobs and for files of other nodes.
 OPTIONS = (
     *("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"),
     *("--latency-wait", "10", "--slurm-keep-successful-logs"),
@@ -15,12 +15,12 @@ OPTIONS = (
 
 
 def submitting_to(slurm: PrivateSlurm, folder: Path) -> Workflow:
-    """Return the copy of the workflow in a folder, to be run on a private Slurm."""
+    """Return a copy of the workflow in a folder, to be run on a private Slurm."""
     return Workflow(folder, OPTIONS, slurm.environment)
 
 
 def start(workflow: Workflow, *arguments: str, config: dict) -> subprocess.Popen:
-    """Start Snakemake; what it prints goes to the file ``printed``."""
+    """Start Snakemake; its output is appended to the file ``printed``."""
     with (workflow.folder / "printed").open("a") as printed:
         return subprocess.Popen(
             workflow.command(*arguments, config=config),
@@ -34,16 +34,16 @@ def start(workflow: Workflow, *arguments: str, config: dict) -> subprocess.Popen
 
 
 def rule_of(job: dict[str, str]) -> str:
-    """Return the name of the rule (or of the group) that a job of Slurm is of."""
+    """Return the name of the rule or group of a Slurm job."""
     name = job["Comment"].partition("_wildcards_")[0].strip().removeprefix("rule_")
     return "results" if name.startswith("results_") else name
 
 
 def of_workflow(slurm: PrivateSlurm, workflow: Workflow) -> list[dict[str, str]]:
-    """Return the jobs that a copy of the workflow has submitted so far."""
+    """Return the jobs that a copy of the workflow has submitted."""
     return [job for job in slurm.jobs() if job["WorkDir"] == str(workflow.folder)]
 
 
 def time_of(job: dict[str, str], event: str) -> datetime.datetime:
-    """Return when a job had its ``StartTime`` or ``EndTime``."""
+    """Return the ``StartTime`` or ``EndTime`` of a job."""
     return datetime.datetime.fromisoformat(job[event])

@@ -1,4 +1,4 @@
-"""A training on two nodes is that of one with as many processes, whatever happens to a node."""
+"""A training on two nodes equals one on a single node, also after a node failure."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ TWO_NODES = CONFIG | {
 
 @pytest.fixture(scope="module")
 def two_nodes(start_slurm):
-    """A private Slurm of two nodes."""
+    """A private Slurm with two nodes."""
     yield from start_slurm(2)
 
 
 @pytest.fixture(scope="module")
 def on_one_node(prepared):
-    """The files of the same training by four processes of one node, each with one thread."""
+    """The files of the same training with four processes on one node, each with one thread."""
     return train_here(prepared, "four", "--processes", "4", "--device", "cpu")
 
 
@@ -31,7 +31,7 @@ def training(two_nodes, prepared, tmp_path):
         yield training
 
 
-def test_processes_of_two_nodes_train_as_those_of_one_do(training, on_one_node):
+def test_processes_on_two_nodes_train_like_those_on_one(training, on_one_node):
     training.submit()
     training.end()
     check(training, on_one_node)
@@ -42,7 +42,7 @@ def test_processes_of_two_nodes_train_as_those_of_one_do(training, on_one_node):
     assert (hardware["processes"], hardware["nodes"], hardware["threads"]) == (4, 2, 1)
 
 
-def test_a_process_that_dies_ends_the_job_on_both_nodes_and_the_next_one_goes_on(
+def test_a_process_that_dies_stops_the_job_on_both_nodes_and_the_next_one_resumes(
     training, on_one_node
 ):
     training.submit()
@@ -55,7 +55,7 @@ def test_a_process_that_dies_ends_the_job_on_both_nodes_and_the_next_one_goes_on
     assert training.resumed_from()[0] >= 20
 
 
-def test_a_node_that_fails_takes_its_job_to_where_both_are_up_again(
+def test_a_job_whose_node_failed_resumes_when_both_nodes_are_up_again(
     training, on_one_node, two_nodes
 ):
     training.submit()
@@ -65,7 +65,7 @@ def test_a_node_that_fails_takes_its_job_to_where_both_are_up_again(
     two_nodes.start_node("node2")
     training.end()
     check(training, on_one_node)
-    # Processes that do not find each other at once after the node is back are tried again.
+    # If the processes do not connect right after the node is back, the job is retried.
     first, *others = training.jobs()
     assert first["Restarts"] == "1"
     assert [first, *others][-1]["JobState"] == "COMPLETED"

@@ -1,4 +1,4 @@
-"""Whatever ends a training on Slurm, its result is that of one which nothing happened to."""
+"""A training interrupted on Slurm for any reason gives the same result as an uninterrupted one."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from workflow_scripts.common.files import read_json
 ONE_MINUTE = CONFIG | {"cluster": {**CONFIG["cluster"], "max_runtime": 1}}
 
 
-def test_cancelled_it_is_submitted_again_and_goes_on(training, uninterrupted, slurm):
+def test_a_cancelled_training_is_resubmitted_and_resumes(training, uninterrupted, slurm):
     training.submit()
     training.wait_for_step(20)
     slurm.run("scancel", training.jobs()[0]["JobId"])
@@ -24,7 +24,7 @@ def test_cancelled_it_is_submitted_again_and_goes_on(training, uninterrupted, sl
 
 
 @pytest.mark.parametrize("training", [ONE_MINUTE], indirect=True)
-def test_hung_until_its_time_limit_it_is_submitted_again_and_goes_on(training, uninterrupted):
+def test_a_training_that_exceeds_its_time_limit_is_resubmitted_and_resumes(training, uninterrupted):
     training.submit()
     training.wait_for_step(20)
     training.signal_trainers(signal.SIGSTOP)
@@ -36,20 +36,20 @@ def test_hung_until_its_time_limit_it_is_submitted_again_and_goes_on(training, u
 
 
 @pytest.mark.parametrize("training", [ONE_MINUTE], indirect=True)
-def test_before_its_time_limit_it_ends_in_good_order_and_goes_on(training, uninterrupted):
+def test_a_training_stops_before_its_time_limit_and_resumes(training, uninterrupted):
     training.submit()
     training.wait_for_step(20)
     training.signal_trainers(signal.SIGSTOP)
     time.sleep(30)
     training.signal_trainers(signal.SIGCONT)
     training.wait_for_state("FAILED")
-    assert "stopped by the end of its 0." in training.printed()
+    assert "stopped by the time limit of 0." in training.printed()
     training.end()
     check(training, uninterrupted)
     assert training.states()[0] == "FAILED"
 
 
-def test_after_its_node_has_failed_slurm_starts_it_again(training, uninterrupted, slurm):
+def test_a_training_is_restarted_by_slurm_after_its_node_failed(training, uninterrupted, slurm):
     training.submit()
     training.wait_for_step(20)
     slurm.fail_node("node1")
@@ -62,7 +62,7 @@ def test_after_its_node_has_failed_slurm_starts_it_again(training, uninterrupted
     assert training.resumed_from()[0] >= 20
 
 
-def test_preempted_by_a_more_urgent_job_it_waits_and_goes_on(training, uninterrupted, slurm):
+def test_a_preempted_training_waits_and_resumes(training, uninterrupted, slurm):
     training.submit()
     training.wait_for_step(20)
     urgent = ("--partition=urgent", "--gpus=8", "--mem=100", "--time=1", "--output=/dev/null")
@@ -75,7 +75,7 @@ def test_preempted_by_a_more_urgent_job_it_waits_and_goes_on(training, uninterru
 
 
 @pytest.mark.usefixtures("heard")
-def test_after_ctrl_c_its_job_is_cancelled_and_a_new_start_goes_on(training, uninterrupted):
+def test_ctrl_c_cancels_the_job_and_the_next_start_resumes(training, uninterrupted):
     training.submit()
     training.wait_for_step(20)
     training.snakemake.send_signal(signal.SIGINT)
@@ -86,7 +86,7 @@ def test_after_ctrl_c_its_job_is_cancelled_and_a_new_start_goes_on(training, uni
     assert training.resumed_from()[0] >= 20
 
 
-def test_snakemake_terminated_waits_for_its_job_and_a_new_start_loses_nothing(
+def test_a_terminated_snakemake_waits_for_its_job_and_the_next_start_loses_nothing(
     training, uninterrupted
 ):
     training.submit()
@@ -98,9 +98,7 @@ def test_snakemake_terminated_waits_for_its_job_and_a_new_start_loses_nothing(
     assert training.resumed_from() == []
 
 
-def test_snakemake_killed_and_started_again_leaves_the_running_job_in_peace(
-    training, uninterrupted
-):
+def test_a_killed_and_restarted_snakemake_does_not_disturb_the_running_job(training, uninterrupted):
     training.submit()
     training.wait_for_step(10)
     os.killpg(training.snakemake.pid, signal.SIGKILL)
@@ -108,12 +106,12 @@ def test_snakemake_killed_and_started_again_leaves_the_running_job_in_peace(
     training.again()
     check(training, uninterrupted)
     states = training.states()
-    # The second found the first at work, said so, and its retries found the result.
+    # The second job found the first one running and reported it; its retries found the result.
     assert states[0] == states[-1] == "COMPLETED"
     assert training.resumed_from() == []
 
 
-def test_a_training_that_ended_while_no_snakemake_ran_is_not_done_again(training, uninterrupted):
+def test_a_training_that_finished_without_snakemake_is_not_repeated(training, uninterrupted):
     training.submit()
     training.wait_for_step(10)
     os.killpg(training.snakemake.pid, signal.SIGKILL)

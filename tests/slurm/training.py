@@ -1,4 +1,4 @@
-"""A pre-training on a private Slurm, to which things happen."""
+"""A pre-training on a private Slurm that tests interrupt."""
 
 import contextlib
 import csv
@@ -19,7 +19,7 @@ FILES = ("model.pt", "optimizer.pt", "metrics.csv")
 CONFIG = {
     "experiments": {"one": {"start": ["demo_mmcl"]}},
     "pretraining": {"epochs": 12},
-    # A checkpoint about every second; of a time limit of a minute, half is left to the trainer.
+    # A checkpoint about every second; the trainer may use half of the time limit of a minute.
     "execution": {"device": "cpu", "checkpoint": {"minutes": 0.02, "before_limit": 1}},
     "resources": {"pretraining": {"threads": 1, "mem_mb": 3000, "runtime": 9, "gpu": 1}},
     "cluster": {"partition": {"cpu": "main", "gpu": "main"}},
@@ -27,13 +27,13 @@ CONFIG = {
 
 
 class Training:
-    """One pre-training, submitted by a Snakemake that runs beside the test; use as a context.
+    """A pre-training submitted by a Snakemake process in the background; a context manager.
 
     Args:
-        slurm: Where to.
-        prepared: The workflow with all that the training reads.
-        folder: Where that is copied to.
-        config: Laid over the tiny one.
+        slurm: The private Slurm.
+        prepared: The workflow with the inputs of the training.
+        folder: Folder to which it is copied.
+        config: Overrides of the tiny config.
     """
 
     def __init__(self, slurm: PrivateSlurm, prepared: Workflow, folder: Path, config: dict):
@@ -59,7 +59,7 @@ class Training:
         return [j for j in of_workflow(self.slurm, self.workflow) if rule_of(j) == "pretraining"]
 
     def states(self) -> list[str]:
-        """Return how Slurm left each of the training's jobs."""
+        """Return the final state of each of the training's jobs."""
         return [job["JobState"] for job in self.jobs()]
 
     def wait(self, happened, what: str, seconds: float = 300) -> None:
@@ -77,7 +77,7 @@ class Training:
         )
 
     def wait_for_state(self, state: str, number: int = 0, seconds: float = 300) -> None:
-        """Wait until the job of this number is in a state of Slurm's."""
+        """Wait until the job with this number is in a Slurm state."""
 
         def there() -> bool:
             jobs = self.jobs()
@@ -86,7 +86,7 @@ class Training:
         self.wait(there, f"{state} of job {number}", seconds)
 
     def trainers(self) -> list[int]:
-        """Return the processes that train."""
+        """Return the training processes."""
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
@@ -109,7 +109,7 @@ class Training:
         assert expected is None or (status == 0) == (expected == 0), self.printed()
 
     def again(self) -> None:
-        """Start Snakemake again as a user would, and wait for it."""
+        """Restart Snakemake like a user, and wait for it."""
         unlocked = self.workflow.snakemake("--unlock")
         assert unlocked.returncode == 0, unlocked.stdout
         self.submit()
@@ -124,19 +124,19 @@ class Training:
 
 
 def spec_of(workflow: Workflow) -> Path:
-    """Return the spec of the one training."""
+    """Return the spec of the training."""
     (row,) = csv.DictReader((workflow.folder / "results/demo/experiments/one/runs.csv").open())
     return workflow.folder / f"results/demo/workflow/specs/pretraining/{row['run']}.json"
 
 
 def check(training: Training, uninterrupted: dict[str, bytes]) -> None:
-    """Check that the result is there, the same bytes as if nothing had happened."""
+    """Check that the result exists and has the same bytes as without interruption."""
     made = {name: (training.folder / name).read_bytes() for name in FILES}
     assert [name for name in FILES if made[name] != uninterrupted[name]] == []
 
 
 def train_here(prepared: Workflow, name: str, *options: str) -> dict[str, bytes]:
-    """Train the same without Slurm, and return the files that it leaves."""
+    """Run the same training without Slurm, and return its files."""
     output = prepared.folder / name
     command = [sys.executable, "-m", "workflow_scripts.training.train", *options]
     where = ("--spec", str(spec_of(prepared)), "--output", str(output))

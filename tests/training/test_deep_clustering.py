@@ -13,7 +13,7 @@ RUN = Run(embed_dim=DIM, rows=GROUPS * EACH, steps=1, epochs=1, seed=0)
 
 @pytest.fixture
 def images():
-    """Unit-norm embeddings in three groups, one after another."""
+    """Unit-norm embeddings in three consecutive groups."""
     torch.manual_seed(0)
     middles = torch.eye(GROUPS, DIM).repeat_interleave(EACH, 0)
     return F.normalize(middles + 0.05 * torch.randn(GROUPS * EACH, DIM), dim=1)
@@ -33,7 +33,7 @@ def _prepared(images, forgotten=None):
     return term
 
 
-def test_clusters_are_the_groups_and_centroids_are_of_unit_norm(images):
+def test_clusters_match_the_groups_and_centroids_have_unit_norm(images):
     term = _prepared(images)
     found = (images @ term.centroids.T).argmax(1).view(GROUPS, EACH)
     assert (found == found[:, :1]).all()
@@ -48,7 +48,7 @@ def test_the_loss_is_cross_entropy_with_the_nearest_centroid(images):
     torch.testing.assert_close(term(_features(images)), expected)
 
 
-def test_the_head_is_new_at_each_epoch_and_learns_with_the_images(images):
+def test_the_head_is_reinitialised_each_epoch_and_trained_with_the_images(images):
     forgotten = []
     term = _prepared(images, forgotten)
     assert set(map(id, forgotten)) == set(map(id, term.head.parameters()))
@@ -60,6 +60,6 @@ def test_the_head_is_new_at_each_epoch_and_learns_with_the_images(images):
     assert term.head.weight.grad.abs().sum() > 0
 
 
-def test_fewer_images_than_clusters_is_one_sentence(images):
+def test_fewer_images_than_clusters_is_a_clear_error(images):
     with pytest.raises(StepError, match="2 images cannot be put into 3 clusters"):
         _prepared(images[:2])

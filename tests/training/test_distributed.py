@@ -1,6 +1,6 @@
-"""Several processes at one global batch train as one process with the whole batch does.
+"""Several processes give the same result as one process at the same global batch size.
 
-The tower has no batch norm: as published, each process has its own statistics there.
+The tower has no batch norm, whose statistics are per process, as in the published code.
 """
 
 import os
@@ -11,8 +11,8 @@ import torch
 from workflow_scripts.common import distributed
 from workflow_scripts.training import sampler
 
-# Adam divides by the root of a mean square: where a gradient is nothing but rounding (the bias of
-# a key), it would blow the rounding up to whole steps, were it not for a large eps.
+# Adam divides by the root of the mean squared gradient. Where a gradient consists of rounding only
+# (key biases), a small eps would amplify it to full-sized steps.
 STEPS = {"optimizer__eps": 1e-3, "optimizer__learning_rate": 0.02, "epochs": 2, "warmup_steps": 3}
 OBJECTIVES = {
     "mmcl": {"mmcl": 1.0},
@@ -35,9 +35,7 @@ def losses(folder):
     return [float(row[4]) for row in rows]
 
 
-def test_a_models_bias_is_trained_by_the_term_that_has_one_and_alike_by_two_processes(
-    runs, transformer
-):
+def test_the_bias_is_trained_by_its_term_and_identically_by_two_processes(runs, transformer):
     config = transformer | {"init_logit_scale": 2.302585, "init_logit_bias": -10}
     biased = runs.spec(model__config=config, **STEPS)
     for name, objective in (("trained", {"siglip_bias": 1.0}), ("still", {"mmcl": 1.0})):
@@ -49,7 +47,7 @@ def test_a_models_bias_is_trained_by_the_term_that_has_one_and_alike_by_two_proc
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_train_as_one(runs, objective, processes):
+def test_several_processes_train_the_same_model_as_one(runs, objective, processes):
     spec = runs.spec(objective=OBJECTIVES[objective], **STEPS)
     alone = runs.train("alone", spec)
     together = runs.together("together", spec, processes=processes)
@@ -58,13 +56,13 @@ def test_processes_train_as_one(runs, objective, processes):
 
 
 def _without_tf32():
-    """Let GPUs multiply in full float32, so that sums differ by their order alone."""
+    """Make GPUs multiply in full float32, so that results differ only by the order of sums."""
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_train_as_one_on_gpus_by_nccl(runs, objective, processes):
+def test_several_gpus_train_the_same_model_as_one(runs, objective, processes):
     if torch.cuda.device_count() < processes:
         pytest.skip(f"there are fewer than {processes} GPUs")
     spec = runs.spec(objective=OBJECTIVES[objective], precision="fp32", **STEPS)
@@ -75,7 +73,7 @@ def test_processes_train_as_one_on_gpus_by_nccl(runs, objective, processes):
     assert_same(runs, alone, together, tolerance=1e-4)
 
 
-def test_training_moves_the_weights_far_beyond_the_tolerance(runs):
+def test_training_changes_the_weights_far_beyond_the_tolerance(runs):
     before = runs.train("before", runs.spec(**STEPS | {"epochs": 0}))
     after = runs.train("after", runs.spec(**STEPS))
     with pytest.raises(AssertionError):
@@ -90,7 +88,7 @@ def _scale_gather(factor):
 
 
 def _lose_gradients():
-    """As a plain all_gather does: what comes from other processes is a constant."""
+    """Treat the embeddings from other processes as constants, like a plain all_gather."""
     _scale_gather(1)
 
 
@@ -99,7 +97,7 @@ def _count_processes_twice():
 
 
 def _shuffle_alone():
-    """As if each process drew an order of its own."""
+    """Give each process a different order of the data."""
     original = sampler.BatchSampler.__init__
 
     def __init__(self, rows, batch_size, seed, *place):
@@ -109,7 +107,7 @@ def _shuffle_alone():
 
 
 @pytest.mark.parametrize("defect", [_lose_gradients, _count_processes_twice, _shuffle_alone])
-def test_the_comparison_notices_a_defect(runs, defect):
+def test_the_comparison_detects_defects(runs, defect):
     spec = runs.spec(objective=OBJECTIVES["mmcl"], **STEPS)
     alone = runs.train("alone", spec)
     together = runs.together("together", spec, processes=2, prepare=defect)
@@ -118,10 +116,10 @@ def test_the_comparison_notices_a_defect(runs, defect):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_accumulation_has_the_gradient_of_the_whole_batch(runs, processes):
+def test_accumulation_gives_the_gradient_of_the_whole_batch(runs, processes):
     spec = runs.spec(objective=OBJECTIVES["both"], **STEPS)
     whole = runs.train("whole", spec)
-    # 5 parts of 12 or 6 pairs: they need not be equal.
+    # 12 or 6 pairs in 5 parts: the parts need not be equal.
     parts = runs.spec(objective=OBJECTIVES["both"], accumulation=5, **STEPS)
     accumulated = runs.together("parts", parts, processes=processes)
     assert losses(accumulated) == pytest.approx(losses(whole), rel=1e-5)

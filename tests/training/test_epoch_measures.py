@@ -11,7 +11,7 @@ from workflow_scripts.training import trainer
 
 @pytest.fixture
 def spec(runs, world):
-    """A run that takes zero-shot accuracy after each epoch, a second time."""
+    """A run that takes zero-shot accuracy as a measure, in addition to the built-in evaluation."""
     declared = {
         "id": "zero_shot-0000aaaa",
         "measure": "zero_shot",
@@ -33,7 +33,7 @@ def rows(file):
         return list(csv.DictReader(lines))
 
 
-def test_values_are_those_of_each_epoch_and_the_training_is_the_same(runs, spec):
+def test_measures_are_taken_each_epoch_and_do_not_affect_training(runs, spec):
     folder = runs.train("measured", spec)
     scores = [row for row in rows(folder / "measures.csv") if row["name"] == "accuracy"]
     metrics = rows(folder / "metrics.csv")
@@ -45,7 +45,7 @@ def test_values_are_those_of_each_epoch_and_the_training_is_the_same(runs, spec)
     assert not (plain / "measures.csv").exists()
 
 
-def test_killed_and_resumed_it_has_each_epoch_once(runs, spec):
+def test_a_resumed_run_has_each_epoch_once(runs, spec):
     whole = runs.train("whole", spec)
 
     def prepare():

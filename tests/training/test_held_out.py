@@ -1,4 +1,4 @@
-"""Losses on pairs that are held out, and pseudo-labels by another model."""
+"""Losses on held-out pairs, and pseudo-labels from another model."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def _model(runs, folder, config):
     return model.eval()
 
 
-def test_held_out_losses_are_the_plain_ones_of_the_last_pairs(runs, world, transformer):
+def test_held_out_losses_match_plain_losses_on_the_last_pairs(runs, world, transformer):
     folder = runs.train("run", runs.spec(held_out=12, epochs=1))
     model = _model(runs, folder, transformer).requires_grad_(False)
     manifest = world / "manifest.parquet"
@@ -59,7 +59,7 @@ def test_held_out_losses_are_the_plain_ones_of_the_last_pairs(runs, world, trans
     assert float(last["heldout_ssl"]) == pytest.approx(sum(own).item() / 2, rel=1e-4)
 
 
-def test_nothing_is_trained_on_pairs_that_are_held_out(runs, world):
+def test_held_out_pairs_do_not_affect_training(runs, world):
     tokens = np.load(world / "tokens.npy")
     tokens[36:] = tokens[36:][::-1]
     np.save(runs.folder / "other.npy", tokens)
@@ -86,7 +86,7 @@ def test_a_run_without_held_out_pairs_leaves_the_columns_empty(runs):
 
 @pytest.fixture
 def labelled(runs, world, transformer):
-    """Labels that a trained model gives, by the command line."""
+    """Labels predicted by a trained model, made by the command-line tool."""
     start = runs.train("start", runs.spec())
     spec = {"name": "small", "config": transformer, "pretrained": None}
     files = f"--manifest {world}/manifest.parquet --evaluation {world}/evaluation --root {world}"
@@ -118,7 +118,7 @@ def test_labels_are_open_clips_zero_shot_classes(runs, world, transformer, label
     assert len(set(found.tolist())) > 1
 
 
-def test_pseudo_labels_reach_the_loss_by_their_rows(runs, labelled):
+def test_pseudo_labels_are_assigned_to_the_right_rows(runs, labelled):
     _, path = labelled
     objective = {"pseudo_labels": {"weight": 5.0, "classes": 5}}
     spec = runs.spec(objective=objective, inputs__labels=str(path), optimizer__eps=1e-3)
@@ -132,8 +132,8 @@ def test_pseudo_labels_reach_the_loss_by_their_rows(runs, labelled):
     assert not runs.same(alone, runs.train("other", spec), "model.pt")
 
 
-def test_labels_of_other_images_are_refused(runs, labelled):
+def test_labels_of_other_images_are_rejected(runs, labelled):
     _, path = labelled
     np.save(path, np.load(path)[:-1])
-    with pytest.raises(StepError, match="not a class for each of 48 rows"):
+    with pytest.raises(StepError, match=r"one class \(int64\) for each of 48 rows"):
         runs.train("run", runs.spec(inputs__labels=str(path)))

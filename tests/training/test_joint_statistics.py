@@ -1,6 +1,6 @@
-"""Batch norm sees originals and augmented images together, or each by themselves, as asked for.
+"""Batch norm uses joint or separate statistics for original and augmented images, as configured.
 
-One step of the trainer is compared with the same step written out in plain PyTorch.
+One step of the trainer is compared with the same step in plain PyTorch.
 """
 
 import open_clip
@@ -15,8 +15,8 @@ from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.sampler import BatchSampler
 from workflow_scripts.training.views import AUGMENTED, PLAIN, Views
 
-# One step on all 48 pairs, whose order does not matter to the loss. With so large an eps, Adam's
-# step is nearly the gradient: else a gradient that is only rounding would become a whole step.
+# One step on all 48 pairs, so that the loss does not depend on their order. With this large eps,
+# Adam's step is nearly proportional to the gradient, and rounding is not amplified.
 ONE_STEP = {
     "epochs": 1,
     "batch_size": 48,
@@ -30,7 +30,7 @@ ONE_STEP = {
 
 @pytest.fixture
 def batch_norm(runs, resnet):
-    """Return a function that makes the spec of one step of a ResNet."""
+    """Return a function that makes the spec of a single training step of a ResNet."""
     return lambda **changes: runs.spec(model__config=resnet, **ONE_STEP, **changes)
 
 
@@ -51,14 +51,14 @@ def batch_of(spec):
 
 
 def pixels(batch):
-    """Return the originals and the augmented images as the model takes them."""
+    """Return the original and the augmented images, normalised for the model."""
     mean = torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1)
     std = torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1)
     return tuple((x / 255 - mean) / std for x in batch.images.values())
 
 
 def plain_step(spec, start, joint):
-    """Return the weights after one step of a loop like the published one."""
+    """Return the weights after one step of a plain training loop, as in the published code."""
     model = open_clip.CLIP(**spec["model"]["config"])
     model.load_state_dict(start)
     model.train()
@@ -85,13 +85,13 @@ def plain_step(spec, start, joint):
 
 
 def distance(weights, others):
-    """Return the Euclidean distance of two models, running statistics included."""
+    """Return the Euclidean distance between two models, including running statistics."""
     names = [name for name in weights if "num_batches" not in name]
     return sum((weights[n] - others[n]).double().square().sum() for n in names).sqrt()
 
 
 @pytest.mark.parametrize("joint", [True, False])
-def test_a_step_is_that_of_a_plain_loop(runs, batch_norm, joint):
+def test_a_step_matches_a_plain_loop(runs, batch_norm, joint):
     spec = batch_norm(joint_statistics=joint)
     start = runs.weights(runs.train("start", batch_norm() | {"epochs": 0}))
     trained = runs.weights(runs.train("trained", spec))
@@ -106,20 +106,20 @@ def test_joint_statistics_are_the_default(runs, batch_norm):
     assert runs.same(written_out, runs.train("default", batch_norm()), "model.pt")
 
 
-def test_each_micro_batch_has_its_own_joint_statistics(runs, batch_norm):
+def test_each_micro_batch_has_separate_joint_statistics(runs, batch_norm):
     for joint, count in ((True, 4), (False, 8)):
         spec = batch_norm(accumulation=4, joint_statistics=joint)
         weights = runs.weights(runs.train(f"{joint}", spec))
         assert weights["visual.bn1.num_batches_tracked"] == count
 
 
-def test_without_batch_norm_it_changes_nothing_but_rounding(runs):
+def test_without_batch_norm_only_rounding_differs(runs):
     together = runs.weights(runs.train("together", runs.spec(**ONE_STEP)))
     apart = runs.weights(runs.train("apart", runs.spec(joint_statistics=False, **ONE_STEP)))
     assert distance(together, apart) < 1e-4
 
 
-def test_held_out_losses_are_the_same_bytes(runs, batch_norm):
+def test_held_out_losses_do_not_depend_on_joint_statistics(runs, batch_norm):
     """They are measured in evaluation mode, with the running statistics."""
     spec = batch_norm() | {"epochs": 0, "held_out": 16, "batch_size": 32}
     joint = runs.train("joint", spec | {"joint_statistics": True})
@@ -128,8 +128,8 @@ def test_held_out_losses_are_the_same_bytes(runs, batch_norm):
     )
 
 
-def test_two_processes_have_joint_statistics_of_their_own_pairs(runs, batch_norm):
-    """What is kept are the running statistics of the leading process."""
+def test_each_process_has_joint_statistics_of_its_pairs(runs, batch_norm):
+    """The saved running statistics are those of the leading process."""
     start = runs.weights(runs.train("start", batch_norm() | {"epochs": 0}))
     spec = batch_norm()
     kept = runs.weights(runs.together("together", spec, processes=2))

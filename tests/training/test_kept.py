@@ -1,4 +1,4 @@
-"""The models that a rule of selection would choose are on disk when a cleaning run ends."""
+"""When a cleaning run ends, the models that a selection rule would choose are on disk."""
 
 import json
 import os
@@ -10,14 +10,14 @@ import torch
 from workflow_scripts.evaluation import zero_shot
 from workflow_scripts.training import trainer
 
-# By epoch; epoch 0 is the start. The best with ASR < 5 % is epoch 2, the most accurate epoch 1.
+# By epoch; epoch 0 is the start model. The best with ASR < 5 % is epoch 2, the most accurate 1.
 TOP1 = [0.5, 0.9, 0.8, 0.6]
 ASR = [0.9, 0.5, 0.01, 0.0]
 
 
 @pytest.fixture
 def spec(runs, monkeypatch):
-    """A cleaning run that measures TOP1 and ASR."""
+    """A cleaning run whose evaluations report TOP1 and ASR."""
     start = runs.train("start", runs.spec(epochs=0, run="start-00000000"))
     original = trainer.Trainer._evaluate
 
@@ -40,7 +40,7 @@ def kept(folder):
     return {entry["rule"]: entry for entry in record["kept"]}
 
 
-def test_each_rule_finds_its_model_and_an_epoch_has_one_file(runs, spec):
+def test_each_rule_has_its_model_and_each_epoch_one_file(runs, spec):
     folder = runs.train("cleaned", spec)
     entries = kept(folder)
     epochs = {rule: entry["epoch"] for rule, entry in entries.items()}
@@ -55,14 +55,14 @@ def test_each_rule_finds_its_model_and_an_epoch_has_one_file(runs, spec):
     assert all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
-def test_of_the_last_epoch_it_is_the_models_own_file(runs, spec, monkeypatch):
+def test_the_last_epoch_refers_to_model_pt(runs, spec, monkeypatch):
     monkeypatch.setattr("tests.training.test_kept.TOP1", [0.5, 0.6, 0.7, 0.8])
     folder = runs.train("cleaned", spec)
     assert {entry["file"] for entry in kept(folder).values()} == {"model.pt"}
     assert not list((folder / "kept").iterdir())
 
 
-def test_killed_after_a_choice_it_ends_with_the_same_files(runs, spec):
+def test_a_run_killed_after_a_choice_ends_with_the_same_files(runs, spec):
     whole = runs.train("whole", spec)
     patched = trainer.Trainer._evaluate
 
@@ -84,7 +84,7 @@ def test_killed_after_a_choice_it_ends_with_the_same_files(runs, spec):
     )
 
 
-def test_nothing_is_kept_of_a_pretraining_or_where_it_is_not_wanted(runs, spec):
+def test_nothing_is_kept_for_pretraining_or_if_disabled(runs, spec):
     for name, changes in (("p", {"kind": "pretraining"}), ("c", {"keep_selected": False})):
         folder = runs.train(name, spec | changes)
         assert kept(folder) == {}

@@ -1,4 +1,4 @@
-"""Each loss term is its formula, written out number by number."""
+"""Each loss term equals its formula, computed element by element."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ RUN = Run(embed_dim=D, rows=N, steps=1, epochs=1, seed=0)
 
 @dataclasses.dataclass
 class Given:
-    """The embeddings that the formulas are computed of, one number at a time."""
+    """The embeddings on which the formulas are evaluated, element by element."""
 
     images: torch.Tensor
     texts: torch.Tensor
@@ -105,7 +105,7 @@ def test_pseudo_labels_are_predicted_by_a_head_on_the_image(given):
         objective([given.features(labels=labels + 1)])
 
 
-def test_siglip_with_a_bias_needs_a_model_that_has_one(given):
+def test_siglip_with_bias_requires_a_model_with_bias(given):
     with pytest.raises(StepError, match="init_logit_bias"):
         loss_of({"siglip_bias": 1.0}, given, bias=None)
 
@@ -120,7 +120,7 @@ def test_objective_is_the_weighted_sum(given):
     [
         ({"mmlc": 1.0}, "unknown loss term 'mmlc'; did you mean 'mmcl'"),
         ({"ssl": {"weight": 1.0, "wieght": 2}}, "no option 'wieght'"),
-        ({"ssl": {}}, "weight of loss term 'ssl' has to be a number"),
+        ({"ssl": {}}, "weight of loss term 'ssl' must be a number"),
     ],
 )
 def test_mistakes_are_named(terms, message):

@@ -1,4 +1,4 @@
-"""Weight decay falls on weights only, the rate follows the published schedule."""
+"""Weight decay applies to weights only; the learning rate follows the published schedule."""
 
 import math
 
@@ -16,7 +16,7 @@ from workflow_scripts.training.spec import OptimizerSpec
 SPEC = OptimizerSpec(learning_rate=0.1, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.2)
 
 
-def test_weight_decay_spares_norms_biases_and_logit_scale(resnet):
+def test_weight_decay_excludes_norms_biases_and_logit_scale(resnet):
     model = open_clip.CLIP(**resnet)
     decayed, spared = make_optimizer(model, SPEC).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.2, 0.0)
@@ -39,7 +39,7 @@ def test_weight_decay_spares_norms_biases_and_logit_scale(resnet):
         {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
     ],
 )
-def test_published_decay_goes_by_the_parameters_names(resnet, vision):
+def test_published_decay_depends_on_parameter_names(resnet, vision):
     module = nn.Module()
     module.model = open_clip.CLIP(**resnet | {"vision_cfg": vision})
     module.objective = nn.Linear(2, 2)
@@ -58,7 +58,7 @@ def test_published_decay_goes_by_the_parameters_names(resnet, vision):
     assert more == (shortcuts if vision["patch_size"] is None else {"class_embedding"})
 
 
-def test_rate_warms_up_linearly_then_falls_to_zero_as_a_cosine():
+def test_the_rate_warms_up_linearly_then_decays_to_zero_as_a_cosine():
     rates = [Schedule(2.0, 4, 14)(step) for step in range(14)]
     assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
     assert rates[4] == 2.0
@@ -87,7 +87,7 @@ def published_rates(base, warmup, epochs, steps):
 @pytest.mark.parametrize(
     ("base", "warmup", "epochs", "steps", "first"),
     [
-        (1e-5, 50, 20, 100_000 // 64, 0.994),  # cleaning: no warm-up at all
+        (1e-5, 50, 20, 100_000 // 64, 0.994),  # cleaning: effectively no warm-up
         (1e-3, 10_000, 64, 6_000_000 // 2048, 0.293),  # CC6M, MMCL
         (1e-3, 10_000, 64, 6_000_000 // 1024, 0.586),  # CC6M, MMCL+SSL
     ],
@@ -97,12 +97,12 @@ def test_a_schedule_shifted_by_an_epoch_is_the_published_one(base, warmup, epoch
     rates = [Schedule(base, warmup, total, shift=steps)(step) for step in range(total)]
     assert rates == pytest.approx(published_rates(base, warmup, epochs, steps), abs=1e-18)
     assert rates[0] / base == pytest.approx(first, abs=1e-3)
-    # Zero one epoch before the end, then a little more again.
+    # Zero one epoch before the end, then rising slightly.
     assert rates[total - steps] == 0
     assert 0 < rates[total - 1] < 0.01 * base
 
 
-def test_logit_scale_stays_where_clip_keeps_it(resnet):
+def test_logit_scale_is_clamped_as_in_clip(resnet):
     model = open_clip.CLIP(**resnet)
     for value, kept in ((9.0, math.log(100)), (-1.0, 0.0), (2.0, 2.0)):
         model.logit_scale.data.fill_(value)
@@ -111,7 +111,7 @@ def test_logit_scale_stays_where_clip_keeps_it(resnet):
 
 
 class Small(nn.Module):
-    """A model, and a head such as a loss term may have."""
+    """A model and a head, as a loss term may have one."""
 
     def __init__(self, width=3, head=True):
         super().__init__()
@@ -127,7 +127,7 @@ def used(module):
     return chosen
 
 
-def test_carry_over_takes_the_moments_and_keeps_the_new_numbers():
+def test_carry_over_copies_moments_but_not_settings():
     before = used(Small())
     module = Small(head=False)
     after = make_optimizer(module, OptimizerSpec(**{**vars(SPEC), "weight_decay": 9.0}))
@@ -140,7 +140,7 @@ def test_carry_over_takes_the_moments_and_keeps_the_new_numbers():
     assert after.param_groups[0]["lr"] == 0.1
 
 
-def test_carry_over_leaves_new_heads_without_a_past():
+def test_carry_over_leaves_new_heads_without_state():
     module = Small()
     after = make_optimizer(module, SPEC)
     optimizers.carry_over(after, used(Small(head=False)).state_dict(), "start.pt")
@@ -149,12 +149,12 @@ def test_carry_over_leaves_new_heads_without_a_past():
 
 
 @pytest.mark.parametrize("state", [{"state": {}}, {"a": 1}])
-def test_carry_over_refuses_what_is_no_state(state):
+def test_carry_over_rejects_other_files(state):
     with pytest.raises(StepError, match=r"start\.pt is not an optimiser"):
         optimizers.carry_over(make_optimizer(Small(), SPEC), state, "start.pt")
 
 
-def test_carry_over_refuses_another_model():
+def test_carry_over_rejects_a_different_model():
     with pytest.raises(StepError, match=r"no state that fits model\.weight"):
         optimizers.carry_over(
             make_optimizer(Small(4), SPEC), used(Small()).state_dict(), "start.pt"

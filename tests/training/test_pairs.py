@@ -1,4 +1,4 @@
-"""Batches hold the right pixels and tokens, whoever fetches them and whenever."""
+"""Batches hold the right pixels and tokens, independent of workers and order."""
 
 import time
 
@@ -36,7 +36,7 @@ def make_pairs(world, **changes):
     return Pairs(**options | changes)
 
 
-def test_a_batch_is_what_the_files_say(world):
+def test_a_batch_matches_the_files(world):
     batch = make_pairs(world).__getitems__([(0, 7), (0, 3)])
     row = read_manifest(world / "manifest.parquet").iloc[7]
     data = (world / row["tar"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
@@ -54,7 +54,7 @@ def test_texts_keep_their_full_length_unless_cut(world):
     assert make_pairs(world, cut=False).__getitems__([(0, 1)]).texts["plain"].shape == (1, 16)
 
 
-def test_an_augmentation_depends_on_epoch_and_row_alone(world):
+def test_augmentations_depend_on_epoch_and_row_only(world):
     pairs = make_pairs(world)
     together = pairs.__getitems__([(1, row) for row in range(12)]).images[SECOND]
     alone = [pairs.__getitems__([(1, row)]).images[SECOND][0] for row in reversed(range(12))]
@@ -63,7 +63,7 @@ def test_an_augmentation_depends_on_epoch_and_row_alone(world):
     assert not torch.equal(together, other)
 
 
-def test_what_no_view_looks_at_is_not_loaded(world):
+def test_unused_views_are_not_loaded(world):
     views = Views([{"plain": PLAIN}])
     batch = make_pairs(world, augmented=None, views=views).__getitems__([(0, 1)])
     assert (list(batch.images), list(batch.texts)) == ([ORIGINAL], ["plain"])
@@ -79,7 +79,7 @@ def test_two_draws_of_an_augmentation_are_independent(world):
     assert not torch.equal(*both.values())
 
 
-def test_autoaugment_is_torchvisions_given_the_same_draws(monkeypatch):
+def test_autoaugment_matches_torchvision_for_the_same_draws(monkeypatch):
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
     ours, theirs = AutoAugment(), transforms.AutoAugment()
@@ -103,7 +103,7 @@ def test_autoaugment_draws_all_policies_and_both_signs():
 
 
 @pytest.mark.parametrize("shape", [(32, 48), (60, 32), (50, 50)])
-def test_fitting_is_clips_preprocessing(shape):
+def test_fit_matches_clips_preprocessing(shape):
     rng = np.random.default_rng(0)
     smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(shape[::-1])
     image = torch.from_numpy(np.array(smooth)).permute(2, 0, 1)
@@ -112,13 +112,13 @@ def test_fitting_is_clips_preprocessing(shape):
     assert (fit(image, 32).int() - expected.int()).abs().max() <= 1
 
 
-def test_an_image_of_the_right_size_is_not_touched():
+def test_an_image_of_the_right_size_is_unchanged():
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     assert fit(image, 32) is image
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_shard_is_one_clear_sentence(world, workers):
+def test_a_missing_shard_is_a_clear_error(world, workers):
     frame = read_manifest(world / "manifest.parquet").assign(tar="data/gone.tar")
     pairs = make_pairs(world, images=Images(frame, world))
     batches = Batches(pairs, [[(0, 1)]], workers, torch.device("cpu"))
@@ -129,7 +129,7 @@ def test_a_missing_shard_is_one_clear_sentence(world, workers):
     assert time.monotonic() - start < 4
 
 
-def test_bytes_that_are_no_image_are_an_error(world, tmp_path):
+def test_undecodable_images_are_an_error(world, tmp_path):
     frame = read_manifest(world / "manifest.parquet").assign(offset=0)
     pairs = make_pairs(world, images=Images(frame, world))
     assert "image 1 of the manifest cannot be read from data/pairs.tar" in str(
@@ -141,11 +141,11 @@ def test_bytes_that_are_no_image_are_an_error(world, tmp_path):
     ("tokens", "message"),
     [
         (np.zeros((3, 16), np.uint16), "3 rows, but the manifest has 48"),
-        (np.zeros((48, 9), np.uint16), "9 tokens a caption, but the model takes 16"),
-        (np.zeros((48, 16), np.int64), "int64 .48, 16., not uint16"),
+        (np.zeros((48, 9), np.uint16), "9 tokens per caption, but the model takes 16"),
+        (np.zeros((48, 16), np.int64), "must be uint16 .rows, context., got int64 .48, 16."),
     ],
 )
-def test_tokens_of_something_else_are_an_error(world, tmp_path, tokens, message):
+def test_tokens_that_do_not_match_are_an_error(world, tmp_path, tokens, message):
     np.save(tmp_path / "tokens.npy", tokens)
     with pytest.raises(StepError, match=message):
         make_pairs(world, tokens=tmp_path / "tokens.npy")
@@ -153,9 +153,7 @@ def test_tokens_of_something_else_are_an_error(world, tmp_path, tokens, message)
 
 @pytest.mark.parametrize("batch_bytes", [0, 1 << 20, 300 << 20, 3 << 30, 100 << 30])
 @pytest.mark.parametrize("workers", [0, 1, 4, 64])
-def test_batches_in_flight_have_a_limit_in_bytes_beyond_the_one_that_is_needed(
-    workers, batch_bytes
-):
+def test_prefetched_batches_are_limited_in_bytes(workers, batch_bytes):
     used, ahead = in_flight(workers, batch_bytes)
     assert min(workers, 1) <= used <= workers
     assert 1 <= ahead <= 2
@@ -164,7 +162,7 @@ def test_batches_in_flight_have_a_limit_in_bytes_beyond_the_one_that_is_needed(
     assert not workers or not fits or (used, ahead) == (workers, 2)
 
 
-def test_stacked_images_are_those_of_torch_with_a_pixels_channels_adjacent():
+def test_stack_matches_torch_in_channels_last_layout():
     adjacent = torch.randint(0, 256, (5, 6, 3), dtype=torch.uint8).permute(2, 0, 1)
     apart = torch.randint(0, 256, (3, 5, 6), dtype=torch.uint8)
     stacked = stack([adjacent, apart])

@@ -1,4 +1,4 @@
-"""A process that dies or hangs ends the whole job in the stated time, with a clear message."""
+"""If a process dies or hangs, the whole job ends within the timeout, with a clear message."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-# Time enough to be interrupted.
+# Leaves enough time for an interruption.
 SLOW = """
 import time
 from workflow_scripts.training.losses import mmcl
@@ -19,7 +19,7 @@ class Loss(mmcl.Loss):
 
 
 @pytest.mark.parametrize(("number", "longest"), [(signal.SIGKILL, 15), (signal.SIGSTOP, 30)])
-def test_the_others_end_with_a_message_and_a_checkpoint_stays(runs, capfd, number, longest):
+def test_the_other_processes_end_with_an_error_and_keep_a_checkpoint(runs, capfd, number, longest):
     (runs.folder / "slow.py").write_text(SLOW)
     spec = runs.spec(
         objective={str(runs.folder / "slow.py"): 1.0},
@@ -38,7 +38,7 @@ def test_the_others_end_with_a_message_and_a_checkpoint_stays(runs, capfd, numbe
     second.kill()
     second.join()
     assert first.exitcode == 1
-    # 0.1 minutes, and what a busy machine needs.
+    # 0.1 minutes, plus a margin for busy machines.
     assert waited < longest
-    assert "has died or has not answered for 0.1 minutes" in capfd.readouterr().out
+    assert "died or did not respond within 0.1 minutes" in capfd.readouterr().out
     assert list(checkpoints.glob("step-*"))

@@ -1,4 +1,4 @@
-"""Whatever ends a training, it goes on from there and ends as if nothing had happened."""
+"""An interrupted run resumes and gives the same result as an uninterrupted one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.training import checkpoints, trainer
 from workflow_scripts.training.checkpoints import Checkpoints, lock
 
-# A loss term that ends its own process, once, in the step that the file "order" names.
+# A loss term that sends a signal to its own process once: signal and step are in the file "order".
 TERM = """
 import os, time
 from pathlib import Path
@@ -39,7 +39,7 @@ class Loss(mmcl.Loss):
 
 @pytest.fixture
 def fragile(runs):
-    """A spec whose runs obey an order to die; 12 steps in 3 epochs, with batch norm."""
+    """A spec with the loss term above; 12 steps in 3 epochs, with batch norm."""
     (runs.folder / "term.py").write_text(TERM)
     return runs.spec(
         objective={str(runs.folder / "term.py"): 1.0, "ssl": 0.5},
@@ -63,7 +63,7 @@ def join(process):
     return process.exitcode
 
 
-def test_killed_at_random_steps_it_ends_with_the_same_bytes(runs, fragile, resnet):
+def test_a_run_killed_at_random_steps_gives_the_same_bytes(runs, fragile, resnet):
     fragile["model"]["config"] = resnet
     whole = runs.train("whole", fragile)
     steps = [random.randint(1, 5) for _ in range(3)]
@@ -76,7 +76,7 @@ def test_killed_at_random_steps_it_ends_with_the_same_bytes(runs, fragile, resne
     assert runs.same(whole, killed)
 
 
-def test_four_processes_that_are_killed_end_with_the_same_bytes(runs, fragile, resnet):
+def test_four_processes_killed_at_random_steps_give_the_same_bytes(runs, fragile, resnet):
     fragile["model"]["config"] = resnet
     whole = runs.together("whole", fragile, processes=4)
     (runs.folder / "slow").touch()
@@ -91,7 +91,7 @@ def test_four_processes_that_are_killed_end_with_the_same_bytes(runs, fragile, r
     assert runs.same(whole, resumed)
 
 
-def test_without_checkpoints_between_it_repeats_the_epoch(runs, fragile):
+def test_without_intermediate_checkpoints_the_epoch_is_repeated(runs, fragile):
     fragile["checkpoint"]["minutes"] = 30.0
     whole = runs.train("whole", fragile)
     die(runs, signal.SIGKILL, 7)
@@ -102,7 +102,7 @@ def test_without_checkpoints_between_it_repeats_the_epoch(runs, fragile):
     assert json.loads((killed / "run.json").read_text())["resumptions"][0]["step"] == 4
 
 
-def test_killed_while_writing_a_checkpoint_it_takes_the_one_before(runs, fragile):
+def test_a_run_killed_while_writing_a_checkpoint_uses_the_previous_one(runs, fragile):
     def prepare():
         original, count = checkpoints.save_tensors, iter(range(99))
 
@@ -122,7 +122,7 @@ def test_killed_while_writing_a_checkpoint_it_takes_the_one_before(runs, fragile
     assert json.loads((killed / "run.json").read_text())["resumptions"][0]["step"] == 4
 
 
-def test_killed_while_evaluating_it_evaluates_again(runs, fragile):
+def test_a_run_killed_while_evaluating_evaluates_again(runs, fragile):
     def prepare():
         original = trainer.Trainer._evaluate
 
@@ -140,7 +140,7 @@ def test_killed_while_evaluating_it_evaluates_again(runs, fragile):
     assert runs.same(whole, runs.train("killed", fragile))
 
 
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(runs, fragile, capsys):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(runs, fragile, capsys):
     whole = runs.train("whole", fragile)
     die(runs, signal.SIGKILL, 7)
     (process,) = runs.fork("killed", fragile)
@@ -150,14 +150,14 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(runs, fragile, capsy
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     killed = runs.train("killed", fragile)
-    assert f"warning: checkpoint {newest} is passed over" in capsys.readouterr().err
+    assert f"warning: skipping checkpoint {newest}" in capsys.readouterr().err
     resumption = json.loads((killed / "run.json").read_text())["resumptions"][0]
     assert f"step-{resumption['step']:09d}" in before.name
     assert runs.same(whole, killed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_ends_it_after_the_step_with_a_checkpoint(runs, fragile, number):
+def test_a_signal_stops_a_run_after_the_step_with_a_checkpoint(runs, fragile, number):
     fragile["checkpoint"]["minutes"] = 30.0
     whole = runs.train("whole", fragile)
     die(runs, number, 6)
@@ -167,16 +167,16 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(runs, fragile, number
     assert runs.same(whole, stopped)
 
 
-def test_its_own_clock_ends_it_in_good_order(runs, fragile):
+def test_the_time_limit_stops_a_run_cleanly(runs, fragile):
     whole = runs.train("whole", fragile)
-    with pytest.raises(StepError, match="stopped by the end of its 0 minutes"):
+    with pytest.raises(StepError, match="stopped by the time limit of 0 minutes"):
         runs.train("stopped", fragile, "--minutes", "0")
-    # While evaluating the start: there is nothing yet to keep.
+    # During the evaluation of the start model, before there is any checkpoint.
     assert runs.same(whole, runs.train("stopped", fragile))
 
 
 def interrupted(runs, spec, number, *options):
-    """Start a training, signal its process group after a checkpoint; return exit and stderr."""
+    """Start a run, signal its process group after a checkpoint; return exit status and stderr."""
     arguments = runs.arguments("stopped", spec, "--device", "cpu", *options)
     (runs.folder / "slow").touch()
     command = [sys.executable, "-m", "workflow_scripts.training.train", *arguments]
@@ -192,7 +192,7 @@ def interrupted(runs, spec, number, *options):
     return process.returncode, errors.replace("\r", "\n")
 
 
-def test_ctrl_c_is_one_sentence_and_a_checkpoint(runs, fragile):
+def test_ctrl_c_gives_one_sentence_and_a_checkpoint(runs, fragile):
     code, errors = interrupted(runs, fragile, signal.SIGINT, "--workers", "1")
     assert code == 1
     assert errors.count("stopped by SIGINT") == errors.count("error") == 1
@@ -201,7 +201,7 @@ def test_ctrl_c_is_one_sentence_and_a_checkpoint(runs, fragile):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_torchrun_passes_signals_on_and_another_number_of_processes_resumes(runs, fragile, number):
+def test_torchrun_forwards_signals_and_other_numbers_of_processes_resume(runs, fragile, number):
     fragile["optimizer"]["eps"] = 1e-3
     code, errors = interrupted(runs, fragile, number, "--processes", "2", "--workers", "1")
     assert code == 128 + number
@@ -218,23 +218,23 @@ def test_torchrun_passes_signals_on_and_another_number_of_processes_resumes(runs
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_loader_processes_leave_the_bytes_alone(runs, workers):
+def test_results_do_not_depend_on_the_number_of_workers(runs, workers):
     spec = runs.spec(objective={"mmcl": 1.0, "ssl": 1.0})
     alone = runs.train("alone", spec)
     assert runs.same(alone, runs.train("helped", spec, "--workers", workers))
 
 
-def test_checkpoints_of_another_run_are_not_taken(runs, fragile, world):
+def test_checkpoints_of_another_run_are_rejected(runs, fragile, world):
     die(runs, signal.SIGKILL, 3)
     (process,) = runs.fork("x", fragile)
     join(process)
-    with pytest.raises(StepError, match="were made with another spec; delete that folder"):
+    with pytest.raises(StepError, match="were made with a different spec; delete that folder"):
         runs.train("x", fragile | {"seed": 5})
     tokens = world / "tokens.npy"
     content = tokens.read_bytes()
     try:
         tokens.write_bytes(content[:-1] + b"\\1")
-        with pytest.raises(StepError, match="made with another tokens"):
+        with pytest.raises(StepError, match="made with a different tokens"):
             runs.train("x", fragile)
     finally:
         tokens.write_bytes(content)
@@ -249,7 +249,7 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_checkpoints_of_later_steps_give_way(tmp_path):
+def test_checkpoints_of_later_steps_are_removed(tmp_path):
     kept = Checkpoints(tmp_path, 2)
     for step in (5, 11, 12, 3):
         kept.save(step, {"step": step})
@@ -258,7 +258,7 @@ def test_checkpoints_of_later_steps_give_way(tmp_path):
     assert kept.newest() == (3, {"step": "another"})
 
 
-def test_a_second_job_of_the_same_run_ends_with_a_clear_message(runs, tmp_path):
+def test_a_second_job_of_the_same_run_is_a_clear_error(runs, tmp_path):
     (runs.folder / "x").mkdir()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Batches depend on seed, epoch and step, not on processes or interruptions."""
+"""Batches depend on the seed, epoch and step, not on processes or interruptions."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def batches(rank=0, size=1, epoch=0, step=0, seed=3):
     return [[row for _, row in batch] for batch in sampler]
 
 
-def test_an_epoch_takes_each_row_at_most_once_and_only_whole_batches():
+def test_an_epoch_has_each_row_at_most_once_and_only_complete_batches():
     rows = np.concatenate(batches())
     assert len(rows) == 48 == len(set(rows))
     assert set(rows) <= set(range(50))
@@ -31,17 +31,17 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert batches(epoch=1) == batches(epoch=1)
 
 
-def test_resuming_within_an_epoch_goes_on_exactly():
+def test_resuming_within_an_epoch_continues_exactly():
     assert batches(epoch=2, step=3) == batches(epoch=2)[3:]
 
 
-def test_global_rows_are_those_of_the_batch():
+def test_global_rows_match_the_batch():
     sampler = BatchSampler(50, 12, 3)
     assert sampler.global_rows(1).tolist() == batches()[1]
 
 
-def test_batches_that_cannot_be_made_are_errors():
+def test_impossible_batch_sizes_are_errors():
     with pytest.raises(StepError, match="batch of 51 is larger than the training data of 50"):
         BatchSampler(50, 51, 0)
-    with pytest.raises(StepError, match="12 cannot be shared evenly by 5"):
+    with pytest.raises(StepError, match="12 cannot be divided evenly among 5"):
         BatchSampler(50, 12, 0, 0, 5)

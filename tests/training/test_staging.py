@@ -1,4 +1,4 @@
-"""Images on the node's own disk: read from there, shared, and gone with the last reader."""
+"""Staged images: read from the node's local disk, shared, and removed by the last reader."""
 
 import fcntl
 import json
@@ -12,40 +12,40 @@ from pathlib import Path
 import pytest
 import torch
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.stopping import Stop
 from workflow_scripts.training import staging
 from workflow_scripts.training.spec import read_spec
 from workflow_scripts.training.staging import staged
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 TARS = ["data/pairs.tar", "evaluation/images.tar"]
 
 
 @pytest.fixture(autouse=True)
 def own_world(world, runs, tmp_path, monkeypatch):
-    """A world that a test may break, and one tar more in it that no manifest names."""
+    """A copy of the world that a test may break, with an extra tar that no manifest refers to."""
     copy = shutil.copytree(world, tmp_path / "world")
     shutil.copy(copy / TARS[0], copy / "data/others.tar")
     names = ("root", "manifest", "tokens", "augmented", "evaluation")
     inputs = {n: runs.base["inputs"][n].replace(str(world), str(copy)) for n in names}
     monkeypatch.setitem(runs.base, "inputs", runs.base["inputs"] | inputs)
     monkeypatch.setattr(staging, "_RESERVE_BYTES", 0)
-    monkeypatch.setattr(staging, "_LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(staging, "_POLL_SECONDS", 0.05)
     return copy
 
 
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
-    """The node's own disk, as $DISK."""
+    """The node's local disk, as $DISK."""
     monkeypatch.setenv("DISK", str(tmp_path / "disk"))
     return tmp_path / "disk"
 
 
 @pytest.fixture
 def stage(runs, disk):
-    """Stages the data of a spec, as a process of its own would."""
+    """Stage the data of a spec, as a separate process would."""
 
     def begin(stop=None, folder="$DISK", **changes):
         arguments = runs.arguments("staged", runs.spec(staging=folder, **changes))
@@ -59,7 +59,7 @@ def files(folder):
 
 
 class Asked:
-    """In place of a Stop: never stops, but does something when it is asked."""
+    """Replaces a Stop: never stops, but runs a function when its reason is read."""
 
     def __init__(self, do):
         self.do, self.times = do, 0
@@ -71,7 +71,7 @@ class Asked:
 
 
 def copier(stage, tmp_path):
-    """Start a process that never ends to copy the second tar, and return it."""
+    """Start a process that hangs while copying the second tar, and return it."""
 
     def hang(times):
         if times == 2:
@@ -91,7 +91,7 @@ def kill(process):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_staged_run_copies_once_and_ends_with_the_same_bytes(runs, disk, processes, capfd):
+def test_a_staged_run_copies_once_and_gives_the_same_bytes(runs, disk, processes, capfd):
     spec = runs.spec(objective={"mmcl": 1.0, "ssl": 1.0}, held_out=12, epochs=1)
     direct = runs.together("direct", spec, "--workers", "1", processes=processes)
     spec["staging"] = "${DISK}"
@@ -115,14 +115,14 @@ def test_a_run_reads_the_copies_and_not_the_results(runs, disk, stage, own_world
             runs.train("b", runs.spec(epochs=1))
 
 
-def test_only_the_tars_that_the_manifests_name_are_copied(stage, own_world):
+def test_only_tars_in_the_manifests_are_copied(stage, own_world):
     with stage() as folder:
         assert files(folder) == TARS
         for tar in TARS:
             assert (folder / tar).read_bytes() == (own_world / tar).read_bytes()
 
 
-def test_a_finished_run_is_brought_back_without_a_copy(runs, disk):
+def test_a_finished_run_is_restored_without_copying(runs, disk):
     spec = runs.spec(epochs=0, staging="$DISK")
     runs.train("a", spec)
     shutil.rmtree(disk)
@@ -130,7 +130,7 @@ def test_a_finished_run_is_brought_back_without_a_copy(runs, disk):
     assert not disk.exists()
 
 
-def test_trainings_on_the_same_data_share_a_copy_and_the_last_removes_it(stage):
+def test_runs_on_the_same_data_share_a_copy_and_the_last_removes_it(stage):
     with stage() as first:
         before = (first / TARS[0]).stat()
         with stage(seed=1) as second:
@@ -140,7 +140,7 @@ def test_trainings_on_the_same_data_share_a_copy_and_the_last_removes_it(stage):
     assert not first.exists()
 
 
-def test_data_that_has_changed_is_copied_anew(stage, own_world):
+def test_changed_data_is_copied_again(stage, own_world):
     with stage() as first:
         os.utime(own_world / TARS[0])
         with stage() as second:
@@ -148,7 +148,7 @@ def test_data_that_has_changed_is_copied_anew(stage, own_world):
             assert files(first) == TARS
 
 
-def test_killed_within_a_copy_it_goes_on_with_what_is_whole(stage, disk, tmp_path):
+def test_an_interrupted_copy_resumes_with_the_complete_files(stage, disk, tmp_path):
     kill(copier(stage, tmp_path))
     (left,) = disk.rglob(TARS[0])
     before = left.stat()
@@ -158,7 +158,7 @@ def test_killed_within_a_copy_it_goes_on_with_what_is_whole(stage, disk, tmp_pat
         assert files(folder) == TARS
 
 
-def test_what_a_killed_job_left_makes_room_for_others_and_what_is_used_stays(
+def test_leftovers_of_killed_jobs_are_removed_and_copies_in_use_kept(
     stage, disk, own_world, tmp_path
 ):
     kill(copier(stage, tmp_path))
@@ -171,7 +171,7 @@ def test_what_a_killed_job_left_makes_room_for_others_and_what_is_used_stays(
             assert files(used) == TARS
 
 
-def test_one_waits_for_a_copy_and_makes_it_if_the_copier_dies(stage, tmp_path):
+def test_a_waiting_process_takes_over_a_copy_if_the_copier_dies(stage, tmp_path):
     process = copier(stage, tmp_path)
     waiting = Asked(lambda times: kill(process) if times == 1 else None)
     with stage(waiting) as folder:
@@ -179,20 +179,20 @@ def test_one_waits_for_a_copy_and_makes_it_if_the_copier_dies(stage, tmp_path):
     assert waiting.times > 1
 
 
-def test_a_copy_that_was_removed_before_it_could_be_shared_is_made_again(stage, monkeypatch):
-    def take(lock, kind):
+def test_a_copy_removed_before_it_is_shared_is_made_again(stage, monkeypatch):
+    def try_lock(lock, kind):
         if kind == fcntl.LOCK_SH:
-            monkeypatch.setattr(staging, "_take", original)
+            monkeypatch.setattr(staging, "_try_lock", original)
             shutil.rmtree(Path(lock.name).with_suffix(""))
         return original(lock, kind)
 
-    original = staging._take
-    monkeypatch.setattr(staging, "_take", take)
+    original = staging._try_lock
+    monkeypatch.setattr(staging, "_try_lock", try_lock)
     with stage() as folder:
         assert files(folder) == TARS
 
 
-def test_a_node_that_copies_longer_than_processes_wait_is_waited_for(runs, tmp_path, monkeypatch):
+def test_copying_may_take_longer_than_the_process_timeout(runs, tmp_path, monkeypatch):
     def prepare():
         rank = os.environ["RANK"]
         monkeypatch.setenv("DISK", str(tmp_path / f"disk of node {rank}"))
@@ -206,16 +206,16 @@ def test_a_node_that_copies_longer_than_processes_wait_is_waited_for(runs, tmp_p
     assert (folder / "run.json").exists()
 
 
-def test_asked_to_stop_it_copies_no_further(stage, disk):
+def test_copying_ends_on_a_stop_request(stage, disk):
     with (
-        pytest.raises(StepError, match="stopped by the end of its 0 minutes while images"),
+        pytest.raises(StepError, match="stopped by the time limit of 0 minutes while images"),
         stage(Stop(0)),
     ):
         pass
     assert [file.rpartition(".")[2] for file in files(disk)] == ["lock"]
 
 
-def test_too_little_room_is_one_sentence_with_both_numbers(stage, monkeypatch):
+def test_a_full_disk_is_a_clear_error_with_both_sizes(stage, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(staging, "_RESERVE_BYTES", 2 * 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 15 * 10**8))
@@ -237,18 +237,18 @@ def test_a_missing_tar_is_named(stage, own_world):
     [
         ("${NO_SUCH}/x", r"\$\{NO_SUCH\} is not set on this node"),
         ("$NO_SUCH", r"\$NO_SUCH is not set on this node"),
-        ("$EMPTY", "is '' on this node and no absolute path"),
-        ("scratch", "no absolute path"),
+        ("$EMPTY", "expands to '' on this node and is not an absolute path"),
+        ("scratch", "not an absolute path"),
     ],
 )
-def test_a_folder_that_is_none_on_this_node_is_refused(stage, monkeypatch, folder, message):
+def test_an_invalid_folder_is_rejected(stage, monkeypatch, folder, message):
     monkeypatch.delenv("NO_SUCH", raising=False)
     monkeypatch.setenv("EMPTY", "")
     with pytest.raises(StepError, match=message), stage(folder=folder):
         pass
 
 
-def test_copies_that_another_user_has_planted_are_not_read(stage, disk):
+def test_copies_planted_by_another_user_are_not_read(stage, disk):
     with stage() as folder:
         planted = folder.parent
     planted.chmod(0o777)

@@ -1,4 +1,4 @@
-"""Start changes that need no data, against plain loops."""
+"""Data-free start changes, compared with plain loops."""
 
 import copy
 
@@ -19,7 +19,7 @@ U = 1.5
 
 @pytest.fixture
 def trained(resnet):
-    """A ResNet with batch norms as if it were trained: none of their numbers are 0 or 1."""
+    """A ResNet with random batch norm parameters and statistics, as after training."""
     torch.manual_seed(0)
     config = copy.deepcopy(resnet)
     config["vision_cfg"]["layers"] = [2, 1, 1, 1]
@@ -34,12 +34,12 @@ def trained(resnet):
 
 
 def _convolution_of(norm):
-    """The name of the convolution before a batch norm of open_clip's ResNet."""
+    """Return the name of the convolution that precedes a batch norm in open_clip's ResNet."""
     return norm.replace("downsample.1", "downsample.0").replace("bn", "conv")
 
 
 def _pruned(visual):
-    """Which channels are to be pruned, by the name of their batch norm, one after another."""
+    """Return the channels that should be pruned, by the name of their batch norm."""
     modules, found = dict(visual.named_modules()), {}
     for name, norm in modules.items():
         if not isinstance(norm, nn.BatchNorm2d):
@@ -55,7 +55,7 @@ def _pruned(visual):
     return found
 
 
-def test_channel_lipschitz_prunes_what_a_plain_loop_does_and_nothing_else(trained):
+def test_channel_lipschitz_prunes_the_same_channels_as_a_plain_loop(trained):
     expected, before = _pruned(trained.visual), copy.deepcopy(trained.state_dict())
     # Three in the stem, three in each block, one in each shortcut.
     assert len(expected) == 3 + 5 * 3 + 4
@@ -86,20 +86,20 @@ def test_a_high_threshold_prunes_nothing(trained):
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
 
 
-def test_a_model_without_batch_norm_is_one_sentence(transformer):
+def test_a_model_without_batch_norm_is_a_clear_error(transformer):
     model = models.create(ModelSpec(name="small", config=transformer))
     with pytest.raises(StepError, match="needs an image tower with batch norm"):
         change(model, None)
 
 
-def test_a_cleaning_run_of_no_epochs_is_the_changed_start_model(runs, resnet):
+def test_a_cleaning_run_with_zero_epochs_gives_the_changed_start_model(runs, resnet):
     model = {"name": "small", "config": resnet, "pretrained": None}
     start = runs.train("start", runs.spec(model=model, epochs=1))
     spec = runs.spec(
         kind="cleaning",
         model=model,
         epochs=0,
-        # As in the paper's config: a warm-up, and a schedule that runs ahead.
+        # As in the paper's config: a warm-up and a shifted schedule.
         warmup_steps=50,
         schedule={"shift_epochs": 1},
         held_out=8,

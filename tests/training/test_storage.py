@@ -1,4 +1,4 @@
-"""How pairs are stored decides nothing: copies and overlays train the same model."""
+"""The storage format does not affect results: copies and overlays give the same model."""
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ VICTIMS = np.array([1, 17, 40])
 
 @pytest.fixture
 def stored(world):
-    """Store an attack twice, and what a filter keeps of it; return the inputs of each."""
+    """Store an attack and its filtered pairs in both formats; return the inputs of each."""
     base = world / "manifest.parquet"
     frame = read_manifest(base)
     changed = frame.loc[VICTIMS].assign(caption="a banana", poisoned=True)
-    # Triggered images: those of other rows serve.
+    # Images of other rows stand in for triggered images.
     changed[["offset", "size"]] = frame.loc[VICTIMS + 1, ["offset", "size"]].to_numpy()
     kept = np.arange(len(frame)) % 4 != 0
     frame.loc[VICTIMS] = changed

@@ -1,4 +1,4 @@
-"""An epoch other than the last can be taken out of a training, which later resumes from there."""
+"""Epochs other than the last can be taken from a run, which can later resume from there."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ def spec(runs, resnet):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Let each epoch measure the top-1 accuracy that is given for it."""
+    """Make each epoch report the given top-1 accuracy."""
 
     original = zero_shot.Scores.fractions
 
@@ -46,7 +46,7 @@ def record(folder):
     return json.loads((folder / "run.json").read_text())
 
 
-def test_a_number_ends_the_training_there_and_it_resumes_with_the_same_bytes(runs, spec):
+def test_a_number_stops_the_run_there_and_resuming_gives_the_same_bytes(runs, spec):
     whole = runs.train("whole", spec)
     part = runs.train("part", spec, "--take", "2")
     assert not (part / "model.pt").exists()
@@ -57,7 +57,7 @@ def test_a_number_ends_the_training_there_and_it_resumes_with_the_same_bytes(run
     assert not (part / "checkpoints").exists()
 
 
-def test_what_is_taken_on_the_way_is_what_a_call_of_its_own_makes(runs, spec):
+def test_additional_takes_match_those_of_separate_calls(runs, spec):
     alone = runs.train("alone", spec, "--take", "2")
     both = runs.train("both", spec, "--take", "last", "--take", "2", "second")
     assert runs.same(alone / "epoch-2", both / "second", *FILES)
@@ -71,7 +71,7 @@ def test_the_schedule_is_that_of_the_whole_run(runs, spec):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_best_is_the_earliest_of_the_highest_accuracy_and_never_the_start_model(
+def test_best_is_the_earliest_highest_accuracy_and_never_the_start_model(
     runs, spec, measured, processes
 ):
     second = runs.together("second", spec, "--take", "2", processes=processes)
@@ -83,7 +83,7 @@ def test_the_best_is_the_earliest_of_the_highest_accuracy_and_never_the_start_mo
     assert not list((best / "snapshots").glob("*"))
 
 
-def test_after_the_best_the_last_is_there_without_training(runs, spec):
+def test_last_needs_no_training_after_best(runs, spec):
     whole = runs.train("whole", spec)
     runs.train("best", spec, "--take", "best_accuracy")
     best = runs.train("best", spec)
@@ -91,7 +91,7 @@ def test_after_the_best_the_last_is_there_without_training(runs, spec):
     assert runs.same(whole, best)
 
 
-def test_the_nearest_has_the_accuracy_of_the_reference(runs, spec, measured):
+def test_nearest_has_the_accuracy_of_the_reference(runs, spec, measured):
     measured(TOP1)
     runs.train("reference", spec)
     reference = runs.folder / "reference.csv"
@@ -103,7 +103,7 @@ def test_the_nearest_has_the_accuracy_of_the_reference(runs, spec, measured):
     assert record(folder / "as-other")["chosen_by"]["target_top1"] == 0.45
 
 
-def test_killed_and_resumed_the_best_is_still_the_best(runs, spec, measured):
+def test_best_survives_a_killed_and_resumed_run(runs, spec, measured):
     measured(TOP1)
     whole = runs.train("whole", spec, "--take", "best_accuracy")
     term = runs.folder / "mmcl_that_dies.py"
@@ -135,36 +135,36 @@ def test_killed_and_resumed_the_best_is_still_the_best(runs, spec, measured):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_outputs_that_were_deleted_are_brought_back(runs, spec, capsys):
+def test_deleted_outputs_are_restored(runs, spec, capsys):
     part = runs.train("part", spec, "--take", "2")
     content = (part / "epoch-2" / "model.pt").read_bytes()
     (part / "epoch-2" / "model.pt").unlink()
     runs.train("part", spec, "--take", "2")
-    assert "finished before" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
     assert (part / "epoch-2" / "model.pt").read_bytes() == content
 
 
 def test_an_epoch_that_has_passed_is_an_error_unless_it_was_kept(runs, spec):
     folder = runs.train("x", spec, "--take", "2", "--take", "best_accuracy")
-    with pytest.raises(StepError, match=r"epoch 1 of .* wanted by --take 1, has passed"):
+    with pytest.raises(StepError, match=r"epoch 1 of .* selected by --take 1, has passed"):
         runs.train("x", spec, "--take", "1")
-    with pytest.raises(StepError, match="wanted by --take nearest_accuracy, has passed"):
+    with pytest.raises(StepError, match="selected by --take nearest_accuracy, has passed"):
         reference = str(folder / "metrics.csv")
         runs.train("x", spec, "--take", "nearest_accuracy", "--reference", reference)
     runs.train("x", spec, "--take", "best_accuracy")
     runs.train("x", spec)
-    with pytest.raises(StepError, match=r"trained to its end and --take 1 was not kept; delete"):
+    with pytest.raises(StepError, match=r"did not keep the epoch of --take 1; delete"):
         runs.train("x", spec, "--take", "1")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--take", "best"], "--take best is unknown"),
+        (["--take", "best"], "unknown --take 'best'"),
         (["--take", "4"], "epochs 1 to 3"),
         (["--take", "0"], "epochs 1 to 3"),
-        (["--take", "2", "a/b"], "one name of a folder"),
-        (["--take", "nearest_accuracy"], "needs --reference"),
+        (["--take", "2", "a/b"], "give one folder name"),
+        (["--take", "nearest_accuracy"], "requires --reference"),
         (
             ["--take", "nearest_accuracy", "--reference", "none.csv"],
             r"none\.csv is not the metrics",
@@ -176,7 +176,7 @@ def test_mistakes_are_named(runs, spec, arguments, message):
         runs.train("x", spec, *arguments)
 
 
-def test_of_a_cleaning_run_only_the_last_epoch_is_kept(runs, spec):
+def test_takes_are_rejected_for_cleaning_runs(runs, spec):
     with pytest.raises(StepError, match="--take is for pre-training"):
         runs.train(
             "x",

@@ -1,4 +1,4 @@
-"""Objectives, start models and changes of them reach the training, the user's own too."""
+"""Training uses the objective, start model and start change of its spec, including custom ones."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from workflow_scripts.model import models
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import portable_weights
 
-# Predicts which of two random centres an image is nearest to: a small deep clustering.
+# A minimal deep clustering: predicts which of two random centres is nearest to an image.
 OWN = """
 import os, signal
 from pathlib import Path
@@ -56,7 +56,7 @@ def own(runs):
     return str(path)
 
 
-def test_a_loss_term_of_ones_own_with_a_head_trains_and_resumes(runs, own):
+def test_a_custom_loss_term_with_a_head_trains_and_resumes(runs, own):
     objective = {"mmcl": 1.0, own: {"weight": 5, "clusters": 3}}
     spec = runs.spec(objective=objective, checkpoint={"minutes": 0.0, "keep": 2})
     whole = runs.train("whole", spec)
@@ -71,14 +71,14 @@ def test_a_loss_term_of_ones_own_with_a_head_trains_and_resumes(runs, own):
     )
 
 
-def test_the_order_of_the_terms_leaves_the_bytes_alone(runs, own):
+def test_the_order_of_terms_does_not_affect_the_bytes(runs, own):
     terms = {"ssl": 0.3, own: {"weight": 5, "clusters": 3}, "mmcl": 1.0}
     first = runs.train("first", runs.spec(objective=terms))
     other = runs.train("other", runs.spec(objective=dict(reversed(terms.items()))))
     assert runs.same(first, other)
 
 
-def test_a_head_trains_alike_on_two_processes(runs, own):
+def test_a_head_is_trained_identically_by_two_processes(runs, own):
     spec = runs.spec(objective={"mmcl": 1.0, own: 1.0}, optimizer__eps=1e-3)
     alone = runs.weights(runs.train("alone", spec))
     together = runs.weights(runs.together("together", spec, processes=2))
@@ -103,7 +103,7 @@ def test_cleaning_starts_from_the_start_model_and_its_optimiser(runs):
 
     cleaning["optimizer"] |= {"learning_rate": 0.001, "carry_over": True}
     cleaning["inputs"]["start_optimizer"] = str(start / "optimizer.pt")
-    # Of a cleaned model no optimiser is written.
+    # No optimiser state is written for cleaned models.
     carried = runs.train("carried", cleaning | {"kind": "pretraining"})
     steps = torch.load(carried / "optimizer.pt", weights_only=True)["state"][0]["step"]
     assert steps == 12 + 4
@@ -121,7 +121,7 @@ def test_a_missing_or_wrong_start_is_an_error(runs, tmp_path, resnet):
         runs.train("a", runs.spec(kind="cleaning", inputs__start=str(tmp_path / "other.pt")))
 
 
-def test_shrink_and_perturb_is_its_formula(runs, transformer):
+def test_shrink_and_perturb_matches_its_formula(runs, transformer):
     spec = runs.spec(epochs=0)
     start = runs.weights(runs.train("start", spec | {"seed": 9}))
     change = {"name": "shrink_and_perturb", "shrink": 0.95, "perturb": 0.01}
@@ -135,12 +135,12 @@ def test_shrink_and_perturb_is_its_formula(runs, transformer):
         torch.testing.assert_close(value, expected.clamp(max=4.6052), rtol=1e-6, atol=1e-7)
 
 
-def test_an_option_that_a_start_change_lacks_is_named(runs):
+def test_an_unknown_option_of_a_start_change_is_named(runs):
     with pytest.raises(StepError, match="no option 'shrnk'; did you mean 'shrink'"):
         runs.train("a", runs.spec(start_change={"name": "shrink_and_perturb", "shrnk": 1}))
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_a_good_checkpoint(runs):
+def test_a_nan_loss_stops_the_run_and_keeps_a_good_checkpoint(runs):
     path = runs.folder / "explode.py"
     path.write_text(
         "from workflow_scripts.training.losses import mmcl\n"
@@ -151,7 +151,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_a_good_checkpoint(runs)
         "        return super().forward(features) * (1 if self.calls < 7 else float('nan'))\n"
     )
     spec = runs.spec(objective={str(path): 1.0}, checkpoint={"minutes": 0.0, "keep": 2})
-    with pytest.raises(StepError, match="no longer a number at step 7 of 12; lower the learning"):
+    with pytest.raises(StepError, match="NaN or infinite at step 7 of 12; lower the learning"):
         runs.train("a", spec)
     kept = sorted(file.name[:14] for file in (runs.folder / "a" / "checkpoints").glob("step*"))
     assert kept == ["step-000000005", "step-000000006"]

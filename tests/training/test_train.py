@@ -1,4 +1,4 @@
-"""A whole run leaves what it promises."""
+"""A complete run writes all of its outputs."""
 
 import json
 
@@ -6,19 +6,19 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts.common.code import changed_since
+from workflow_scripts.common.code_version import changed_since
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.training import optimizer
 
 
-def test_asked_for_gpus_it_does_not_crawl_on_the_cpu(runs):
+def test_requesting_gpus_without_any_is_an_error(runs):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(StepError, match=r"has no GPU \(there are 0\)"):
+    with pytest.raises(StepError, match=r"no GPU for process 0 .* \(0 available\)"):
         runs.train("a", runs.spec(), "--processes", "1")
 
 
-def test_a_run_leaves_weights_tables_and_its_provenance(runs):
+def test_a_run_writes_weights_tables_and_provenance(runs):
     folder = runs.train("a", runs.spec(objective={"mmcl": 1.0, "ssl": 1.0}))
     metrics = pd.read_csv(folder / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1, 2, 3]
@@ -38,7 +38,7 @@ def test_a_run_leaves_weights_tables_and_its_provenance(runs):
     assert not (folder / "checkpoints").exists()
 
 
-def test_a_shifted_schedule_trains_with_the_rates_of_an_epoch_later(runs, monkeypatch):
+def test_a_shifted_schedule_uses_the_rates_of_the_next_epoch(runs, monkeypatch):
     def rates(name, **changes):
         used = []
         original = optimizer.set_learning_rate
@@ -54,6 +54,6 @@ def test_a_shifted_schedule_trains_with_the_rates_of_an_epoch_later(runs, monkey
     assert shifted[8] == 0
 
 
-def test_a_shift_past_a_warm_up_as_long_as_the_run_is_refused(runs):
+def test_a_shift_with_a_warm_up_as_long_as_the_run_is_rejected(runs):
     with pytest.raises(StepError, match="warmup_steps is 12 and the run has 12 steps"):
         runs.train("a", runs.spec(warmup_steps=12, schedule__shift_epochs=1))

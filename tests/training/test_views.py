@@ -1,4 +1,4 @@
-"""Terms get the views that they name: each embedded once, by the model that they ask for."""
+"""Terms receive the views they declare, each embedded once, by the requested model."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ from workflow_scripts.training.optimizer import Schedule
 from workflow_scripts.training.views import Embedded, Views
 
 RUN = Run(embed_dim=6, rows=40, steps=4, epochs=4, seed=0)
-# Adam's step is nearly the gradient, so that rounding stays small.
+# With a large eps, Adam's step is nearly proportional to the gradient and rounding stays small.
 STEPS = {"optimizer__eps": 1e-3, "epochs": 2}
 
 
@@ -28,7 +28,7 @@ def unit(rows, seed=0):
     return F.normalize(torch.randn(rows, 6), dim=1)
 
 
-def test_a_view_that_two_terms_name_is_embedded_once():
+def test_a_view_shared_by_two_terms_is_embedded_once():
     start = View(image="plain", text="plain", by_start=True)
     views = Views([{"plain": PLAIN}, {"a": View(image="par_noise"), "b": PLAIN, "c": start}])
     assert len(views.trained) == 3
@@ -42,7 +42,7 @@ def test_a_view_that_two_terms_name_is_embedded_once():
     assert second["a"].texts is None
 
 
-def test_both_towers_take_part_whatever_terms_look_at():
+def test_both_towers_always_run():
     assert [c.source for c in Views([{"x": View(text="eda")}]).columns if c.source == "eda"]
     assert len(Views([{"x": View(text="eda")}]).columns) == 2
     assert len(Views([{"x": View(image="autoaugment")}]).columns) == 2
@@ -50,14 +50,14 @@ def test_both_towers_take_part_whatever_terms_look_at():
 
 @pytest.mark.parametrize(
     ("view", "message"),
-    [(View(text="plian"), "did you mean 'plain'"), (View(), "looks at nothing")],
+    [(View(text="plian"), "did you mean 'plain'"), (View(), "neither image nor text")],
 )
-def test_a_view_that_cannot_be_is_one_sentence(view, message):
+def test_an_invalid_view_is_a_clear_error(view, message):
     with pytest.raises(StepError, match=message):
         Views([{"x": view}])
 
 
-def test_par_is_its_formula_and_pushes_up_to_tau():
+def test_par_matches_its_formula_and_pushes_up_to_tau():
     images, texts, start = unit(5), unit(5, 1), unit(5, 2)
     images.requires_grad_()
     views = {"now": Embedded(images, texts), "start": Embedded(start, texts)}
@@ -70,7 +70,7 @@ def test_par_is_its_formula_and_pushes_up_to_tau():
     distance = sum((images[i] - start[i]).square().sum() for i in range(5)) / 5
     pushed = PAR(RUN, tau=4.0)(features)
     torch.testing.assert_close(pushed, clip - distance / 2)
-    # Beyond tau there is the contrastive loss alone, and so its gradient.
+    # Beyond tau, only the contrastive loss and its gradient remain.
     alone = PAR(RUN, tau=distance.item() - 0.01)(features)
     torch.testing.assert_close(alone, clip)
     (gradient,) = torch.autograd.grad(alone, images, retain_graph=True)
@@ -91,7 +91,7 @@ def test_roclip_contrasts_with_the_nearest_caption_of_its_pool():
         term.before_epoch(Epoch(number, 0, None, None))
         assert term.matching == expected
         torch.testing.assert_close(term(features), contrast(texts))
-    # Now the pool is full of these captions.
+    # Now the pool holds exactly these captions.
     nearest = torch.stack([max(texts, key=lambda t, i=i: float(i @ t)) for i in images]).detach()
     loss = term(features)
     torch.testing.assert_close(loss, contrast(nearest))
@@ -100,7 +100,7 @@ def test_roclip_contrasts_with_the_nearest_caption_of_its_pool():
     torch.testing.assert_close(term(features), contrast(texts))
 
 
-def test_the_pool_keeps_the_latest_captions():
+def test_the_pool_keeps_the_most_recent_captions():
     term = RoCLIP(RUN, pool=5, every=1)
     term.resume(0)
     for seed in range(3):
@@ -109,7 +109,7 @@ def test_the_pool_keeps_the_latest_captions():
         term(Features(views, torch.tensor(1.0), torch.arange(2)))
     latest = torch.cat([unit(2, 0)[1:], unit(2, 1), unit(2, 2)])
     assert {tuple(row.tolist()) for row in term.pool} == {tuple(row.tolist()) for row in latest}
-    # A batch larger than the pool fills it with its last ones.
+    # A batch larger than the pool fills it with its last captions.
     term(Features({"augmented": Embedded(unit(9), unit(9, 7))}, torch.tensor(1.0), None))
     assert {tuple(r.tolist()) for r in term.pool} == {tuple(r.tolist()) for r in unit(9, 7)[-5:]}
 
@@ -123,7 +123,7 @@ def start(runs):
     return folder, cleaning
 
 
-def test_par_on_several_processes_and_in_parts_is_par(runs, start):
+def test_par_is_the_same_on_several_processes_and_with_accumulation(runs, start):
     _, spec = start
     alone = runs.weights(runs.train("alone", spec))
     others = {
@@ -159,9 +159,7 @@ class Loss(Term):
 @pytest.mark.parametrize(
     ("term", "options"), [("par", {"tau": 4.0}), ("roclip", {"pool": 30, "every": 2})]
 )
-def test_a_killed_run_with_a_start_model_or_a_pool_goes_on_to_the_same_bytes(
-    runs, start, term, options
-):
+def test_a_killed_run_with_a_start_model_or_a_pool_gives_the_same_bytes(runs, start, term, options):
     _, spec = start
     own = runs.folder / "own.py"
     own.write_text(KILLED.format(term=term))
@@ -183,14 +181,14 @@ def test_a_killed_run_with_a_start_model_or_a_pool_goes_on_to_the_same_bytes(
         ("text", lambda name: not name.startswith(("visual.", "logit_scale"))),
     ],
 )
-def test_what_is_frozen_stays_and_the_rest_learns(runs, resnet, frozen, still):
+def test_frozen_parts_are_unchanged_and_the_rest_is_trained(runs, resnet, frozen, still):
     spec = runs.spec(epochs=0, model__config=resnet)
     before = runs.weights(runs.train("before", spec))
     spec = runs.spec(epochs=1, model__config=resnet, optimizer__freeze=[frozen])
     after = runs.weights(runs.train("after", spec))
     for name, value in after.items():
         assert not still(name) or torch.equal(value, before[name]), name
-    # Keys' biases have no gradient but rounding; unused rows of the token embeddings none at all.
+    # The gradient of key biases is only rounding; unused token embeddings have none at all.
     learned = [n for n, value in after.items() if not torch.equal(value, before[n])]
     assert any(n.startswith("visual.") for n in learned) == (frozen != "image")
     assert ("text_projection" in learned) == (frozen != "text")
@@ -214,7 +212,7 @@ PICTURE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 40, 48)
 
 
 @pytest.mark.parametrize("name", variants.names("augmentation"))
-def test_an_augmentation_is_the_same_for_the_same_draws_and_leaves_its_input(name):
+def test_augmentations_are_deterministic_and_do_not_modify_their_input(name):
     augment = variants.load("augmentation", name)(image_size=32)
     before = PICTURE.clone()
     made = [augment(PICTURE, generator(0, number)) for number in (1, 2, 1)]
@@ -242,7 +240,7 @@ def test_pars_noise_only_brightens_half_of_the_images_and_erases_small_squares()
     assert 0.004 < min(squares) / 64**2 < max(squares) / 64**2 < 0.012
 
 
-def test_the_start_model_is_no_part_of_a_checkpoint(runs, start):
+def test_the_start_model_is_not_stored_in_checkpoints(runs, start):
     folder, spec = start
     spec = copy.deepcopy(spec) | {"kind": "pretraining"}
     done = runs.train("par", spec)

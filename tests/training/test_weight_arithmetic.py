@@ -1,4 +1,4 @@
-"""Start changes by weights of other files: task vectors and interpolation."""
+"""Start changes that use weights from other files: task vectors and interpolation."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from workflow_scripts.artefacts.given import Given
 from workflow_scripts.artefacts.makers import task_vector, weights
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.model import models
@@ -32,7 +32,7 @@ def given(world, tmp_path, spec):
         checkpoint=tmp_path / "model.pt",
         manifest=tmp_path / "poisoned.parquet",
         root=world,
-        world=World(0, 1, torch.device("cpu")),
+        world=ProcessGroup(0, 1, torch.device("cpu")),
     )
 
 
@@ -49,7 +49,7 @@ def _same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first | second)
 
 
-def test_a_task_vector_is_what_fine_tuning_adds_to_the_parameters(given, tmp_path, spec):
+def test_a_task_vector_is_the_change_by_fine_tuning(given, tmp_path, spec):
     start = _copy(given.encoder.model)
     made = task_vector.make(given, steps=4, batch_size=8, learning_rate=1e-3)
     after = given.encoder.model.state_dict()
@@ -63,7 +63,7 @@ def test_a_task_vector_is_what_fine_tuning_adds_to_the_parameters(given, tmp_pat
     assert made.report["oracle"]
 
 
-def test_subtracting_what_was_added_gives_the_start(given, tmp_path, spec):
+def test_subtracting_the_vector_restores_the_start_model(given, tmp_path, spec):
     made = task_vector.make(given, steps=2, batch_size=8)
     tuned = given.encoder.model
     vector = {name: torch.from_numpy(change) for name, change in made.values.items()}
@@ -76,7 +76,7 @@ def test_subtracting_what_was_added_gives_the_start(given, tmp_path, spec):
     torch.testing.assert_close(dict(tuned.state_dict()), dict(start))
 
 
-def test_interpolation_goes_from_the_start_to_the_other_model(given, tmp_path, spec):
+def test_interpolation_ranges_from_the_start_to_the_other_model(given, tmp_path, spec):
     other = {name: torch.from_numpy(array) for name, array in weights.make(given).values.items()}
     save_file(other, tmp_path / "other.safetensors")
     path = str(tmp_path / "other.safetensors")
@@ -93,7 +93,7 @@ def test_interpolation_goes_from_the_start_to_the_other_model(given, tmp_path, s
     assert _same(other, model.state_dict())
 
 
-def test_weights_of_another_model_are_refused(tmp_path, spec, transformer):
+def test_weights_of_another_model_are_rejected(tmp_path, spec, transformer):
     foreign = _model(ModelSpec(name="other", config=transformer), seed=0)
     save_file(_copy(foreign), tmp_path / "foreign.safetensors")
     path, model = str(tmp_path / "foreign.safetensors"), _model(spec, seed=1)
@@ -101,11 +101,11 @@ def test_weights_of_another_model_are_refused(tmp_path, spec, transformer):
         wise_ft.change(model, None, other=path, alpha=0.5)
     with pytest.raises(StepError, match="of another model"):
         subtract_task_vector.change(model, None, vector=path, alpha=0.5)
-    with pytest.raises(StepError, match="there is no model"):
+    with pytest.raises(StepError, match="does not exist"):
         wise_ft.change(model, None, other=str(tmp_path / "none"), alpha=0.5)
 
 
-def test_a_task_vector_needs_poisoned_and_clean_pairs(given, world):
+def test_a_task_vector_requires_poisoned_and_clean_pairs(given, world):
     given.manifest = world / "manifest.parquet"
     with pytest.raises(StepError, match="poisoned and clean pairs"):
         task_vector.make(given)

@@ -1,4 +1,6 @@
+import fcntl
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -7,22 +9,32 @@ from tests.workflow.running import Workflow, copy_workflow
 
 @pytest.fixture
 def untouched(tmp_path) -> Workflow:
-    """A copy of the workflow in which nothing has been run."""
+    """A copy of the workflow in which nothing was run."""
     return copy_workflow(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def just_finished(tmp_path_factory) -> Workflow:
-    """A copy of the workflow with the tiny run done, from the URL list to the figures."""
-    workflow = copy_workflow(tmp_path_factory.mktemp("just_finished"))
-    done = workflow.snakemake("all")
-    assert done.returncode == 0, done.stdout
-    return workflow
+def just_finished(tmp_path_factory, worker_id) -> Workflow:
+    """A copy of the workflow with the finished tiny run, from the URL list to the figures.
+
+    All workers of pytest-xdist share it; tests read or copy it, but do not change it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = Path(base if worker_id == "master" else base.parent, "just_finished")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            done = copy_workflow(folder).snakemake("all")
+            if done.returncode:
+                shutil.rmtree(folder)
+            assert done.returncode == 0, done.stdout
+    return Workflow(folder)
 
 
 @pytest.fixture(scope="session")
 def finished(just_finished, tmp_path_factory) -> Workflow:
-    """The same, for tests that run something in it: nothing but `all` has been run in the other."""
+    """A second copy for tests that run more in it; in the other copy, only `all` was run."""
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(just_finished.folder, folder, symlinks=True, dirs_exist_ok=True)
     return Workflow(folder)

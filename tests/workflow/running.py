@@ -1,4 +1,4 @@
-"""A copy of the workflow in a folder of its own, and a real Snakemake to run it there."""
+"""Runs a copy of the workflow in a separate folder with a real Snakemake."""
 
 import json
 import re
@@ -13,14 +13,14 @@ PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "envs", "profi
 
 @dataclass
 class Workflow:
-    """The workflow's files in ``folder``, to be run with the tiny config or another."""
+    """The workflow's files in ``folder``, to be run with the tiny config or with overrides."""
 
     folder: Path
     options: tuple[str, ...] = ("--profile", "profiles/demo")
     environment: dict[str, str] | None = None
 
     def command(self, *arguments: str, config: dict | None = None) -> list[str]:
-        """Return the command line of Snakemake, with ``config`` laid over the tiny one."""
+        """Return the command line of Snakemake, with ``config`` overriding the tiny config."""
         overlay = self.folder / "overlay.json"
         overlay.write_text(json.dumps(config or {}))
         files = ["profiles/demo/demo.yaml", str(ROOT / "tests/workflow/tiny.yaml"), str(overlay)]
@@ -40,7 +40,7 @@ class Workflow:
 def run(
     command: list[str], folder: Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
-    """Run a command in a folder, with what it prints in ``stdout``."""
+    """Run a command in a folder; stdout and stderr together are in ``stdout``."""
     return subprocess.run(
         command,
         cwd=folder,
@@ -55,7 +55,7 @@ def run(
 
 
 def job_counts(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
-    """Return the table of jobs that Snakemake's dry run prints, without targets and the total."""
+    """Return the job table of a dry run, without targets and the total."""
     assert dry_run.returncode == 0, dry_run.stdout
     if "Nothing to be done" in dry_run.stdout:
         return {}

@@ -1,4 +1,4 @@
-"""Command lines: a profile with a config file of the user's, and those of the documentation."""
+"""Command lines: a profile together with a user's config file, and those in the documentation."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ import yaml
 from snakemake.cli import get_argument_parser
 
 from tests.workflow.running import ROOT, job_counts, run
-from workflow_scripts.experiments.profiles import profile_configfiles
+from workflow_scripts.experiments.command_line import profile_configfiles
 
 DOCUMENTS = [
     *ROOT.glob("*.md"),
@@ -19,12 +19,12 @@ DOCUMENTS = [
 
 
 def _commands(text: str) -> list[str]:
-    """Return the arguments of each `snakemake ...` of a text, without comments."""
+    """Return the arguments of each `snakemake ...` command in a text, without comments."""
     found = re.findall(r'\bsnakemake (?=[-\w])([^`#()"\n]*)', text)
     return [command.strip() for command in found]
 
 
-def test_ones_own_file_wins_over_the_profiles_which_wins_over_the_paper(untouched):
+def test_a_users_file_overrides_the_profile_which_overrides_the_paper(untouched):
     (untouched.folder / "mine.yaml").write_text("pretraining: {epochs: 3}\n")
     profile = ["snakemake", "--profile", "profiles/demo"]
     options = [
@@ -43,7 +43,7 @@ def test_ones_own_file_wins_over_the_profiles_which_wins_over_the_paper(untouche
     assert (config["wordnet"], config["cluster"]["account"]) == ("elsewhere", "me")
 
 
-def test_a_site_file_of_ones_own_wins_over_the_slurm_profiles(untouched):
+def test_a_users_site_file_overrides_that_of_the_slurm_profile(untouched):
     site = untouched.folder / "profiles/slurm/site.yaml"
     site.write_text("cluster: {account: theirs, partition: {cpu: theirs, gpu: theirs}}\n")
     (untouched.folder / "mine.yaml").write_text("cluster: {partition: {gpu: mine}}\n")
@@ -77,7 +77,7 @@ def test_a_profile_is_found_as_snakemake_finds_it(monkeypatch):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_command_of_the_documentation_has_its_target_taken_for_a_file_or_a_value(document):
+def test_no_documented_command_has_its_target_parsed_as_a_file_or_value(document):
     for command in _commands(document.read_text()):
         given = get_argument_parser().parse_args(shlex.split(command))
         values = [*(given.config or []), *(given.resources or {})]

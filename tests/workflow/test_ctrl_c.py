@@ -1,4 +1,4 @@
-"""Ctrl-C ends Snakemake and its jobs in good order, and the next run goes on from there."""
+"""Ctrl-C stops Snakemake and its jobs cleanly, and the next run resumes."""
 
 import os
 import signal
@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-# A training of its own, long enough to be interrupted.
+# A separate training that is long enough to be interrupted.
 LONGER = {
-    "starts": {"demo_mmcl": {"epochs": 60}},
+    "starts": {"demo_mmcl": {"epochs": 20}},
     "experiments": {"pretraining_dynamics": {"start": ["demo_mmcl"], "baseline": []}},
 }
 PATIENCE = 600  # seconds
 
 
 def interrupted_while_training(workflow):
-    """Run Snakemake, press Ctrl-C when there is a checkpoint; return its words and the run."""
+    """Run Snakemake and send Ctrl-C at the first checkpoint; return its output and the run."""
     folder = workflow.folder / "results/demo/pretraining"
     before = set(folder.iterdir())
     process = subprocess.Popen(
@@ -33,7 +33,7 @@ def interrupted_while_training(workflow):
     while not runs and time.monotonic() < deadline and process.poll() is None:
         runs = [run for run in set(folder.iterdir()) - before if any(run.glob("checkpoints/*"))]
         time.sleep(0.1)
-    # As a terminal does: to all processes, Snakemake and its jobs.
+    # Like a terminal, signal all processes: Snakemake and its jobs.
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
@@ -41,7 +41,7 @@ def interrupted_while_training(workflow):
 
 
 @pytest.mark.usefixtures("heard")
-def test_ctrl_c_leaves_a_checkpoint_from_which_the_next_run_goes_on(finished):
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_next_run_resumes(finished):
     said, run = interrupted_while_training(finished)
     assert "Traceback" not in said, said
     log = finished.folder / f"results/demo/logs/pretraining/{run.name}.log"
@@ -50,5 +50,5 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_next_run_goes_on(finished):
     assert any(run.glob("checkpoints/*"))
     done = finished.snakemake("pretraining_dynamics", config=LONGER)
     assert done.returncode == 0, done.stdout
-    assert "going on from the checkpoint of step" in log.read_text()
+    assert "resuming from the checkpoint of step" in log.read_text()
     assert (run / "model.pt").exists()

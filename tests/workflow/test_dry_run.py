@@ -1,4 +1,4 @@
-"""A dry run is a page: jobs by rule, runs to train by name, and what would be done again."""
+"""A dry run is short: jobs by rule, names of runs to train, and jobs that would be repeated."""
 
 import re
 
@@ -12,9 +12,16 @@ def test_a_dry_run_names_the_new_runs_and_what_they_vary(untouched):
     new = job_counts(shown)["pretraining"]
     lines = shown.stdout.splitlines()
     assert len(lines) < 80
-    assert f"{new} pre-trainings to train, 0 finished already" in lines
+    assert f"{new} pre-trainings to train, 0 already finished" in lines
     assert any(re.fullmatch(r"    demo-mmcl-\w{8}: MMCL; warped", line) for line in lines)
     assert "rule pretraining:" not in shown.stdout
+
+
+def test_a_dry_run_gives_the_learning_rates_of_runs_that_differ_in_nothing_else(untouched):
+    sweep = {"defences": {"ssl": {"vary": {"optimizer.learning_rate": [0.002, 0.001]}}}}
+    shown = untouched.snakemake("-n", "main", config=sweep).stdout
+    of_ssl = "demo-mmcl-by-ssl-lr0.00* (2 runs, learning rates 0.001, 0.002): MMCL; SSL"
+    assert of_ssl in shown
 
 
 def test_with_p_a_dry_run_shows_every_job_and_its_command(untouched):
@@ -23,14 +30,14 @@ def test_with_p_a_dry_run_shows_every_job_and_its_command(untouched):
     assert "-m workflow_scripts.training.train" in shown.stdout
 
 
-def test_a_dry_run_tells_what_is_done_already_and_would_be_done_again(untouched):
+def test_a_dry_run_lists_finished_jobs_that_would_be_repeated(untouched):
     assert untouched.snakemake(TABLE).returncode == 0
     changed = {"starts": {"demo_mmcl": {"label": "other"}}}
     shown = untouched.snakemake("-n", TABLE, config=changed).stdout
     assert "1 declared_runs: params have changed since last execution" in shown
 
 
-def test_another_evaluation_set_is_said_to_train_finished_runs_again(untouched):
+def test_a_dry_run_warns_that_another_evaluation_set_trains_finished_runs_again(untouched):
     target = "pretraining_dynamics"
     named = re.findall(r"^    (demo-mmcl\S*):", untouched.snakemake("-n", target).stdout, re.M)
     for name in named:
@@ -43,7 +50,7 @@ def test_another_evaluation_set_is_said_to_train_finished_runs_again(untouched):
     assert "finished with" not in untouched.snakemake("-n", target).stdout
 
 
-def test_an_id_that_does_not_exist_is_no_target(untouched):
+def test_an_unknown_id_is_not_a_target(untouched):
     shown = untouched.snakemake("-n", "results/demo/evaluation/mine/manifest.parquet")
     assert shown.returncode != 0
     assert "Traceback" not in shown.stdout

@@ -1,4 +1,4 @@
-"""Folders with blanks, quotes and `$(...)` in their names are names, and never run by a shell."""
+"""Names of folders with spaces, quotes and `$(...)` work and are never executed by a shell."""
 
 import re
 
@@ -34,7 +34,7 @@ def test_a_folder_of_any_name_is_never_run_by_a_shell(tmp_path, monkeypatch):
     planned = workflow.snakemake("plan_main", config=config)
     assert planned.returncode == 0, planned.stdout
     checked = workflow.snakemake("preflight_main", config=config)
-    assert f"ok      WordNet is ready in {ODD}/nltk_data" in checked.stdout
+    assert f"ok      WordNet is installed in {ODD}/nltk_data" in checked.stdout
     written = workflow.folder / results
     monkeypatch.chdir(workflow.folder)
     (evaluation,) = expand(read_json(written / "workflow/config.json")).data.evaluations

@@ -1,4 +1,4 @@
-"""The paper's own config: its whole DAG, with no data there."""
+"""The paper's config: its complete DAG without any data."""
 
 import resource
 
@@ -23,7 +23,7 @@ def test_every_profile_dry_runs(untouched, profile):
     assert counts["cleaning"] > 0
 
 
-def test_an_experiments_target_runs_what_it_needs_and_nothing_else(untouched):
+def test_an_experiments_target_runs_only_what_it_needs(untouched):
     counts = job_counts(run(["snakemake", "-n", "pretraining_dynamics"], untouched.folder))
     assert counts["pretraining_taken"] == 4
     assert not {"cleaning", "clean_split", "best"} & set(counts)
@@ -34,7 +34,7 @@ def test_a_misspelt_key_is_one_sentence_and_no_traceback(untouched):
     config.write_text(config.read_text().replace("image_size:", "image_sise:"))
     refused = run(["snakemake", "-n", "all"], untouched.folder)
     assert refused.returncode != 0
-    assert "config: 'image_sise' is not a key; did you mean 'image_size'?" in refused.stdout
+    assert "config: unknown key 'image_sise'; did you mean 'image_size'?" in refused.stdout
     assert "Traceback" not in refused.stdout
 
 
@@ -44,6 +44,6 @@ def test_the_dry_run_of_every_experiment_takes_seconds(untouched):
     counts = job_counts(run(["snakemake", "-n", *declared], untouched.folder))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert counts["cleaning"] > 1000
-    # Ten on a core of its own, two thirds of it Snakemake's 2 ms for each job; on one that is
-    # shared with other tests the same work takes up to twice as long.
+    # Ten seconds on an idle core, two thirds of them Snakemake's 2 ms per job; on a core shared
+    # with other tests, the same work takes up to twice as long.
     assert after.ru_utime - before.ru_utime < 20

@@ -1,4 +1,4 @@
-"""The targets `plan` and `preflight`, asked for before, in and after a real run."""
+"""The targets `plan` and `preflight` before, during and after a real run."""
 
 import csv
 
@@ -16,7 +16,7 @@ def _plan(workflow: Workflow) -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
-def test_one_experiment_is_planned_on_the_gpus_at_hand(untouched):
+def test_a_single_experiment_is_planned_on_the_given_gpus(untouched):
     done = untouched.snakemake("plan_ablation_seed", "--resources", "gpu=3")
     assert done.returncode == 0, done.stdout
     assert "| ablation_seed |" in done.stdout
@@ -30,7 +30,7 @@ def test_the_plan_counts_the_jobs_that_a_dry_run_counts(untouched):
         assert (int(plan[rule]["jobs"]), plan[rule]["jobs_done"]) == (jobs[rule], "0")
 
 
-def test_the_plan_finds_what_is_done_whenever_it_is_asked_for(just_finished):
+def test_the_plan_reflects_finished_jobs(just_finished):
     plan = _plan(just_finished)
     for kind in ("pretraining", "cleaning"):
         done = len(list((just_finished.folder / RESULTS / kind).glob("*/run.json")))
@@ -48,7 +48,7 @@ def test_the_plan_finds_what_is_done_whenever_it_is_asked_for(just_finished):
         away.rename(run)
 
 
-def test_what_the_plan_reckons_for_disk_is_what_is_there(just_finished):
+def test_the_planned_disk_space_matches_the_files(just_finished):
     there = sum(
         file.stat().st_size
         for pattern in ("*/*/model.pt", "pretraining/*/optimizer.pt", "captions/**/*.npy")
@@ -59,13 +59,13 @@ def test_what_the_plan_reckons_for_disk_is_what_is_there(just_finished):
     assert 0.99 < reckoned / there < 1.01
 
 
-def test_preflight_passes_or_says_all_that_is_missing(untouched):
+def test_preflight_passes_or_reports_everything_that_is_missing(untouched):
     ready = untouched.snakemake("preflight")
     assert ready.returncode == 0, ready.stdout
     assert ready.stdout.count("\nok  ") >= 5
     lacking = {"evaluations": {"demo": {"folder": "nowhere"}}, "wordnet": "nothing"}
     refused = untouched.snakemake("preflight", config=lacking)
     assert refused.returncode != 0
-    for sentence in ("evaluations.demo.folder of the config is nowhere", "nothing/corpora/wordnet"):
+    for sentence in ("'evaluations.demo.folder' is 'nowhere'", "nothing/corpora/wordnet"):
         assert sentence in refused.stdout
     assert "Traceback" not in refused.stdout

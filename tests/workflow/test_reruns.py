@@ -1,4 +1,4 @@
-"""What a change re-runs: exactly what depends on it, and nothing where it decides no result."""
+"""A change re-runs exactly what depends on it, and nothing if it does not affect results."""
 
 import json
 import os
@@ -20,7 +20,7 @@ OF_RUNS = {"runs_report", "best", "figure"}
 
 @pytest.fixture
 def edited(finished):
-    """Return a function that edits a file of the finished workflow until the end of the test."""
+    """Return a function that edits a file of the finished workflow for the duration of the test."""
     before: dict[Path, str] = {}
 
     def edit(name: str, old: str, new: str) -> None:
@@ -52,7 +52,7 @@ def edited(finished):
     ],
     ids=str,
 )
-def test_what_decides_no_result_re_runs_nothing(finished, change):
+def test_settings_without_effect_on_results_re_run_nothing(finished, change):
     assert finished.dry_run(config=change) == {}
 
 
@@ -73,7 +73,7 @@ def test_a_new_option_of_a_trigger_at_its_default_re_runs_nothing(finished, edit
     assert finished.dry_run() == {}
 
 
-def test_words_and_layout_of_code_flag_and_re_run_nothing(finished, edited):
+def test_comments_and_layout_of_code_flag_and_re_run_nothing(finished, edited):
     for name in ("training/optimizer", "poison/triggers/random", "results/figures/scatter",
                  "results/collect", "data/duplicates", "demo/world"):  # fmt: skip
         edited(f"workflow_scripts/{name}.py", '"""', '"""Reworded: ')
@@ -84,7 +84,7 @@ def test_words_and_layout_of_code_flag_and_re_run_nothing(finished, edited):
 def test_a_renamed_step_or_another_environment_re_runs_nothing(finished, edited):
     edited("rules/pretraining.smk", "workflow_scripts.training.train --spec", "elsewhere --spec")
     edited("rules/poison.smk", "--workers {threads}", "--processes {threads}")
-    edited("envs/pipeline.yaml", "dependencies:", "dependencies:\n  - cowsay")
+    edited("Snakefile", "envs/pipeline.sif", "envs/another.sif")
     assert finished.dry_run() == {}
 
 
@@ -106,7 +106,7 @@ def test_an_edited_trigger_repeats_what_depends_on_it(finished, edited):
     assert finished.dry_run("main") == {}
     edited("workflow_scripts/poison/triggers/random.py", "noise = ", "noise = 2 * ")
     jobs = finished.dry_run("main")
-    assert jobs["poison"] == 1 + 1  # the clean control is evaluated with the trigger too
+    assert jobs["poison"] == 1 + 1  # the clean control is evaluated with the trigger as well
     assert {rule: jobs[rule] for rule in TRAININGS} == TRAININGS
     assert not {"download", "usable", "merge", "subset"} & set(jobs)
 
@@ -144,7 +144,7 @@ def test_a_run_whose_folder_was_deleted_is_trained_again(finished, kind):
 
 @pytest.fixture
 def complete_storage(just_finished, tmp_path):
-    """The finished workflow as code left it that wrote all of a dataset's rows for each attack."""
+    """The finished workflow as left by code that stored all rows of a dataset for each attack."""
     workflow = Workflow(tmp_path / "complete")
     shutil.copytree(just_finished.folder, workflow.folder, symlinks=True)
     results = workflow.folder / RESULTS
@@ -179,7 +179,7 @@ def _rewrite(path, write):
 def test_results_that_were_stored_in_full_train_nothing(complete_storage):
     assert complete_storage.dry_run() == {}
     results = complete_storage.folder / RESULTS
-    # Not even where what only trainings need was deleted.
+    # Not even if files that only trainings need were deleted.
     for folder in results.glob("captions/*/attacks/*"):
         shutil.rmtree(folder)
     for manifest in results.glob("attacks/*/manifest.parquet"):
@@ -189,7 +189,7 @@ def test_results_that_were_stored_in_full_train_nothing(complete_storage):
 
 @pytest.fixture
 def own_images(just_finished, tmp_path):
-    """A finished evaluation set of the user's own folder of images."""
+    """A finished evaluation set made from a user's folder of images."""
     workflow = Workflow(tmp_path / "own")
     shutil.copytree(just_finished.folder, workflow.folder, symlinks=True)
     shutil.copytree(workflow.folder / RESULTS / "world/evaluation", workflow.folder / "mine")
@@ -197,7 +197,7 @@ def own_images(just_finished, tmp_path):
     return workflow, config
 
 
-def test_an_image_added_to_ones_own_evaluation_folder_makes_a_new_set(own_images):
+def test_an_image_added_to_a_users_evaluation_folder_makes_a_new_set(own_images):
     workflow, config = own_images
     shown = workflow.snakemake("-np", "main", config=config).stdout
     manifest = re.search(rf"{RESULTS}/evaluation/mine-\w+/manifest.parquet", shown).group()
@@ -216,7 +216,7 @@ def test_an_image_added_to_ones_own_evaluation_folder_makes_a_new_set(own_images
     assert "evaluation_set" not in workflow.dry_run("main", config=config), "remembered when moved"
 
 
-def test_ones_own_url_list_is_known_by_its_content(finished):
+def test_a_users_url_list_is_identified_by_its_content(finished):
     mine = finished.folder / "mine.csv"
     mine.write_text("url,caption\nhttp://127.0.0.1:9/1.jpg,a red circle\n")
     source = {"list": "mine.csv", "format": "csv", "columns": ["url", "caption"], "parts": 1}
@@ -240,7 +240,7 @@ def test_ones_own_url_list_is_known_by_its_content(finished):
     assert not lists() & before
 
 
-def test_without_snakemakes_records_a_changed_declaration_is_still_seen(just_finished, tmp_path):
+def test_a_changed_declaration_is_noticed_without_snakemakes_records(just_finished, tmp_path):
     copied = Workflow(tmp_path / "copied")
     shutil.copytree(just_finished.folder, copied.folder, symlinks=True)
     shutil.rmtree(copied.folder / ".snakemake")

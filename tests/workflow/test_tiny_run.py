@@ -1,4 +1,4 @@
-"""The whole workflow, really run: from a URL list behind a server to figures, and again."""
+"""Runs the complete workflow, from a URL list behind a server to figures, and repeats it."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ def _digests(folder: Path, *patterns: str) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def test_the_losses_are_those_that_the_server_was_told_to_cause(finished):
+def test_the_losses_are_those_that_the_server_injects(finished):
     truth = json.loads((finished.folder / RESULTS / "world/truth.json").read_text())
     (table,) = (finished.folder / RESULTS).glob("sources/*/losses.csv")
     with table.open() as file:
@@ -32,7 +32,7 @@ def test_the_losses_are_those_that_the_server_was_told_to_cause(finished):
     assert {reason: n for reason, n in losses.items() if n} == truth["losses"]
 
 
-def test_every_run_and_epoch_is_in_the_tidy_table(finished):
+def test_every_run_and_epoch_is_in_the_metrics_table(finished):
     metrics = pd.read_parquet(finished.folder / f"{MAIN}/metrics.parquet")
     pretrained = metrics[metrics["kind"] == "pretraining"]
     cleaned = metrics[metrics["kind"] == "cleaning"]
@@ -44,7 +44,7 @@ def test_every_run_and_epoch_is_in_the_tidy_table(finished):
     assert (first["asr_top1"].to_numpy() == start[first["start"]].to_numpy()).all()
 
 
-def test_leaks_are_counted_and_are_those_that_were_planted(finished):
+def test_contamination_is_counted_and_equals_the_planted_copies(finished):
     truth = json.loads((finished.folder / RESULTS / "world/truth.json").read_text())
     leaks = pd.read_csv(finished.folder / f"{MAIN}/leaks.csv")
     metrics = pd.read_parquet(finished.folder / f"{MAIN}/metrics.parquet")
@@ -56,14 +56,14 @@ def test_leaks_are_counted_and_are_those_that_were_planted(finished):
     assert f"{leaks['originals_of_victims'][0]} of 96" in page
 
 
-def test_figures_tables_graphs_and_provenance_are_there(finished):
+def test_figures_tables_graphs_and_provenance_exist(finished):
     folder = finished.folder / RESULTS
     for name in ("scatter.png", "scatter.pdf", "scatter.csv", "best.csv", "best.html"):
         assert (folder / "experiments/main" / name).stat().st_size > 0
     for graph in ("rules", "jobs"):
         assert "<svg" in (folder / f"workflow/{graph}.svg").read_text()
     runs = list(folder.glob("*/*/run.json"))
-    assert len(runs) == 2 + 1 + 6  # one start model has a twin without poison
+    assert len(runs) == 2 + 1 + 6  # one start model has a clean control
     assert all(json.loads(run.read_text())["spec"]["run"] == run.parent.name for run in runs)
 
 
@@ -82,11 +82,14 @@ def test_lost_urls_are_tried_again_by_the_documented_command(finished):
     again = ("main", "--forcerun", "download", "--until", "merge")
     counts = job_counts(finished.snakemake("-n", *again))
     assert counts == {"download": 2, "usable": 2, "merge": 1}
-    assert finished.snakemake(*again).returncode == 0
+    done = finished.snakemake(*again, "--cores", "1", "--verbose")
+    assert done.returncode == 0
+    looks = done.stdout.count("Ready jobs: ")
+    assert looks <= 2 * 5, "Snakemake looks for jobs when one has ended, not all the time"
     assert finished.dry_run() == {}, "the same images came"
 
 
-def test_a_changed_number_runs_what_depends_on_it_and_nothing_else(finished):
+def test_a_changed_number_runs_only_what_depends_on_it(finished):
     changed = {"defences": {"cleanclip": {"batch_size": 16}}}
     jobs = finished.dry_run("main", config=changed)
     assert jobs.pop("cleaning") == 2
@@ -104,12 +107,12 @@ def test_a_changed_figure_is_drawn_again_and_nothing_is_trained(finished):
     assert finished.dry_run("main", config=changed) == {"figure_spec": 1, "figure": 1}
 
 
-def test_a_measure_asked_for_later_is_taken_of_finished_models_and_trains_nothing(finished):
+def test_a_measure_added_later_is_taken_of_finished_models_and_trains_nothing(finished):
     jobs = finished.dry_run("main", config={"experiments": {"main": {"measures": ["geometry"]}}})
     assert jobs == {"declared_measures": 1, "measure": 2 + 1 + 6, "measures_table": 1}
 
 
-def test_edited_training_code_marks_runs_and_trains_nothing(finished):
+def test_edited_training_code_flags_runs_and_trains_nothing(finished):
     edited = finished.folder / "workflow_scripts/training/optimizer.py"
     text = edited.read_text()
     page = finished.folder / f"{MAIN}/runs.html"
@@ -120,7 +123,7 @@ def test_edited_training_code_marks_runs_and_trains_nothing(finished):
         finished.snakemake("main")
         assert page.read_text().count('<tr class="marked">') == 2 + 1 + 6
         finished.snakemake("--report", "report.html")
-        said = "9 of 9 runs are of other code than the present"
+        said = "9 of 9 runs were made by an older version of the code"
         assert (finished.folder / "report.html").read_text().count(said) >= 4
     finally:
         edited.write_text(text)
@@ -128,7 +131,7 @@ def test_edited_training_code_marks_runs_and_trains_nothing(finished):
     finished.snakemake("main")
 
 
-def test_cleaning_can_start_from_an_earlier_epoch_and_training_ends_there(finished):
+def test_cleaning_can_start_from_an_earlier_epoch_and_pretraining_stops_there(finished):
     config = {
         "pretraining": {"seed": 5},
         "starts": {
@@ -175,7 +178,8 @@ def test_the_finished_work_is_exported_as_a_crate(finished):
 
 def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(just_finished, tmp_path):
     again = copy_workflow(tmp_path)
-    done = again.snakemake("pretraining_dynamics", "--cores", "1")
+    fewer = {"experiments": {"pretraining_dynamics": {"start": ["demo_mmcl_ssl"], "baseline": []}}}
+    done = again.snakemake("pretraining_dynamics", "--cores", "1", config=fewer)
     assert done.returncode == 0, done.stdout
     patterns = (
         "sources/*/manifest.parquet",
@@ -188,16 +192,17 @@ def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(just_finis
     )
     first = _digests(just_finished.folder / RESULTS, *patterns)
     second = _digests(again.folder / RESULTS, *patterns)
-    assert first.keys() == second.keys()
-    assert [name for name in first if first[name] != second[name]] == []
+    assert second.keys() <= first.keys()
+    assert [name for name in second if first[name] != second[name]] == []
 
 
-def test_killed_anywhere_and_started_again_it_ends_the_same(finished, tmp_path):
+def test_a_workflow_killed_anywhere_and_restarted_gives_the_same_result(finished, tmp_path):
     again = copy_workflow(tmp_path)
+    fewer = {"experiments": {"main": {"defence": ["cleanclip"], "baseline": []}}}
     for seconds in (8, 16):
-        _kill_after(again, seconds)
+        _kill_after(again, seconds, fewer)
         again.snakemake("--unlock")
-    done = again.snakemake("main")
+    done = again.snakemake("main", config=fewer)
     assert done.returncode == 0, done.stdout
     patterns = ("pretraining/*/metrics.csv", "cleaning/*/metrics.csv", "*/*/model.pt")
     first = _digests(finished.folder / RESULTS, *patterns)
@@ -205,10 +210,10 @@ def test_killed_anywhere_and_started_again_it_ends_the_same(finished, tmp_path):
     assert [name for name in second if first[name] != second[name]] == []
 
 
-def _kill_after(workflow: Workflow, seconds: float) -> None:
-    """Start the workflow, and kill it and all that it started with SIGKILL after a while."""
+def _kill_after(workflow: Workflow, seconds: float, config: dict) -> None:
+    """Start the workflow, and kill it and all its child processes with SIGKILL after a while."""
     process = subprocess.Popen(
-        workflow.command("main"),
+        workflow.command("main", config=config),
         cwd=workflow.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -229,13 +234,13 @@ def _kill_after(workflow: Workflow, seconds: float) -> None:
         ({"pretraining": {"batch_size": 4096}}, "4096"),
     ],
 )
-def test_what_can_be_told_without_data_is_said_before_anything_runs(finished, config, sentence):
+def test_errors_that_need_no_data_are_reported_before_anything_runs(finished, config, sentence):
     failed = finished.snakemake("pretraining_dynamics", config=config)
     assert failed.returncode != 0
     assert sentence in failed.stdout and "rule " not in failed.stdout
 
 
-def test_what_only_the_data_can_tell_is_one_sentence_in_the_log(finished):
+def test_errors_that_depend_on_the_data_are_one_sentence_in_the_log(finished):
     failed = finished.snakemake("pretraining_dynamics", config={"download": {"min_size": 4000}})
     assert failed.returncode != 0
     logs = (finished.folder / RESULTS / "logs").rglob("*.log")
@@ -243,7 +248,7 @@ def test_what_only_the_data_can_tell_is_one_sentence_in_the_log(finished):
     assert errors and all("usable" in error for error in errors), errors
 
 
-def test_ones_own_trigger_loss_start_change_experiment_and_figure_are_a_file_and_the_config(
+def test_a_users_own_methods_need_only_a_file_and_the_config(
     finished,
 ):
     own = {

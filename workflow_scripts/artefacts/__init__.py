@@ -1,1 +1,1 @@
-"""What is learned from a model and pairs before something else uses it."""
+"""Artefacts: values learned from a model and pairs, such as scores, patches and weights."""

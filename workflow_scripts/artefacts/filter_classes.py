@@ -1,12 +1,13 @@
-"""Count which classes a filter takes clean pairs from: rare ones that are lost cost accuracy there.
+"""Count the clean pairs that a filter drops from each class; losing rare classes costs accuracy.
 
-Needs   MANIFEST     of the attack
-        KEPT         manifest of the pairs that the filter keeps
-        CLASSES      classes.json of an evaluation set
-Makes   OUTPUT       CSV: class, pairs, dropped, share; of clean pairs alone
+Inputs   MANIFEST     manifest of the attack
+         KEPT         manifest of the pairs that the filter keeps
+         CLASSES      classes.json of an evaluation set
+Outputs  OUTPUT       CSV with columns class, pairs, dropped, share; counts clean pairs only
 
-A pair is of the class whose name its caption has, as words of their own, singular or plural in -s
-or -es; of the first one if there are several. The last row, without a name, has all the others.
+A pair belongs to the class named by its caption, matched as whole words in the singular or a plural
+in -s or -es; the first one counts if there are several. The last row, whose class is empty, counts
+all other pairs.
 """
 
 import argparse
@@ -27,8 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="of the attack")
-    parser.add_argument("--kept", type=Path, required=True, help="manifest of what is kept")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of the attack")
+    parser.add_argument("--kept", type=Path, required=True, help="manifest of the kept pairs")
     parser.add_argument("--classes", type=Path, required=True, help="classes.json")
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
     options = parser.parse_args(arguments)
@@ -41,12 +42,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def dropped_by_class(pairs: pd.DataFrame, kept: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Return ``class``, ``pairs``, ``dropped`` and ``share`` of the clean pairs of each class.
+    """Return ``class``, ``pairs``, ``dropped`` and ``share`` for the clean pairs of each class.
 
     Args:
         pairs: The attack's manifest.
-        kept: Rows of it.
-        classes: Their names.
+        kept: The rows of it that are kept.
+        classes: Names of the classes.
     """
     clean = pairs[~pairs["poisoned"].to_numpy(bool)]
     named = named_classes(clean["caption"], classes).to_numpy()
@@ -58,9 +59,9 @@ def dropped_by_class(pairs: pd.DataFrame, kept: pd.DataFrame, classes: list[str]
 
 
 def named_classes(captions: pd.Series, classes: list[str]) -> pd.Series:
-    """Return the first class that each caption names, "" if it names none."""
+    """Return the first class named by each caption, "" if there is none."""
     normal = {" ".join(name.lower().split()): name for name in classes}
-    # Of two that begin alike, the longer one.
+    # Longest first, so that a name is not matched in place of a longer one that begins with it.
     names = sorted(normal, key=len, reverse=True)
     words = "|".join(r"\s+".join(map(re.escape, name.split())) for name in names)
     pattern = rf"(?:^|[^\pL\pN])(?P<name>{words})(?:e?s)?(?:[^\pL\pN]|$)"

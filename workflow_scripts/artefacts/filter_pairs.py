@@ -1,12 +1,13 @@
-"""Leave the most suspicious pairs of an attack out, before anything is trained on them.
+"""Drop the most suspicious pairs of an attack before pre-training.
 
-Needs   MANIFEST                of the attack
-        SCORES                  values of an artefact with a score for each row; high is suspicious
-Makes   OUTPUT                  manifest of the rows that are kept, in their order; an overlay (see
-                                data/overlay.py) if the attack's is one
-        report.json beside it   how many were left out, and how many of them were poisoned
+Inputs   MANIFEST                manifest of the attack
+         SCORES                  values of an artefact with a score for each row; high values are
+                                 suspicious
+Outputs  OUTPUT                  manifest of the kept rows, in their order; an overlay (see
+                                 data/overlay.py) if the attack's manifest is one
+         report.json beside it   number of dropped pairs, and how many of them were poisoned
 
-Rows of equal scores are left out in their order. The truth is known to the report alone.
+Rows with equal scores are dropped in row order. Only the report uses the ground truth.
 """
 
 import argparse
@@ -22,14 +23,14 @@ from workflow_scripts.data.manifest import read_manifest, write_kept
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and write what is kept."""
+    """Read the command line and write the filtered manifest and the report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="of the attack")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of the attack")
     parser.add_argument("--scores", type=Path, required=True, help="values of an artefact")
     parser.add_argument(
-        "--drop-highest", type=float, required=True, help="share of the pairs to leave out"
+        "--drop-highest", type=float, required=True, help="share of the pairs to drop"
     )
     parser.add_argument("--output", type=Path, required=True, help="manifest.parquet")
     options = parser.parse_args(arguments)
@@ -44,31 +45,33 @@ def main(arguments: list[str] | None = None) -> None:
 def filter_pairs(
     poisoned: np.ndarray, scores: np.ndarray, drop_highest: float
 ) -> tuple[np.ndarray, dict[str, int | float | None]]:
-    """Leave out the share of pairs with the highest scores.
+    """Drop the pairs with the highest scores.
 
     Args:
-        poisoned: bool [rows], which pairs are.
+        poisoned: bool [rows], which pairs are poisoned.
         scores: float [rows].
-        drop_highest: Share, rounded to whole rows.
+        drop_highest: Share of the pairs to drop, rounded to whole rows.
 
     Returns:
-        Which rows are kept, bool [rows], and the report: ``pairs``, ``dropped``, ``poisoned`` and
-        ``poisoned_dropped``; ``recall``, the share of the poisoned pairs that is dropped (None if
-        there are none), and ``clean_dropped``, the share of the others.
+        The kept rows, bool [rows], and the report: the numbers ``pairs``, ``dropped``, ``poisoned``
+        and ``poisoned_dropped``; ``recall``, the share of poisoned pairs that were dropped (None if
+        there are none); and ``clean_dropped``, the share of clean pairs that were dropped.
 
     Raises:
-        StepError: There is not one score for each pair, or no pair is left.
+        StepError: The number of scores differs from the number of pairs, or no pair is left.
     """
     pairs = len(poisoned)
     if scores.shape != (pairs,):
         raise StepError(
-            f"there are scores {list(scores.shape)} for {pairs} pairs; refer to an artefact "
-            "of the same pairs"
+            f"the scores have shape {list(scores.shape)}, but there are {pairs} pairs; refer to an "
+            "artefact of the same pairs"
         )
     dropped = np.zeros(pairs, bool)
     dropped[highest(scores, drop_highest)] = True
     if dropped.all():
-        raise StepError(f"dropping {drop_highest:g} of {pairs} pairs leaves none; drop fewer")
+        raise StepError(
+            f"dropping a share of {drop_highest:g} of {pairs} pairs leaves none; lower drop_highest"
+        )
     found, clean = int((poisoned & dropped).sum()), int((~poisoned).sum())
     return ~dropped, {
         "pairs": pairs,

@@ -1,4 +1,4 @@
-"""What a maker of artefacts is given: pairs, an encoder, randomness; and what it returns."""
+"""Interface of artefact makers: their input and their return value."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.manifest import read_manifest
@@ -22,12 +22,12 @@ from workflow_scripts.model.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Made:
-    """What a maker returns.
+    """The return value of a maker.
 
     Attributes:
-        values: Arrays by name; they become ``values.safetensors``.
-        report: What can be said of them: names to numbers or texts.
-        picture: uint8 [3, H, W] to be looked at, if any; it becomes ``picture.png``.
+        values: Arrays by name, written to ``values.safetensors``.
+        report: Summary of the values: names to numbers or texts, written to ``report.json``.
+        picture: uint8 [3, H, W] for visual inspection, if any, written to ``picture.png``.
     """
 
     values: dict[str, np.ndarray]
@@ -36,18 +36,18 @@ class Made:
 
 
 class Given:
-    """What a maker is given. The model and the pairs are read when they are first used.
+    """The input of a maker. The model and the pairs are loaded on first use.
 
     Args:
-        model: Which model, if any.
-        checkpoint: Its weights, instead of the model's pretrained ones.
+        model: The model, if any.
+        checkpoint: Its weights, instead of the pretrained ones.
         manifest: Manifest of the pairs, if any.
-        root: Results root that the manifest's tars are relative to.
-        seed: Decides all that is random.
-        batch_size: Pairs at once, where only embeddings are wanted.
-        workers: Loader processes.
-        world: This process and its device.
-        log: Takes a line of text.
+        root: Results root, which tar paths in the manifest are relative to.
+        seed: Seed of all random numbers.
+        batch_size: Pairs per batch for computing embeddings.
+        workers: Data loader workers.
+        world: The process group, which also holds the device.
+        log: Function that prints a line of text.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Given:
         seed: int = 0,
         batch_size: int = 256,
         workers: int = 0,
-        world: World,
+        world: ProcessGroup,
         log: Callable[[str], None] = print,
     ):
         self.model, self.checkpoint, self.manifest, self.root = model, checkpoint, manifest, root
@@ -69,18 +69,18 @@ class Given:
 
     @property
     def device(self) -> torch.device:
-        """Where tensors go."""
+        """The device to put tensors on."""
         return self.world.device
 
     @functools.cached_property
     def encoder(self) -> Encoder:
-        """The model, in evaluation mode and float32: small distances need all digits.
+        """The model, in evaluation mode and float32, since small distances need full precision.
 
         Raises:
             StepError: The artefact is declared without a model, or the weights do not fit.
         """
         if self.model is None:
-            raise StepError("the artefact's maker needs a model; declare its 'model'")
+            raise StepError("the artefact's maker requires a model; declare 'model'")
         model = models.loaded(self.model, self.checkpoint)
         return Encoder(model.to(self.device).eval(), self.model)
 
@@ -92,7 +92,7 @@ class Given:
             StepError: The artefact is declared without pairs.
         """
         if self.manifest is None:
-            raise StepError("the artefact's maker needs pairs; declare its 'pairs'")
+            raise StepError("the artefact's maker requires pairs; declare 'pairs'")
         return read_manifest(self.manifest)
 
     @functools.cached_property
@@ -101,5 +101,5 @@ class Given:
         return Images(self.pairs, self.root)
 
     def generator(self, *names: object) -> np.random.Generator:
-        """Return the generator of one purpose, e.g. ``generator("blocks")``."""
+        """Return the random generator for a purpose, e.g. ``generator("blocks")``."""
         return generator(self.seed, "artefact", *names)

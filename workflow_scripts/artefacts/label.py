@@ -1,11 +1,11 @@
-"""Label images with the zero-shot classes that a stronger model gives to them.
+"""Pseudo-label images by zero-shot classification with a stronger model.
 
-Needs   MANIFEST     of a clean split
-        EVALUATION   folder with classes.json, whose classes are given
-Makes   OUTPUT       int64 [rows] in .npy: the class of each image
+Inputs   MANIFEST     manifest of a clean split
+         EVALUATION   folder with classes.json, which defines the classes
+Outputs  OUTPUT       .npy file, int64 [rows]: the predicted class of each image
 
-The model is one of open_clip's, with its own weights, or a checkpoint. What it says of an image
-is not checked against anything: these are pseudo-labels.
+The model is an open_clip model with pretrained weights, or a checkpoint. Its predictions are used
+as they are, without verification.
 """
 
 import argparse
@@ -36,18 +36,26 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         fromfile_prefix_chars="@",
     )
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--evaluation", type=Path, required=True, help="evaluation set's folder")
-    parser.add_argument("--root", type=Path, required=True, help="results root of the tars")
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="manifest of the images to label"
+    )
+    parser.add_argument(
+        "--evaluation", type=Path, required=True, help="folder of the evaluation set"
+    )
+    parser.add_argument(
+        "--root", type=Path, required=True, help="results root, which tar paths are relative to"
+    )
     parser.add_argument(
         "--model", type=json.loads, required=True,
         help='JSON: {"name": ..., "config": ..., "pretrained": ...}, as in the config',
     )  # fmt: skip
-    parser.add_argument("--checkpoint", type=Path, help="weights, instead of model's pretrained")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="weights to load instead of the pretrained ones"
+    )
     parser.add_argument("--output", type=Path, required=True, help="labels.npy")
-    parser.add_argument("--batch-size", type=int, required=True, help="images at once")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes")
-    parser.add_argument("--threads", type=int, default=1, help="threads, on a CPU")
+    parser.add_argument("--batch-size", type=int, required=True, help="images per batch")
+    parser.add_argument("--workers", type=int, default=0, help="data loader workers")
+    parser.add_argument("--threads", type=int, default=1, help="threads on a CPU")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -57,17 +65,20 @@ def main(arguments: list[str] | None = None) -> None:
         np.save(file, found.numpy())
     counts = np.bincount(found.numpy(), minlength=len(classes["classes"]))
     print(
-        f"{len(found)} images labelled with {np.count_nonzero(counts)} of "
-        f"{len(counts)} classes; the most frequent: {classes['classes'][counts.argmax()]!r}, "
-        f"{counts.max()} times"
+        f"labelled {len(found)} images with {np.count_nonzero(counts)} of {len(counts)} classes; "
+        f"the most frequent one is {classes['classes'][counts.argmax()]!r} ({counts.max()} images)"
     )
 
 
 def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tensor:
-    """Return the int64 [rows] class nearest to each image of the manifest, on the CPU."""
+    """Return the predicted class of each image of the manifest, int64 [rows], on the CPU.
+
+    Raises:
+        StepError: The model cannot be loaded, or its outputs are NaN or infinite.
+    """
     world = join(options.device, timeout_minutes=10)
-    given = options.checkpoint
-    model = models.loaded(spec, given)
+    checkpoint = options.checkpoint
+    model = models.loaded(spec, checkpoint)
     encoder = Encoder(model.to(world.device), spec, uses_bf16("auto", world))
     prompts = Prompts(classes["classes"], classes["templates"], encoder, world)
     images = Images(Places.read(options.manifest), options.root)
@@ -83,7 +94,9 @@ def labels(options: argparse.Namespace, spec: ModelSpec, classes: dict) -> Tenso
         similarity = embedded @ prompts.classifier(encoder).T
     world.leave()
     if not similarity.isfinite().all():
-        raise StepError(f"{given or spec.name} gives outputs that are not finite; it is damaged")
+        raise StepError(
+            f"{checkpoint or spec.name} gives NaN or infinite outputs; the weights are damaged"
+        )
     return similarity.argmax(1).cpu()
 
 

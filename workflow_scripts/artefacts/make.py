@@ -1,9 +1,9 @@
-"""Make an artefact: whatever is learned from a model and pairs before something else uses it.
+"""Make an artefact: values learned from a model and pairs, for use by other steps.
 
-Needs   SPEC                        of the artefact (JSON): which maker, its options and inputs
-Makes   OUTPUT/values.safetensors   its arrays by name
-        OUTPUT/report.json          what its maker says of them
-        OUTPUT/picture.png          to be looked at, if its maker draws one
+Inputs   SPEC                        spec of the artefact (JSON): the maker, its options and inputs
+Outputs  OUTPUT/values.safetensors   arrays by name
+         OUTPUT/report.json          the maker's summary of them
+         OUTPUT/picture.png          for visual inspection, if the maker returns a picture
 """
 
 import argparse
@@ -20,6 +20,7 @@ from workflow_scripts.common.distributed import join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, write_json
 from workflow_scripts.common.seeds import seed_for
+from workflow_scripts.common.tensor_files import raising_os_errors
 from workflow_scripts.model.spec import ModelSpec
 
 
@@ -28,13 +29,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--spec", type=Path, required=True, help="of the artefact (JSON)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the files")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes")
-    parser.add_argument("--threads", type=int, default=1, help="threads, on a CPU")
+    parser.add_argument("--spec", type=Path, required=True, help="artefact spec (JSON)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the outputs")
+    parser.add_argument("--workers", type=int, default=0, help="data loader workers")
+    parser.add_argument("--threads", type=int, default=1, help="threads on a CPU")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    # On by default, for convolutions alone: a GPU then keeps 10 bits of a float32's 23.
+    # Enabled by default for convolutions; TF32 keeps only 10 of the 23 mantissa bits of float32.
     torch.backends.cudnn.allow_tf32 = False
     spec = read_json(options.spec)
     world = join(spec["device"], timeout_minutes=10)
@@ -54,36 +55,37 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def make(name: str, given: Given, options: dict) -> Made:
-    """Return what a maker makes.
+    """Run a maker and return its result.
 
     Args:
-        name: The maker's.
-        given: What every maker is given.
-        options: Its own.
+        name: Name of the maker.
+        given: The input of the maker.
+        options: Options of the maker.
 
     Raises:
-        StepError: There is no such maker or option, it cannot do it, or a value is not finite.
+        StepError: The maker or an option does not exist, the maker fails, or a value is NaN or
+            infinite.
     """
     variants.check_options("artefact", name, options)
     torch.manual_seed(seed_for(given.seed, "artefact"))
     made = variants.load("artefact", name)(given, **options)
     for key, array in made.values.items():
         if not np.isfinite(array).all():
-            raise StepError(f"the artefact maker {name} gives {key} that are not finite")
+            raise StepError(f"the artefact maker {name} returned NaN or infinite values in {key!r}")
     return made
 
 
 def write(folder: Path, made: Made) -> None:
-    """Write an artefact's files; ``values.safetensors`` comes last."""
+    """Write the files of an artefact; ``values.safetensors`` is written last."""
     for name, value in made.report.items():
         print(f"{name}: {value}")
     write_json(folder / "report.json", made.report)
     if made.picture is not None:
         with atomic(folder / "picture.png") as temporary:
             Image.fromarray(np.ascontiguousarray(made.picture.transpose(1, 2, 0))).save(temporary)
-    # np.ascontiguousarray would make [1] of a scalar.
+    # np.ascontiguousarray would change the shape of a scalar to [1].
     arrays = {name: np.array(array, order="C") for name, array in made.values.items()}
-    with atomic(folder / "values.safetensors") as temporary:
+    with atomic(folder / "values.safetensors") as temporary, raising_os_errors(temporary):
         save_file(arrays, temporary)
 
 

@@ -1,10 +1,10 @@
-"""Distances of rows to their nearest references, and of these to theirs, for local outlier scores.
+"""Nearest-neighbour distances for local outlier scores.
 
-A row's embedding is that of its image. References are the images and the texts of other pairs, its
-own pair left out. Distances are Euclidean, between embeddings that were not divided by their norms.
+A row is represented by the embedding of its image. Its references are the images and texts of other
+pairs. Distances are Euclidean, between unnormalised embeddings.
 
-Source: Huang et al., ICLR 2025 (arXiv 2502.01385), and the code published with it, for which
-references are the other rows of one batch.
+Source: Huang et al., ICLR 2025 (arXiv 2502.01385), and the code published with it, in which the
+references are the other rows of the same batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from workflow_scripts.artefacts.values import values_in
 from workflow_scripts.common.errors import StepError
 
 BLOCK = 2048
-"""Rows of a batch as published: 4 GPUs of 512 pairs."""
+"""Rows of a batch in the published code: 4 GPUs with 512 pairs each."""
 
 Reference = Literal["batch", "full", "clean"]
 Variant = Literal["published", "corrected"]
@@ -31,11 +31,12 @@ Variant = Literal["published", "corrected"]
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Distances around n rows; position j of the last axis is the (j+1)-th nearest, ascending.
+    """The k + 1 smallest distances around n rows, ascending along the last axis.
 
     Attributes:
-        own: float64 [n, k + 1] from each row to its nearest references.
-        theirs: float64 [n, k, k + 1] likewise, from each of the row's k nearest references.
+        own: float64 [n, k + 1], distances from each row to its nearest references.
+        theirs: float64 [n, k, k + 1], distances from each of the row's k nearest references to
+            their nearest references.
     """
 
     own: np.ndarray
@@ -47,7 +48,7 @@ Score = Callable[[Neighbourhood], np.ndarray]
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embeddings of pairs: ``images`` and ``texts`` float32 [n, d], ``keys`` uint64 [n]."""
+    """Embeddings of pairs: ``images`` and ``texts`` float32 [n, d], ``keys`` uint64 [n] hashes."""
 
     images: np.ndarray
     texts: np.ndarray
@@ -66,7 +67,7 @@ class Embedded:
 
     @property
     def references(self) -> np.ndarray:
-        """float32 [2n, d]: images, then texts."""
+        """Images followed by texts, float32 [2n, d]."""
         return np.concatenate([self.images, self.texts])
 
 
@@ -74,24 +75,26 @@ def embedded_pairs(given: Given, embeddings: str) -> Embedded:
     """Return the embeddings of the pairs that a maker is given.
 
     Raises:
-        StepError: They are of other pairs.
+        StepError: The embeddings are missing or belong to other pairs.
     """
     pairs = Embedded.read(embeddings)
     if not np.array_equal(pairs.keys, hashes(given.pairs["key"])):
-        raise StepError(f"{embeddings} has embeddings of other pairs than the artefact's own")
+        raise StepError(
+            f"{embeddings} has embeddings of other pairs; refer to an artefact of the same pairs"
+        )
     return pairs
 
 
 def clean_pairs(clean: str | None) -> Embedded:
-    """Return the embeddings of the clean reference.
+    """Return the embeddings of the clean reference pairs.
 
     Raises:
-        StepError: None is given.
+        StepError: The option ``clean`` is not set, or the embeddings are missing.
     """
     if clean is None:
         raise StepError(
-            "'reference: clean' needs the option 'clean', the embeddings of clean pairs; refer to "
-            "an artefact of the maker embeddings with 'pairs: cleaning'"
+            "'reference: clean' requires the option 'clean', the embeddings of clean pairs; refer "
+            "to an artefact of the maker embeddings with 'pairs: cleaning'"
         )
     return Embedded.read(clean)
 
@@ -110,28 +113,28 @@ def local_outliers(
 
     Args:
         given: The pairs.
-        score: Neighbourhoods to float [n], high for outliers; what is not finite becomes 1000
-            (-inf: 0), as published.
-        embeddings: Those of the pairs.
-        neighbours: k.
-        reference: ``batch``: random blocks of nearly ``BLOCK`` rows; ``full``: all rows; ``clean``:
-            other pairs.
-        variant: ``published`` has the published code's two errors of indices, see
+        score: Maps a neighbourhood of n rows to float [n], high for outliers. As in the published
+            code, NaN and infinite scores become 1000, and -inf becomes 0.
+        embeddings: The embeddings of the pairs.
+        neighbours: Number of neighbours k.
+        reference: Where neighbours are searched: ``batch`` for random blocks of about ``BLOCK``
+            rows, ``full`` for all rows, or ``clean`` for the pairs in ``clean``.
+        variant: ``published`` reproduces two indexing errors of the published code, see
             :func:`published_neighbourhood`.
         clean: The embeddings of the clean pairs.
 
     Returns:
-        ``scores``, float64 [rows], and their report.
+        ``scores``, float64 [rows], and the report.
 
     Raises:
-        StepError: There are too few references, or ``published`` is to have another reference than
-            a batch.
+        StepError: There are too few references, or ``variant`` is ``published`` and ``reference``
+            is not ``batch``.
     """
     pairs = embedded_pairs(given, embeddings)
     if reference == "batch":
         parts = _in_blocks(pairs, neighbours, variant, given)
     elif variant == "published":
-        raise StepError("the published variant has the reference batch; give 'reference: batch'")
+        raise StepError("'variant: published' requires 'reference: batch'; set one of the two")
     else:
         parts = _against_all(
             pairs, clean_pairs(clean) if reference == "clean" else pairs, neighbours
@@ -144,14 +147,14 @@ def local_outliers(
 
 
 def scored(given: Given, scores: np.ndarray) -> Made:
-    """Return scores of the given pairs, and the report of how well they find poisoned ones."""
+    """Return the scores of the given pairs, with a report of how well they detect poison."""
     scores = np.asarray(scores, np.float64)
     poisoned = given.pairs["poisoned"].to_numpy(bool)
     return Made({"scores": scores}, detection_report(scores, poisoned))
 
 
 def random_blocks(given: Given, rows: int) -> list[np.ndarray]:
-    """Return all rows in random blocks of nearly equal size, at most ``BLOCK``."""
+    """Split all rows randomly into blocks of nearly equal size, at most ``BLOCK`` rows each."""
     order = given.generator("blocks").permutation(rows)
     return np.array_split(order, max(1, -(-rows // BLOCK)))
 
@@ -166,33 +169,34 @@ def _in_blocks(
 
 
 def published_neighbourhood(references: Tensor, k: int) -> Neighbourhood:
-    """Return the neighbourhoods of a block's rows, as in the published code.
+    """Return the neighbourhoods of a block's rows, as computed by the published code.
 
-    A row's own distances leave its own pair out. Those of its neighbours do not leave the neighbour
-    itself out, at distance 0; and a place in the list without the own pair is looked up in the list
-    of all references, so that an image is read up to one row too early, a text one or two.
+    The distances of a row exclude its own pair, but the published code makes two errors for the
+    distances of its neighbours. They include the neighbour itself, at distance 0. And indices into
+    the list without the own pair are used as indices into the list of all references, so that an
+    image is read up to one row too early, and a text one or two rows.
 
     Args:
-        references: float32 [2n, d]: images, then the texts of the same pairs.
-        k: Neighbours.
+        references: float32 [2n, d], images followed by the texts of the same pairs.
+        k: Number of neighbours.
     """
     rows = len(references) // 2
     _check_enough(2 * rows - 2, k)
-    # Not by a matrix product, which loses the digits of small distances.
+    # Not as a matrix product, which is imprecise for small distances.
     distances = torch.cdist(references, references, compute_mode="donot_use_mm_for_euclid_dist")
     others = ~torch.eye(rows, dtype=torch.bool, device=references.device)
     without = [part[others].view(rows, rows - 1) for part in distances[:rows].split(rows, dim=1)]
     own, places = torch.cat(without, dim=1).topk(k + 1, largest=False)
-    all_of_them = distances.topk(k + 1, largest=False).values
-    return _neighbourhood(own, all_of_them, places[:, :k])
+    nearest = distances.topk(k + 1, largest=False).values
+    return _neighbourhood(own, nearest, places[:, :k])
 
 
 def corrected_neighbourhood(references: Tensor, k: int) -> Neighbourhood:
-    """Return the neighbourhoods of a block's rows: every reference leaves out its own pair.
+    """Return the neighbourhoods of a block's rows, where all distances exclude the own pair.
 
     Args:
-        references: float32 [2n, d]: images, then the texts of the same pairs.
-        k: Neighbours.
+        references: float32 [2n, d], images followed by the texts of the same pairs.
+        k: Number of neighbours.
     """
     rows = len(references) // 2
     _check_enough(2 * rows - 2, k)
@@ -211,7 +215,7 @@ def _neighbourhood(own: Tensor, references: Tensor, places: Tensor) -> Neighbour
 def _against_all(
     pairs: Embedded, others: Embedded, k: int
 ) -> Iterator[tuple[np.ndarray, Neighbourhood]]:
-    """Yield rows and their neighbourhoods among the images and texts of others, by exact search."""
+    """Yield rows and their neighbourhoods among the pairs ``others``, found by exact search."""
     references = others.references
     index = faiss.IndexFlatL2(references.shape[1])
     index.add(references)
@@ -226,18 +230,29 @@ def _against_all(
 
 
 def _own_pairs(keys: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Return int64 [n, 2]: where image and text of each pair stand among the references, or -1."""
+    """Return the reference indices of each pair's image and text, int64 [n, 2]; -1 if absent."""
     order = np.argsort(among)
     places = order[np.searchsorted(among, keys, sorter=order).clip(max=len(among) - 1)]
-    there = among[places] == keys
-    images = np.where(there, places, -1)
-    return np.stack([images, np.where(there, places + len(among), -1)], axis=1)
+    present = among[places] == keys
+    images = np.where(present, places, -1)
+    return np.stack([images, np.where(present, places + len(among), -1)], axis=1)
 
 
 def _nearest(
     index: faiss.Index, references: np.ndarray, queries: np.ndarray, left_out: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return float64 distances and int64 places [q, k + 1] of the nearest references, ascending."""
+    """Return the k + 1 nearest references: float64 distances, ascending, and int64 indices.
+
+    Args:
+        index: Index of the references.
+        references: float32 [2m, d].
+        queries: float32 [q, d].
+        left_out: int64 [q, 2], indices of references to exclude for each query, or -1.
+        k: Number of neighbours.
+
+    Returns:
+        Both [q, k + 1].
+    """
     distances = np.empty((len(queries), k + 1))
     places = np.empty((len(queries), k + 1), np.int64)
     for start in range(0, len(queries), BLOCK):
@@ -245,7 +260,7 @@ def _nearest(
         _, found = index.search(queries[part], min(k + 3, len(references)))
         own = (found[:, :, None] == left_out[part][:, None]).any(2)
         found = np.take_along_axis(found, np.argsort(own, axis=1, kind="stable"), 1)[:, : k + 1]
-        # The search multiplies matrices, which loses the digits of small distances.
+        # The search uses matrix products, which are imprecise for small distances.
         exact = np.linalg.norm(
             queries[part][:, None].astype(np.float64) - references[found], axis=2
         )
@@ -258,18 +273,21 @@ def _nearest(
 def _check_enough(references: int, k: int) -> None:
     if references < k + 1:
         raise StepError(
-            f"{k} neighbours need more than the {references} references that there are; lower "
-            "'neighbours'"
+            f"{k} neighbours require at least {k + 1} references, but there are only {references}; "
+            "lower 'neighbours'"
         )
 
 
 def intrinsic_dimension(distances: np.ndarray) -> np.ndarray:
-    """Return the maximum-likelihood estimate of local intrinsic dimensionality, as published.
+    """Return the maximum-likelihood estimate of local intrinsic dimensionality (LID).
 
-    -k / Σ_j log(d_j / d_k + 1e-4) over j = 0 .. k - 1, for distances d_0 .. d_k.
+    As in the published code: -k / Σ_j log(d_j / d_k + 1e-4) over j = 0 .. k - 1.
 
     Args:
-        distances: float64 [..., k + 1], ascending.
+        distances: Distances d_0 .. d_k, float64 [..., k + 1], ascending.
+
+    Returns:
+        float64 [...].
     """
     k = distances.shape[-1] - 1
     ratios = distances[..., :-1] / distances[..., -1:]

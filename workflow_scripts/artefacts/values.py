@@ -1,4 +1,4 @@
-"""The values of an artefact, read again by whoever uses them."""
+"""Reading the values of an artefact."""
 
 from pathlib import Path
 
@@ -14,21 +14,21 @@ def values_in(path: str | Path, *names: str) -> list[np.ndarray]:
 
     Args:
         path: Its ``values.safetensors``.
-        names: Those that it has to have.
+        names: Names of the arrays to return.
 
     Raises:
-        StepError: There is no such file, it is damaged, or it lacks one of them.
+        StepError: The file does not exist, is damaged, or lacks an array.
     """
     if not Path(path).is_file():
-        raise StepError(f"there is no artefact {path}; make it first")
+        raise StepError(f"the artefact {path} does not exist; make it first")
     try:
         values = load_file(path)
     except SafetensorError as error:
-        raise StepError(f"{path} is damaged or holds no artefact: {error}") from error
+        raise StepError(f"{path} is damaged or is not an artefact: {error}") from error
     missing = [name for name in names if name not in values]
     if missing:
         raise StepError(
-            f"{path} has no {missing[0]!r}, but {', '.join(sorted(values))}; refer to an artefact "
-            "of another maker"
+            f"{path} lacks {missing[0]!r} (it has {', '.join(sorted(values))}); refer to an "
+            "artefact of a different maker"
         )
     return [values[name] for name in names]

@@ -1,1 +1,1 @@
-"""Captions: token arrays, as they are and augmented, and the WordNet that augmenting needs."""
+"""Captions: tokenization, augmentation, and the WordNet database that augmentation needs."""

@@ -1,13 +1,13 @@
-"""Augment the captions of a manifest, once, by EDA (Wei and Zou, 2019) with WordNet's synonyms.
+"""Augment each caption of a manifest once, by EDA (Wei and Zou, 2019) with WordNet synonyms.
 
-Needs   MANIFEST
-        WORDNET                    folder of nltk data, made ready by wordnet.py
-Makes   OUTPUT/augmented.npy       uint16 [rows, context length]: tokens of the augmented captions;
+Inputs  MANIFEST
+        WORDNET                    folder of nltk data, prepared by wordnet.py
+Outputs OUTPUT/augmented.npy       uint16 [rows, context length]: tokens of the augmented captions;
                                    for an overlay (--base), see stored.py
-        OUTPUT/augmented.parquet   key, caption, operation, augmented: the same, to be read
+        OUTPUT/augmented.parquet   key, caption, operation, augmented: the same in readable form
 
-Each caption is augmented by one of the four operations; which one, and how, depends on the seed,
-the key and the caption alone. The bytes are the same for any number of workers.
+Each caption is augmented by one of the four EDA operations. The choice and the result depend only
+on the seed, the key and the caption, not on the number of workers.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from workflow_scripts.captions import eda
 from workflow_scripts.captions.chunks import (
-    OF_BASE,
+    BASE_HELP,
     TOKENIZER,
     in_chunks,
     in_order,
@@ -40,7 +40,7 @@ from workflow_scripts.common.workers import worker_pool
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, write the augmented captions and their tokens."""
+    """Read the command line and write the augmented captions and their tokens."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -48,11 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--context-length", type=int, required=True, help="tokens of a caption")
+    parser.add_argument("--context-length", type=int, required=True, help="tokens per caption")
     parser.add_argument("--wordnet", type=Path, required=True, help="folder of nltk data")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--base", type=Path, nargs="*", default=[], help=OF_BASE)
-    parser.add_argument("--output", type=Path, required=True, help="folder")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes")
+    parser.add_argument("--base", type=Path, nargs="*", default=[], help=BASE_HELP)
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
     options = parser.parse_args(arguments)
     length, wordnet = options.context_length, options.wordnet / "corpora" / "wordnet"
     captions = read_captions(options.manifest, length, bool(options.base))
@@ -74,10 +74,10 @@ def main(arguments: list[str] | None = None) -> None:
 def augment_chunk(
     keys: Sequence[str], captions: Sequence[str], *, seed: int, wordnet: Path, context_length: int
 ) -> tuple[pa.Table, np.ndarray]:
-    """Augment some captions.
+    """Augment a chunk of captions.
 
     Returns:
-        ``operation`` and ``augmented`` text, and the text's tokens, uint16
+        Table of ``operation`` and ``augmented`` text, and the tokens of the augmented texts, uint16
         ``[captions, context_length]``.
     """
     synonyms = _wordnet(wordnet).synonyms
@@ -96,9 +96,9 @@ def _wordnet(folder: Path) -> WordNet:
 
 
 def _write_texts(path: Path, captions: pd.DataFrame, texts: list[pa.Table]) -> None:
-    nothing = pa.schema([("operation", pa.string()), ("augmented", pa.string())]).empty_table()
+    empty = pa.schema([("operation", pa.string()), ("augmented", pa.string())]).empty_table()
     table = pa.table({name: pa.array(captions[name]).cast(pa.string()) for name in captions})
-    for name, column in zip(nothing.column_names, pa.concat_tables([nothing, *texts]), strict=True):
+    for name, column in zip(empty.column_names, pa.concat_tables([empty, *texts]), strict=True):
         table = table.append_column(name, column)
     with atomic(path) as temporary:
         pq.write_table(table.combine_chunks(), temporary, compression="zstd")

@@ -1,6 +1,6 @@
-"""What tokenizing and augmenting share: captions dealt out in chunks, tokens written in order.
+"""Helpers shared by tokenize.py and augment.py: process captions in chunks, write tokens in order.
 
-Nothing heavy is imported here: the process that deals out the work needs none of it.
+The tokenizer is not imported at module level, because the main process does not need it.
 """
 
 import contextlib
@@ -24,27 +24,28 @@ from workflow_scripts.data.manifest import read_manifest, read_rows
 if TYPE_CHECKING:
     from workflow_scripts.captions.tokens import Tokenizer
 
-CHUNK = 2000  # captions of one task
+CHUNK = 2000  # captions per task
 TOKENIZER = "workflow_scripts.captions.tokens"
-SHORTEST_CONTEXT = 3  # start, one token of the caption, end
-OF_BASE = "arrays of the manifest's base, if only what differs from them is to be made"
+SHORTEST_CONTEXT = 3  # start token, one token of the caption, end token
+BASE_HELP = "arrays of the manifest's base; if given, only rows that differ from it are written"
 
 
 def read_captions(manifest: Path, context_length: int, overlaid: bool) -> pd.DataFrame:
-    """Return ``key`` and ``caption`` of a manifest's rows, with the rows' numbers as the index.
+    """Return ``key`` and ``caption`` of the rows of a manifest, indexed by row number.
 
     Args:
         manifest: The manifest.
-        context_length: Tokens of a caption.
-        overlaid: If it is an overlay, return only the rows whose caption differs from the base's.
+        context_length: Tokens per caption.
+        overlaid: Whether to return only the rows of an overlay whose caption differs from the
+            base's; has no effect on a complete manifest.
 
     Raises:
-        StepError: It is no manifest, or ``context_length`` leaves no place for a caption.
+        StepError: The file is not a manifest, or ``context_length`` is too small.
     """
     if context_length < SHORTEST_CONTEXT:
         raise StepError(
-            f"--context-length {context_length} leaves no place for a caption between the start's "
-            f"and the end's token; it has to be at least {SHORTEST_CONTEXT}"
+            f"--context-length must be at least {SHORTEST_CONTEXT} (start token, one token of the "
+            f"caption, end token), got {context_length}"
         )
     if overlaid and overlay.base_of(manifest) is not None:
         return read_rows(manifest, overlay.own_rows(manifest, "caption"))[["key", "caption"]]
@@ -52,7 +53,7 @@ def read_captions(manifest: Path, context_length: int, overlaid: bool) -> pd.Dat
 
 
 def in_chunks(captions: pd.DataFrame) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the keys and the captions of ``CHUNK`` rows at a time."""
+    """Yield the keys and captions in chunks of ``CHUNK`` rows."""
     for start in range(0, len(captions), CHUNK):
         part = captions.iloc[start : start + CHUNK]
         yield part["key"].tolist(), part["caption"].tolist()
@@ -61,10 +62,10 @@ def in_chunks(captions: pd.DataFrame) -> Iterator[tuple[list[str], list[str]]]:
 def in_order(
     pool: Executor, function: Callable[..., Any], tasks: Iterable[tuple], ahead: int
 ) -> Iterator[Any]:
-    """Yield ``function(*task)`` of each task, in the tasks' order.
+    """Yield ``function(*task)`` for each task, in the order of the tasks.
 
-    Unlike ``pool.map``, it is at most ``ahead`` tasks ahead of who asks for the results:
-    millions of captions are not copied at once.
+    Unlike ``pool.map``, at most ``ahead`` tasks are submitted before their results are consumed, so
+    that millions of captions are not copied at once.
 
     Raises:
         StepError: A process of the pool was killed.
@@ -79,8 +80,8 @@ def in_order(
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise StepError(
-            "a process that worked on the captions was ended from outside, most likely for lack of "
-            "memory; give the job more memory or fewer threads"
+            "a worker process was killed while processing captions, probably because of a lack of "
+            "memory; increase the job's memory or use fewer workers"
         ) from error
 
 
@@ -88,10 +89,13 @@ def in_order(
 def token_file(
     path: Path, captions: pd.DataFrame, context_length: int
 ) -> Iterator[Callable[[np.ndarray], object]]:
-    """Yield a function that writes the next rows of an array, from top to bottom.
+    """Write a token array atomically; yields a function that appends rows.
 
-    The file is there once all rows are written. It is complete if ``captions``, as
-    :func:`read_captions` returns them, are; otherwise it is an overlay's (see stored.py).
+    Args:
+        path: The array to write.
+        captions: Result of :func:`read_captions`. If it has only some of the manifest's rows, the
+            array of an overlay is written (see stored.py).
+        context_length: Tokens per caption.
     """
     rows, done = captions.index.to_numpy(), 0
     complete = isinstance(captions.index, pd.RangeIndex)
@@ -105,9 +109,9 @@ def token_file(
 
     def write(tokens: np.ndarray) -> None:
         nonlocal done
-        here = rows[done : done + len(tokens)]
+        numbers = rows[done : done + len(tokens)]
         done += len(tokens)
-        file.write((tokens.astype(TOKEN) if complete else records(here, tokens)).tobytes())
+        file.write((tokens.astype(TOKEN) if complete else records(numbers, tokens)).tobytes())
 
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -116,12 +120,12 @@ def token_file(
 
 
 def tokens_of(captions: Sequence[str], context_length: int) -> np.ndarray:
-    """Return uint16 ``[captions, context_length]``, by this process's own tokenizer."""
+    """Return the tokens of captions, uint16 ``[captions, context_length]``."""
     return _tokenizer(context_length)(captions)
 
 
 @functools.cache
 def _tokenizer(context_length: int) -> "Tokenizer":
-    from workflow_scripts.captions.tokens import Tokenizer  # noqa: PLC0415 (see above)
+    from workflow_scripts.captions.tokens import Tokenizer  # noqa: PLC0415 - slow
 
     return Tokenizer(context_length)

@@ -1,8 +1,8 @@
-"""Easy data augmentation of text (EDA; Wei and Zou, EMNLP 2019): its four operations.
+"""The four operations of easy data augmentation (EDA; Wei and Zou, EMNLP 2019).
 
-An operation takes the words of a caption, a synonym finder and a source of random numbers, and
-returns other words. Where the paper's text leaves a choice open, its published code was followed:
-a replaced word is replaced wherever it stands, and text is reduced to the letters a-z first.
+An operation takes the words of a caption, a function that finds synonyms and a random generator,
+and returns the changed words. Where the paper is ambiguous, its published code is followed: a word
+is replaced at all its occurrences, and text is first reduced to the letters a-z.
 """
 
 import random
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 Words = Sequence[str]
 Synonyms = Callable[[str], tuple[str, ...]]
 
-ALPHA = 0.1  # share of the words that are replaced, inserted or swapped; at least one word
-DELETION = 0.1  # probability of each word's deletion
-_TRIES = 10  # to draw a word that has synonyms
+ALPHA = 0.1  # fraction of words that are replaced, inserted or swapped; at least one word
+DELETION = 0.1  # probability of deleting each word
+_TRIES = 10  # attempts to draw a word that has synonyms
 
 UNCHANGED = "none"
 
@@ -29,13 +29,13 @@ such no nor not only own same so than too very s t can will just don should now
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
-# Of Python's generators, this one's random() is promised to stay as it is for a seed. Seeding is a
-# quarter of an augmentation's time, and making a new one seeds it twice.
+# Python guarantees that Random.random() stays the same for a seed. The generator is shared, because
+# seeding takes a quarter of the time of an augmentation and creating one would seed it twice.
 _draw = random.Random()
 
 _DROPPED = str.maketrans("", "", "'’")
 _NOT_LETTERS = re.compile("[^a-z]+")
-# The same for each character of ASCII: what lower case and the two above make of it.
+# The combined effect of lower() and the two above on each ASCII character.
 _ASCII = {
     code: _NOT_LETTERS.sub(" ", chr(code).translate(_DROPPED).lower()) or None
     for code in range(128)
@@ -43,24 +43,26 @@ _ASCII = {
 
 
 def clean(caption: str) -> list[str]:
-    """Return the words of a caption in lower case; apostrophes vanish, all but a-z separates."""
+    """Return the lower-case words of a caption, split at all characters but a-z and apostrophes.
+
+    Apostrophes are removed.
+    """
     if caption.isascii():
         return caption.translate(_ASCII).split()
     return _NOT_LETTERS.sub(" ", caption.translate(_DROPPED).lower()).split()
 
 
 def augment(caption: str, seed: int, synonyms: Synonyms) -> tuple[str, str]:
-    """Augment a caption by one of the four operations, each as likely as the others.
+    """Augment a caption by one of the four operations, drawn with equal probability.
 
     Args:
-        caption: Any text with a letter of any script.
-        seed: All of its randomness.
-        synonyms: Finds a word's synonyms, in an order that does not change.
+        caption: Text with at least one letter of any script.
+        seed: Seed of the random generator.
+        synonyms: Function that returns the synonyms of a word in a fixed order.
 
     Returns:
-        The operation's name and the augmented caption, which has a letter too. A caption
-        without any of the letters a-z cannot be augmented: it is returned as it is, and the
-        operation is ``"none"``.
+        The name of the operation and the augmented caption, which has at least one letter. A
+        caption without any of the letters a-z is returned unchanged, with the operation ``"none"``.
     """
     words = clean(caption)
     if not words:
@@ -71,7 +73,7 @@ def augment(caption: str, seed: int, synonyms: Synonyms) -> tuple[str, str]:
 
 
 def replace_by_synonyms(words: Words, synonyms: Synonyms, draw: random.Random) -> list[str]:
-    """Replace some words, which are no stop words, by a synonym of each."""
+    """Replace a fraction ``ALPHA`` of the words, excluding stop words, by synonyms."""
     replaced: dict[str, str] = {}
     for word in _shuffled(draw, [w for w in dict.fromkeys(words) if w not in STOP_WORDS]):
         if len(replaced) == _share(words):
@@ -82,24 +84,24 @@ def replace_by_synonyms(words: Words, synonyms: Synonyms, draw: random.Random) -
 
 
 def insert_synonyms(words: Words, synonyms: Synonyms, draw: random.Random) -> list[str]:
-    """Insert a synonym of a random word at a random place, but the end; some times.
+    """Insert synonyms of random words at random positions other than the end.
 
-    As in the published code, stop words and words inserted before count too, a word without
-    synonyms is drawn again up to nine times, and the synonym is the first one. There it was the
-    first of a Python set, an arbitrary one that was the same for all captions; here it is the first
-    in the order of ``synonyms``.
+    As in the published code, words are drawn from all words, including stop words and inserted
+    ones; a word without synonyms is redrawn up to nine times; and the first synonym is inserted.
+    The published code takes the first element of a Python set, which is arbitrary but the same for
+    all captions. Here it is the first in the order of ``synonyms``.
     """
     result = list(words)
     for _ in range(_share(words)):
-        drawn = (synonyms(_choice(draw, result)) for _ in range(_TRIES))
-        found = next((there for there in drawn if there), None)
+        candidates = (synonyms(_choice(draw, result)) for _ in range(_TRIES))
+        found = next((candidate for candidate in candidates if candidate), None)
         if found:
             result.insert(_below(draw, len(result)), found[0])
     return result
 
 
 def swap(words: Words, synonyms: Synonyms, draw: random.Random) -> list[str]:
-    """Swap two words, some times."""
+    """Swap two random words, once for a fraction ``ALPHA`` of the words."""
     result = list(words)
     if len(words) > 1:
         for _ in range(_share(words)):
@@ -110,7 +112,7 @@ def swap(words: Words, synonyms: Synonyms, draw: random.Random) -> list[str]:
 
 
 def delete(words: Words, synonyms: Synonyms, draw: random.Random) -> list[str]:
-    """Delete each word with a probability of ``DELETION``; a random one stays if none would."""
+    """Delete each word with probability ``DELETION``; if all are deleted, keep a random one."""
     kept = [word for word in words if draw.random() >= DELETION]
     return kept or [_choice(draw, words)]
 

@@ -1,13 +1,13 @@
-"""Token arrays of the pairs of a manifest, memory-mapped.
+"""Memory-mapped token arrays of the pairs of a manifest.
 
-A complete array is an ``.npy`` file of uint16 ``[rows, context length]``. Where a manifest is an
-overlay (see data/overlay.py), so are its arrays: an ``.npy`` file of records of
+A complete array is an ``.npy`` file of uint16 ``[rows, context length]``. If the manifest is an
+overlay (see data/overlay.py), its array is an ``.npy`` file of records with
 
-    row       int64: a row whose caption differs from the base's, ascending
+    row       int64, ascending: a row whose caption differs from the base's
     tokens    uint16 [context length]: its tokens
 
-and the other rows are those of the base's array. Both captions and augmented captions allow it,
-because what becomes of a caption depends on the seed, the key and the caption, not on its row.
+and all other rows are read from the base's array. This holds for plain and augmented captions,
+because the result depends on the seed, the key and the caption, but not on the row number.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ TOKEN = np.dtype("<u2")
 
 
 def record_type(context_length: int) -> np.dtype:
-    """Return the type of the records of an overlay's array."""
+    """Return the dtype of the records of an overlay's array."""
     return np.dtype([("row", "<i8"), ("tokens", TOKEN, (context_length,))])
 
 
@@ -39,16 +39,17 @@ def records(rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 
 class StoredTokens:
-    """The tokens of a manifest's captions, by rows.
+    """The tokens of a manifest's captions by row.
 
     Args:
         path: The array.
         manifest: The manifest.
-        rows: Number of its rows.
-        context_length: Length of the model's text input.
+        rows: Number of rows of the manifest.
+        context_length: Length of the model's text input in tokens.
 
     Raises:
-        StepError: An array is missing, broken or of another manifest or length.
+        StepError: An array is missing, broken, or does not match the manifest or the context
+            length.
     """
 
     def __init__(self, path: str | Path, manifest: str | Path, rows: int, context_length: int):
@@ -59,24 +60,24 @@ class StoredTokens:
         else:
             self._base, self._rows = _load(below), rows_of_base(manifest)
         self._own_rows, self._own = np.array(own["row"]), own["tokens"]
-        there = len(self._base)
-        if self._rows is not None and (self._rows < there).all():
-            there = len(self._rows)
-        if there != rows:
-            raise StepError(f"{path} has {there} rows, but the manifest has {rows}")
+        available = len(self._base)
+        if self._rows is not None and (self._rows < available).all():
+            available = len(self._rows)
+        if available != rows:
+            raise StepError(f"{path} has {available} rows, but the manifest has {rows}")
         for array in (self._base, self._own):
             if array.dtype != TOKEN or array.ndim != 2:
                 raise StepError(
-                    f"{path} holds {array.dtype} {array.shape}, not uint16 [rows, context]"
+                    f"{path} must be uint16 [rows, context], got {array.dtype} {array.shape}"
                 )
             if array.shape[1] != context_length:
                 raise StepError(
-                    f"{path} has {array.shape[1]} tokens a caption, but the model takes "
+                    f"{path} has {array.shape[1]} tokens per caption, but the model takes "
                     f"{context_length}"
                 )
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return uint16 ``[rows, context length]``."""
+        """Return the tokens of rows, uint16 ``[rows, context length]``."""
         rows = np.asarray(rows)
         tokens = self._base[rows if self._rows is None else self._rows[rows]]
         if len(self._own_rows):
@@ -87,12 +88,12 @@ class StoredTokens:
 
 
 def is_overlay(path: str | Path) -> bool:
-    """Return whether an array is an overlay's."""
+    """Return whether an array belongs to an overlay."""
     return _load(path).dtype.names is not None
 
 
 def array_of_base(path: str | Path, manifest: str | Path) -> Path | None:
-    """Return the array that an overlay's array is laid over, None if it is complete."""
+    """Return the base's array of an overlay's array; None if the array is complete."""
     return file_of_base(path, manifest) if is_overlay(path) else None
 
 
@@ -100,4 +101,4 @@ def _load(path: str | Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise StepError(f"the tokens {path} cannot be read: {error}") from error
+        raise StepError(f"token array {path} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Synonyms out of a folder of WordNet, as nltk reads it."""
+"""Synonyms from a WordNet folder, read with nltk."""
 
 import contextlib
 import functools
@@ -12,7 +12,7 @@ from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from workflow_scripts.common.errors import StepError
 
-_PARTS = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}  # nltk's letter -> in files' names
+_PARTS = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}  # nltk's letter -> part of file names
 WORDS = tuple(
     name for part in _PARTS.values() for name in (f"index.{part}", f"data.{part}", f"{part}.exc")
 )
@@ -23,53 +23,55 @@ _NOT_LETTERS = re.compile("[^a-z ]")
 
 class _Reader(WordNetCorpusReader):
     def map_wn(self, version: str = "wordnet") -> None:
-        """Return no map to other editions, which takes seconds and ``index.sense``."""
+        """Skip the mapping to other editions, which takes seconds and needs ``index.sense``."""
 
 
 class WordNet:
-    """A folder of WordNet's ``index.*``, ``data.*`` and ``*.exc`` files, and of ``lexnames``.
+    """A folder with WordNet's ``index.*``, ``data.*`` and ``*.exc`` files and ``lexnames``.
 
-    It holds open files, in which forked processes would share one place: each makes its own.
+    Each process has to create its own instance: forked processes would share the position of open
+    files.
     """
 
     def __init__(self, folder: str | Path):
-        """Read the indices; the data is read as it is asked for.
+        """Read the indices; the data files are read on demand.
 
         Raises:
-            StepError: As :meth:`check` does, or the files are damaged or refused by nltk. So do
-                the other methods, as they come to what is damaged.
+            StepError: As :meth:`check`, or the files are damaged or refused by nltk. Other methods
+                raise it when they read a damaged part.
         """
         self._folder = Path(folder)
         self.check(self._folder)
-        # nltk reads nothing outside of the folders in this list.
+        # nltk only reads files inside the folders of this list.
         nltk.data.path.append(str(folder))
         with self._reading():
-            # If there were None in place of other languages, nltk would warn.
+            # False instead of None, which would cause a warning.
             self.reader = _Reader(str(folder), omw_reader=False)
         self.synonyms = functools.cache(self._synonyms)
 
     @staticmethod
     def check(folder: Path) -> None:
-        """Check that all files are there.
+        """Check that all files exist.
 
         Raises:
-            StepError: A file is missing; the message says how to make WordNet ready.
+            StepError: A file is missing; the message says how to install WordNet.
         """
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise StepError(
-                f"{folder} has no {missing[0]}; make WordNet ready with `make setup` (or: python "
+                f"{folder} has no {missing[0]}; install WordNet with `make setup` (or: python "
                 "-m workflow_scripts.captions.wordnet --output nltk_data)"
             )
 
     def _synonyms(self, word: str) -> tuple[str, ...]:
-        """Return what stands in a synset with ``word``, or with a word that it is a form of.
+        """Return all lemmas of the synsets of a word or of its base forms.
 
         Args:
-            word: Lower case.
+            word: A word in lower case.
 
         Returns:
-            Without ``word`` itself; of letters a-z and spaces; in alphabetical order.
+            Lemmas reduced to the letters a-z and spaces, in alphabetical order, without ``word``
+            itself.
         """
         with self._reading():
             names = {name for synset in self.reader.synsets(word) for name in synset.lemma_names()}
@@ -79,7 +81,7 @@ class WordNet:
     def digest(self) -> str:
         """Return the SHA-256 of all words by lemma and sense, and of the irregular forms.
 
-        Editions that differ in definitions or in the layout of their files have the same one.
+        It does not depend on definitions and on the layout of the files.
         """
         hashed = hashlib.sha256()
         with self._reading():
@@ -97,19 +99,19 @@ class WordNet:
             yield
         except PermissionError as error:
             raise StepError(
-                f"{self._folder} may not be read ({error}); or make WordNet ready in a folder of "
-                "your own (python -m workflow_scripts.captions.wordnet --output FOLDER) and set "
-                "wordnet in the config to it"
+                f"{self._folder} cannot be read ({error}); fix its permissions, or install WordNet "
+                "in another folder (python -m workflow_scripts.captions.wordnet --output FOLDER) "
+                "and set wordnet in the config to it"
             ) from error
-        # What nltk raises depends on where a file is damaged: nearly anything.
+        # nltk raises nearly any exception, depending on where a file is damaged.
         except Exception as error:
             raise StepError(
-                f"{self._folder} is no WordNet that can be read (files that do not fit together, "
-                "or are damaged); remove the folder and make it anew with `make setup`"
+                f"{self._folder} is not a valid WordNet (damaged or inconsistent files); remove "
+                "the folder and recreate it with `make setup`"
             ) from error
 
 
 def _letters_only(name: str) -> str:
-    """Return a lemma as words of letters: "wafer-thin" and "ice_cream" become two words."""
+    """Reduce a lemma to words of letters: "wafer-thin" and "ice_cream" become two words."""
     spaced = name.lower().replace("_", " ").replace("-", " ")
     return " ".join(_NOT_LETTERS.sub("", spaced).split())

@@ -1,11 +1,11 @@
-"""Turn the captions of a manifest into tokens, once, for all training runs.
+"""Tokenize the captions of a manifest once for all training runs.
 
-Needs   MANIFEST
-Makes   OUTPUT/tokens.npy          uint16 [rows, context length], to be memory-mapped; row i is
-                                   what open_clip's tokenizer makes of the manifest's row i; for
-                                   an overlay (--base), see stored.py
+Inputs  MANIFEST
+Outputs OUTPUT/tokens.npy          uint16 [rows, context length]: the tokens of open_clip's
+                                   tokenizer, in the order of the manifest; for an overlay
+                                   (--base), see stored.py
 
-The bytes are the same for any number of workers.
+The output does not depend on the number of workers.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from workflow_scripts.captions.chunks import (
-    OF_BASE,
+    BASE_HELP,
     TOKENIZER,
     in_chunks,
     in_order,
@@ -35,10 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
         fromfile_prefix_chars="@",
     )
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--context-length", type=int, required=True, help="tokens of a caption")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--base", type=Path, nargs="*", default=[], help=OF_BASE)
-    parser.add_argument("--output", type=Path, required=True, help="folder")
+    parser.add_argument("--context-length", type=int, required=True, help="tokens per caption")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes")
+    parser.add_argument("--base", type=Path, nargs="*", default=[], help=BASE_HELP)
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
     options = parser.parse_args(arguments)
     length = options.context_length
     captions = read_captions(options.manifest, length, bool(options.base))

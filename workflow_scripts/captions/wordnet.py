@@ -1,8 +1,8 @@
-"""Make WordNet 3.0 ready, once, in a folder as nltk lays it out: ``<output>/corpora/wordnet``.
+"""Install WordNet 3.0 in a folder with nltk's layout: ``<output>/corpora/wordnet``.
 
-It is taken, in this order, from --dict, from what is there already, from nltk's own download, and
-from where distributions put their package (Debian's wordnet-base). Synonyms must be the same
-everywhere, so the words in it are compared with those of WordNet 3.0, whoever has packed it.
+Sources are tried in this order: --dict, an existing installation in the folder, nltk's download,
+and the usual folders of distribution packages (Debian's wordnet-base). To make sure that synonyms
+are the same everywhere, the words are compared with those of WordNet 3.0.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from workflow_scripts.captions.synonyms import FILES, WORDS, WordNet
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder, read_json, write_json
 
-# WordNet.digest() of WordNet 3.0, taken from Debian's wordnet-base 1:3.0-37. Its bytes are not
-# Princeton's (16 definitions are mended in it), its words are.
+# WordNet.digest() of WordNet 3.0, computed from Debian's wordnet-base 1:3.0-37. Debian corrected 16
+# definitions of Princeton's files, but the words are the same.
 WORDNET_3_0 = "ccfd1629731d85df0c386e11dd282404e069f2e8fa9d423ec1f591c0bb6ff060"
 
 USUAL_FOLDERS = (
@@ -30,7 +30,7 @@ USUAL_FOLDERS = (
 )
 _TIMEOUT = 120.0  # seconds
 
-# The lexicographer files, lexnames(5WN); nltk wants a list of them, distributions leave it out.
+# The lexicographer files, lexnames(5WN). nltk requires this list, but distributions omit it.
 _LEXNAMES = """
 adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute
 noun.body noun.cognition noun.communication noun.event noun.feeling noun.food noun.group
@@ -44,7 +44,7 @@ _NUMBERS = {"noun": 1, "verb": 2, "adj": 3, "adv": 4}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and make WordNet ready."""
+    """Read the command line and install WordNet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,17 +55,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def make_ready(output: Path, given: Path | None = None) -> None:
-    """Put WordNet's files into ``output``, unless they are there, and say what they are.
+    """Install WordNet's files in ``output`` if they are missing, and write a report on them.
+
+    Args:
+        output: Folder of nltk data.
+        given: Folder with WordNet's files; replaces existing files.
 
     Raises:
-        StepError: WordNet is nowhere to be had, or what was found cannot be read.
+        StepError: WordNet cannot be found or read.
     """
     folder, report = output / "corpora" / "wordnet", output / "wordnet.json"
     if given is not None:
         _copy(given, folder)
         source = str(given)
     elif _is_there(folder, FILES):
-        source = read_json(report)["source"] if report.exists() else "found there"
+        source = read_json(report)["source"] if report.exists() else "existing files"
     else:
         source = _find(folder)
     found = WordNet(folder).digest()
@@ -73,27 +77,27 @@ def make_ready(output: Path, given: Path | None = None) -> None:
     write_json(report, {"source": source, "digest": found, "wordnet_3_0": known})
     if not known:
         print(
-            f"warning: WordNet in {folder}, from {source}, has other words than WordNet 3.0 "
-            f"(digest {found[:16]}..., expected {WORDNET_3_0[:16]}...): augmented captions will "
-            "differ from those made elsewhere",
+            f"warning: WordNet in {folder} (source: {source}) differs from WordNet 3.0 (digest "
+            f"{found[:16]}..., expected {WORDNET_3_0[:16]}...), so augmented captions are not "
+            "comparable with those of other installations",
             file=sys.stderr,
         )
-    print(f"WordNet{' 3.0' if known else ''} is ready in {folder} (source: {source})")
+    print(f"WordNet{' 3.0' if known else ''} is installed in {folder} (source: {source})")
 
 
 def _find(folder: Path) -> str:
-    trouble = _download(folder)
-    if not trouble:
+    failure = _download(folder)
+    if not failure:
         return "nltk's download"
     for usual in map(Path, USUAL_FOLDERS):
         if _is_there(usual):
-            print(f"WordNet could not be downloaded ({trouble}); {usual} is taken instead")
+            print(f"WordNet could not be downloaded ({failure}); using {usual} instead")
             _copy(usual, folder)
             return str(usual)
     raise StepError(
-        f"WordNet could not be downloaded ({trouble}) and is not installed; install your system's "
+        f"WordNet could not be downloaded ({failure}) and is not installed; install your system's "
         "package of WordNet 3.0 (Debian, Ubuntu: apt-get install wordnet-base) and try again, or "
-        "give its folder with --dict"
+        "set --dict to its folder"
     )
 
 
@@ -102,9 +106,9 @@ def _is_there(folder: Path, names: Sequence[str] = WORDS) -> bool:
 
 
 def _download(folder: Path) -> str:
-    """Download nltk's package ``wordnet``; return why that failed, or nothing."""
+    """Download nltk's package ``wordnet``; return the reason of a failure, or "" on success."""
     with tempfile.TemporaryDirectory() as temporary:
-        # nltk's own limits add up to a quarter of an hour; only a process surely ends in time.
+        # In a child process with a time-out, because nltk's retries may take a quarter of an hour.
         command = [sys.executable, "-W", "ignore", "-m", "nltk.downloader"]
         command += ["-q", "-e", "-d", temporary, "wordnet"]
         try:
@@ -117,12 +121,12 @@ def _download(folder: Path) -> str:
                 timeout=_TIMEOUT,
                 check=False,
             )
-            # It exits with 0 even so.
+            # The exit status is 0 even if the download failed.
             if not any(Path(temporary, "corpora").glob("wordnet*")):
-                return " ".join(done.stdout.replace("[nltk_data]", "").split()) or "it did not say"
+                return " ".join(done.stdout.replace("[nltk_data]", "").split()) or "unknown error"
             _unpack(Path(temporary, "corpora"), folder)
         except subprocess.TimeoutExpired:
-            return f"nothing after {_TIMEOUT:.0f} seconds"
+            return f"no response within {_TIMEOUT:.0f} seconds"
         except (OSError, zipfile.BadZipFile, StepError) as error:
             return " ".join(str(error).split()) or type(error).__name__
     return ""
@@ -139,14 +143,14 @@ def _unpack(corpora: Path, folder: Path) -> None:
 
 def _copy(source: Path, folder: Path) -> None:
     if not _is_there(source):
-        raise StepError(f"{source} has no WordNet (the files {', '.join(WORDS)})")
+        raise StepError(f"{source} is not a WordNet folder (needs the files {', '.join(WORDS)})")
     if source.resolve() == folder.resolve():
         return
     with atomic_folder(folder) as temporary:
         for name in WORDS:
             shutil.copyfile(source / name, temporary / name)
         (temporary / "lexnames").write_text(_lexnames())
-        # nltk reads no file that others may write, as the group may by a umask of 002.
+        # nltk refuses files that others can write, such as those created with a umask of 002.
         for path in temporary.iterdir():
             path.chmod(0o644)
 

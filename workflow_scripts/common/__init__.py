@@ -1,1 +1,1 @@
-"""What every stage shares: errors in one sentence, atomic files, seeds, plug-in modules."""
+"""Helpers shared by all stages: user-facing errors, atomic files, seeds, variants and others."""

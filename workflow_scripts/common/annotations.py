@@ -1,7 +1,7 @@
-"""Whether a value fits a type annotation, read from its text: the options of variants.
+"""Check option values of variants against type annotations, given as source text.
 
-``Annotated[int, ">= 1"]`` limits a number, and ``Literal["a", "b"]`` lists the valid values.
-An annotation that is not understood allows everything.
+``Annotated[int, ">= 1"]`` restricts the range of a number, and ``Literal["a", "b"]`` lists the
+valid values. Annotations that are not understood accept any value.
 """
 
 import ast
@@ -27,7 +27,7 @@ _MAPPINGS = {"dict", "Dict", "Mapping"}
 
 
 def problem(annotation: str, value: Any) -> str | None:
-    """Return in words what a value has to be, if it does not fit its annotation."""
+    """Return None if a value fits its annotation, else a description of the valid values."""
     tree = _tree(annotation)
     if tree is None or _fits(tree, value):
         return None
@@ -35,7 +35,10 @@ def problem(annotation: str, value: Any) -> str | None:
 
 
 def wants_number(annotation: str) -> type | None:
-    """Return ``float`` or ``int`` if text such as ``1e-3`` can only mean a number, else None."""
+    """Return ``float`` or ``int`` if an annotation accepts numbers but not text, else None.
+
+    Text such as ``1e-3``, which YAML does not read as a number, can then be converted.
+    """
     tree = _tree(annotation)
     found = list(_words(tree)) if tree is not None else []
     if any(word.startswith(_WORDS["float"]) for word in found):
@@ -46,7 +49,7 @@ def wants_number(annotation: str) -> type | None:
 
 
 def literals(annotation: str) -> list[Any]:
-    """Return the values that the ``Literal``s of an annotation name."""
+    """Return the values listed in the ``Literal``s of an annotation."""
     tree = _tree(annotation)
     return [] if tree is None else list(_literals(tree))
 
@@ -91,7 +94,7 @@ def _fits(tree: ast.expr, value: Any) -> bool:
     name, arguments = _subscript(tree)
     name = name or _name(tree)
     if name == "Literal":
-        return any(value == one and type(value) is type(one) for one in _literals(tree))
+        return any(value == valid and type(value) is type(valid) for valid in _literals(tree))
     if name == "Annotated":
         limits = [_limit(text) for text in arguments[1:]]
         return _fits(arguments[0], value) and all(
@@ -99,10 +102,10 @@ def _fits(tree: ast.expr, value: Any) -> bool:
         )
     if name in _LISTS:
         item = arguments[0] if arguments else ast.Name("Any")
-        return isinstance(value, list | tuple) and all(_fits(item, one) for one in value)
+        return isinstance(value, list | tuple) and all(_fits(item, element) for element in value)
     if name in _MAPPINGS:
         item = arguments[1] if len(arguments) > 1 else ast.Name("Any")
-        return isinstance(value, dict) and all(_fits(item, one) for one in value.values())
+        return isinstance(value, dict) and all(_fits(item, element) for element in value.values())
     number = isinstance(value, int | float) and not isinstance(value, bool)
     kinds = {
         "int": number and isinstance(value, int),
@@ -122,7 +125,7 @@ def _words(tree: ast.expr) -> Iterator[str]:
         for member in members:
             yield from _words(member)
     elif name == "Literal":
-        yield from (repr(one) for one in _literals(tree))
+        yield from (repr(valid) for valid in _literals(tree))
     elif name == "Annotated":
         limits = [
             f"{words} {limit:g}" for words, _, limit in filter(None, map(_limit, arguments[1:]))
@@ -143,14 +146,14 @@ def _literals(tree: ast.expr) -> Iterator[Any]:
         yield from _literals(member)
     name, arguments = _subscript(tree)
     if name == "Literal":
-        yield from (one.value for one in arguments if isinstance(one, ast.Constant))
+        yield from (node.value for node in arguments if isinstance(node, ast.Constant))
     elif name in _LISTS:
         for member in arguments:
             yield from _literals(member)
 
 
 def _limit(tree: ast.expr) -> tuple[str, Callable[[Any, Any], bool], float] | None:
-    """Read a limit such as ``">= 1"``."""
+    """Parse a limit such as ``">= 1"``."""
     text = tree.value if isinstance(tree, ast.Constant) else None
     words = text.split() if isinstance(text, str) else []
     if len(words) != 2 or words[0] not in _LIMITS:

@@ -1,4 +1,4 @@
-"""Columns of the table of metrics that each experiment has, whatever varies in it."""
+"""Columns that the metrics tables of all experiments have in common."""
 
 from collections.abc import Iterable
 
@@ -8,22 +8,22 @@ METRIC_COLUMNS = (
     "top1", "top3", "top5", "top10",
     "asr_top1", "asr_top3", "asr_top5", "asr_top10", "triggered_top1",
 )  # fmt: skip
-# Losses on clean pairs that no run was trained on; older metrics and published points lack them.
+# Losses on held-out pairs; missing in older metrics and in published results.
 HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
 TIMING_COLUMNS = ("seconds", "samples_per_second")
 COUNT_COLUMNS = ("images", "asr_images")
 LONG_COLUMNS = ("run", "epoch", "measure", "name", "value", "of")
-"""Of a table with a row for each number of each epoch of each run."""
+"""Columns of the long format, with one row per run, epoch and number."""
 FILE_COLUMN = "model_file"
-"""Weights of the epoch's model below the results, empty if they are not there."""
+"""Path of the epoch's weights, relative to the results; empty if they do not exist."""
 MEAN_COLUMN = "asr_top1_mean"
 PART_COLUMN = "asr_top1_part"
-"""Of attacks of several parts: the mean of the parts' ASRs, and with a number each part's own.
-Their ``asr_top1`` is the highest, their ``triggered_top1`` the lowest of the parts."""
+"""Only for attacks with several parts: the mean of the parts' ASRs, and the ASR of each part (with
+its number appended). ``asr_top1`` is the highest and ``triggered_top1`` the lowest of the parts."""
 NUMBERS = ("learning_rate", *METRIC_COLUMNS, *HELDOUT_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS)
-"""Columns of numbers, whatever varies."""
+"""All numeric columns that do not depend on the experiment."""
 
 
 def of_parts(columns: Iterable[str]) -> list[str]:
-    """Return the columns that attacks of several parts have besides the others."""
+    """Return the columns that only attacks with several parts have."""
     return [c for c in columns if c == MEAN_COLUMN or c.startswith(PART_COLUMN)]

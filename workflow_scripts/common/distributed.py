@@ -1,4 +1,4 @@
-"""The processes of a run: one alone, or those that torchrun started."""
+"""Communication between the processes of a run, started by torchrun or a single one."""
 
 import datetime
 import os
@@ -12,8 +12,11 @@ from workflow_scripts.common.errors import StepError
 
 
 @dataclass(frozen=True)
-class World:
-    """This process among its peers. All methods are called by all of them, in the same order."""
+class ProcessGroup:
+    """The processes of a run, as seen by one of them.
+
+    All methods are collective: all processes have to call them in the same order.
+    """
 
     rank: int
     size: int
@@ -21,17 +24,17 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one process that writes."""
+        """Whether this is the process that writes files (rank 0)."""
         return self.rank == 0
 
     def gather(self, local: Tensor) -> Tensor:
-        """Return [size * n, ...], the rows of all processes in the order of ranks.
+        """Gather the rows of all processes, [n, ...] each, into [size * n, ...] in rank order.
 
-        Differentiable under two conditions that hold in this trainer: every process computes the
-        same loss of the gathered rows, and gradients of parameters are then averaged over the
-        processes. So each has all of its own rows' gradient in its own backward pass, which needs
-        no communication, and the factor ``size`` undoes the average. The result is the gradient
-        of one device with all rows (what open_clip's ``gather_with_grad`` gives).
+        Differentiable under two conditions, which this trainer meets: every process computes the
+        same loss from the gathered rows, and parameter gradients are averaged over the processes.
+        Each process then obtains the full gradient of its own rows in its own backward pass without
+        communication, and the factor ``size`` undoes the averaging. The result equals the gradient
+        on one device with all rows, as with open_clip's ``gather_with_grad``.
         """
         return local if self.size == 1 else _Gather.apply(local, self.rank, self.size)
 
@@ -43,7 +46,7 @@ class World:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is up on any process; costs no synchronisation of a GPU."""
+        """Return whether the flag is set on any process, without synchronising GPUs."""
         if self.size == 1:
             return flag
         flags = torch.tensor([int(flag)])
@@ -51,7 +54,7 @@ class World:
         return bool(flags.item())
 
     def from_first(self, number: int) -> int:
-        """Return rank 0's number."""
+        """Broadcast rank 0's number and return it."""
         if self.size == 1:
             return number
         numbers = torch.tensor([number])
@@ -59,30 +62,30 @@ class World:
         return int(numbers.item())
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every process rank 0's buffers (batch norm's statistics)."""
+        """Broadcast rank 0's buffers (batch norm's statistics) to all processes."""
         if self.size > 1:
             for buffer in module.buffers():
                 distributed.broadcast(buffer, src=0)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Return the module, or one around it whose backward pass averages the gradients."""
+        """Wrap a module so that its backward pass averages gradients; no-op for one process."""
         if self.size == 1:
             return module
         gpu = self.device.type == "cuda"
-        # Batch norm's statistics are shared when they are needed, not before every step.
+        # Batch norm's statistics are broadcast when they are needed, not before every step.
         return DistributedDataParallel(
             module,
             device_ids=[self.device.index] if gpu else None,
             forward_sync_buffers=False,
             gradient_as_bucket_view=True,
-            # Else DDP sorts its buckets anew after a first step, which a resumed run has twice,
-            # and there a sum over three processes or more would be rounded otherwise. GPUs add in
-            # no fixed order anyway.
+            # Otherwise DDP rebuilds its buckets after the first step. A resumed run would do so a
+            # second time, which changes the rounding of sums over three or more processes. On GPUs
+            # the order of summation is not fixed anyway.
             find_unused_parameters=not gpu,
         )
 
     def leave(self) -> None:
-        """End the process group."""
+        """Destroy the process group."""
         if self.size > 1:
             distributed.destroy_process_group()
 
@@ -101,15 +104,15 @@ class _Gather(torch.autograd.Function):
         return own * context.size, None, None
 
 
-def join(device: str, timeout_minutes: float) -> World:
-    """Join the processes that torchrun started, or be alone.
+def join(device: str, timeout_minutes: float) -> ProcessGroup:
+    """Join the process group that torchrun started, or create one of a single process.
 
     Args:
-        device: ``cpu``, ``cuda`` or ``auto`` (a GPU if there is one).
-        timeout_minutes: How long a process waits for another before the job fails.
+        device: ``cpu``, ``cuda`` or ``auto`` (a GPU if available).
+        timeout_minutes: Time that a process waits for the others before the job fails.
 
     Raises:
-        StepError: There is no GPU for this process.
+        StepError: No GPU is available for this process.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -117,8 +120,8 @@ def join(device: str, timeout_minutes: float) -> World:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and local >= torch.cuda.device_count():
         raise StepError(
-            f"process {local} of this machine has no GPU (there are {torch.cuda.device_count()}); "
-            "start as many processes as there are GPUs, or give --device cpu"
+            f"no GPU for process {local} on this machine ({torch.cuda.device_count()} available); "
+            "start one process per GPU, or use --device cpu"
         )
     place = torch.device(device, local) if device == "cuda" else torch.device(device)
     if device == "cuda":
@@ -127,4 +130,4 @@ def join(device: str, timeout_minutes: float) -> World:
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         wait = datetime.timedelta(minutes=timeout_minutes)
         distributed.init_process_group(backend, rank=rank, world_size=size, timeout=wait)
-    return World(rank, size, place)
+    return ProcessGroup(rank, size, place)

@@ -1,4 +1,4 @@
-"""Errors that a person can act on: one sentence on stderr and a non-zero exit, no traceback."""
+"""Errors that users can fix: reported as one sentence on stderr with a non-zero exit status."""
 
 import difflib
 import errno
@@ -14,11 +14,11 @@ _LONGEST = 300  # characters of an unexpected exception's message
 
 
 class StepError(Exception):
-    """Something that the user can put right; the message names the thing and what to do."""
+    """An error that the user can fix; the message says what is wrong and what to do."""
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
-    """Return a hint for a wrong name: the nearest right one, or all of them."""
+    """Return a hint for a wrong name: the closest valid name, or all valid names."""
     right = sorted(right)
     close = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
     if close:
@@ -27,19 +27,19 @@ def nearest(wrong: str, right: Iterable[str]) -> str:
 
 
 def one_line(text: object) -> str:
-    """Return a text on one line, without secrets and what a terminal would take for an order.
+    """Return a text on one line, without secrets and terminal control sequences.
 
-    Names in a message may come from files that somebody else has made.
+    Names in a message may come from untrusted files.
     """
     return redact("".join(c if c.isprintable() else " " for c in str(text)))
 
 
 def run_step(main: Callable[[], None]) -> None:
-    """Run a step's ``main``, and turn what a user can put right into one sentence and exit 1.
+    """Run a step's ``main`` and report errors that the user can fix as one sentence, with exit 1.
 
-    A full disk or an unreadable file (``OSError``) and too little memory are such things too;
-    Ctrl-C is one sentence and exit 130. Any other exception is a defect of the project: the
-    traceback goes to stderr, which is a step's log, and the sentence after it says so.
+    These include ``OSError`` (a full disk, an unreadable file) and ``MemoryError``. Ctrl-C exits
+    with 130. Any other exception is a bug in the project: its traceback is printed to stderr, which
+    is redirected to the step's log, followed by one sentence.
     """
     try:
         main()
@@ -65,9 +65,10 @@ def run_step(main: Callable[[], None]) -> None:
 
 
 def interrupt_without_traceback() -> None:
-    """Have Ctrl-C end this process with one sentence in place of its traceback.
+    """Make Ctrl-C end this process with one sentence instead of a traceback.
 
-    For Snakemake, which reads the workflow and builds its graph before it handles Ctrl-C itself.
+    Used in Snakemake's process, which does not handle Ctrl-C while it parses the workflow and
+    builds the job graph.
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

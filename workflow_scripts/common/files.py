@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and what they contain."""
+"""Atomic writes, JSON, digests, and safe listing of folders."""
 
 import contextlib
 import hashlib
@@ -14,11 +14,11 @@ from typing import Any
 from workflow_scripts.common.errors import StepError
 
 _CHUNK = 1 << 20
-# JSON takes up to 25 times its size when it is read.
+# Parsed JSON takes up to 25 times the size of the file.
 MAX_JSON_BYTES = 16 << 20
 MAX_FILES = 10_000_000
 HIDDEN = "hidden"
-# Snakemake puts it into each folder that is a rule's output, such as the demo's images.
+# Created by Snakemake in every folder that is the output of a rule, such as the demo's images.
 _OF_SNAKEMAKE = ".snakemake_timestamp"
 NOT_UTF8 = "name that is not UTF-8"
 LINK_OUT = "link out of the folder"
@@ -32,14 +32,14 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; rename it to ``path`` if all went well.
+    """Yield a temporary path next to ``path``, which replaces ``path`` on success.
 
-    A process killed half-way leaves a ``.partial`` file that the next try overwrites, never a
-    half-written ``path``. The data reaches the disk before the name does.
+    A process that is killed leaves a ``.partial`` file, which the next attempt overwrites, but
+    never a half-written ``path``. The data is flushed to disk before the file is renamed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last, because libraries choose a format by it.
+    # Keep the suffix, by which libraries choose the format.
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     temporary.unlink(missing_ok=True)
     try:
@@ -53,7 +53,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Like :func:`atomic` for a whole folder; what stood at ``path`` before is replaced."""
+    """Like :func:`atomic`, for a folder; an existing folder at ``path`` is replaced."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -67,7 +67,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as JSON for people to read: indented, keys in the given order."""
+    """Write ``value`` as human-readable JSON: indented, with keys in the given order."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -76,8 +76,8 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        StepError: It is not JSON, or nested too deeply, or larger than ``MAX_JSON_BYTES``, or no
-            file at all: reading a pipe would wait for ever.
+        StepError: The file is not JSON, nested too deeply, larger than ``MAX_JSON_BYTES``, or not a
+            regular file (reading a pipe would block).
     """
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise StepError(f"{path} is not a file")
@@ -88,7 +88,7 @@ def read_json(path: str | Path) -> Any:
     try:
         text = content.decode("utf-8-sig")
         value = json.loads(text)
-        if _SURROGATE.search(text):  # half a pair is no text that can be written
+        if _SURROGATE.search(text):  # unpaired surrogates cannot be encoded
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise StepError(f"{path} is not JSON: {error}") from error
@@ -108,11 +108,11 @@ def digest(value: Any, digits: int = 8) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """Return ``value`` in the one form that all its spellings share.
+    """Return the canonical form of a value, which is the same for equivalent spellings.
 
-    Mappings lose the keys whose value is None or an empty mapping, so that a new key with a
-    neutral value changes no digest; a number without a fraction is an integer (1.0 is 1). The
-    order of keys does not matter to :func:`digest`.
+    Keys whose value is None or an empty mapping are removed, so that a new key with a neutral value
+    does not change the digest. Floats without a fractional part become integers. The order of keys
+    does not affect :func:`digest`.
     """
     if isinstance(value, dict):
         items = {key: canonical(item) for key, item in value.items()}
@@ -127,23 +127,24 @@ def canonical(value: Any) -> Any:
 def visible_files(folder: str | Path) -> list[Path]:
     """Return the files of a folder and its sub-folders, sorted, without hidden ones (``.x``).
 
-    Files that operating systems leave are among them, links out of the folder are not; see
+    Files created by operating systems are included; links out of the folder are not. See
     :func:`walk`.
     """
     return [path for path, why in walk(folder) if why in (None, OF_A_SYSTEM)]
 
 
 def walk(folder: str | Path) -> list[tuple[Path, str | None]]:
-    """Return what stands in a folder, at every depth, and why it should be left out.
+    """List a folder recursively, with the reason why an entry should be left out.
 
-    Links are followed to what lies in the folder, and nowhere else.
+    Links are followed only if their target is inside the folder.
 
     Returns:
-        Files and whatever is left out, sorted by path, each with the reason or None. A folder that
-        is left out stands for all that is in it, except that the files of ``__MACOSX`` are listed.
+        All files, and all entries to leave out, sorted by path, each with the reason or None. The
+        contents of a folder that is left out are not listed, except those of system folders such as
+        ``__MACOSX``.
 
     Raises:
-        StepError: There are more than ``MAX_FILES``.
+        StepError: There are more than ``MAX_FILES`` entries.
     """
     found: list[tuple[Path, str | None]] = []
     folders = [  # type: list[tuple[Path, tuple[str, ...], str | None]]
@@ -165,11 +166,11 @@ def walk(folder: str | Path) -> list[tuple[Path, str | None]]:
 
 
 def left_out(path: Path, around: tuple[str, ...]) -> str | None:
-    """Return why a file or folder is left out of :func:`walk`, or None.
+    """Return the reason why an entry should be left out of a listing, or None.
 
     Args:
         path: The file or folder.
-        around: The folders on the way to it, without links, the outermost first.
+        around: Resolved paths of its parent folders, starting with the outermost one.
     """
     if path.name.startswith("."):
         return HIDDEN
@@ -187,5 +188,5 @@ def left_out(path: Path, around: tuple[str, ...]) -> str | None:
 
 
 def shown(name: str | Path) -> str:
-    """Return a file's name as text that can be written: other bytes than UTF-8 are escaped."""
+    """Return a file name as printable text; bytes that are not valid UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

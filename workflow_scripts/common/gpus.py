@@ -1,10 +1,10 @@
-"""Run a command on GPUs that no other job of this machine has.
+"""Run a command on GPUs that are not used by other jobs on this machine.
 
     python -m workflow_scripts.common.gpus --count 1 -- python train.py
 
-Takes free ones of CUDA_VISIBLE_DEVICES, or of all that the machine has, and shows the command no
-others. A GPU is taken by a lock on a file, which the operating system holds for the command and
-gives back with its end, whatever ends it. Slurm's jobs have theirs already.
+Reserves free GPUs among those in CUDA_VISIBLE_DEVICES (by default all GPUs of the machine) and
+hides the others from the command. A reservation is a file lock, which the operating system releases
+when the command ends for any reason. In Slurm jobs nothing is reserved, because Slurm assigns GPUs.
 """
 
 import argparse
@@ -16,25 +16,25 @@ import time
 from pathlib import Path
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.private import private_folder
+from workflow_scripts.common.private_folder import private_folder
 
-_LOOK_EVERY_SECONDS = 1
+_POLL_SECONDS = 1
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Take GPUs and become the command."""
+    """Reserve GPUs and replace this process by the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--count", type=int, required=True, help="GPUs to take; 0 takes none")
-    parser.add_argument("--wait", type=float, default=10, help="minutes to wait for free ones")
+    parser.add_argument("--count", type=int, required=True, help="number of GPUs; 0 for none")
+    parser.add_argument("--wait", type=float, default=10, help="minutes to wait for free GPUs")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- command")
     options = parser.parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
-        parser.error("give the command to run after --")
+        parser.error("the command to run is missing; add it after --")
     gpus = visible()
-    # Where there are none the command itself says so, or does without.
+    # Without GPUs, the command itself fails or runs on the CPU.
     if options.count and gpus and "SLURM_JOB_ID" not in os.environ:
         taken = take(gpus, options.count, options.wait)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
@@ -60,15 +60,15 @@ def visible() -> list[str]:
 
 
 def take(gpus: list[str], count: int, wait_minutes: float) -> list[str]:
-    """Take ``count`` of ``gpus`` for this process and what it becomes.
+    """Reserve ``count`` of ``gpus`` until this process, or the command that replaces it, ends.
 
     Raises:
-        StepError: There are fewer, others keep them for longer than ``wait_minutes``, or the folder
-            of the locks is not this user's alone.
+        StepError: There are fewer GPUs, they do not become free within ``wait_minutes``, or the
+            folder of the locks is accessible to other users.
     """
     if count > len(gpus):
         raise StepError(
-            f"{count} GPUs are asked for, and this machine offers {len(gpus)}; set "
+            f"{count} GPUs were requested, but only {len(gpus)} are available; lower "
             "resources.*.gpu in the config"
         )
     folder = private_folder(tempfile.gettempdir(), "gpus-of")
@@ -84,14 +84,14 @@ def take(gpus: list[str], count: int, wait_minutes: float) -> list[str]:
         if time.monotonic() > deadline:
             raise StepError(
                 f"{count} of the GPUs {', '.join(gpus)} did not become free within "
-                f"{wait_minutes:g} minutes; give Snakemake their number (--resources "
-                f"gpu={len(gpus)}), or see who holds the files in {folder} (lsof)"
+                f"{wait_minutes:g} minutes; limit Snakemake to them with --resources "
+                f"gpu={len(gpus)}, or find the processes that lock the files in {folder} (lsof)"
             )
-        time.sleep(_LOOK_EVERY_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _lock(path: Path) -> int | None:
-    """Return an open, locked file that a command inherits; None if another has the lock."""
+    """Return a locked, inheritable file descriptor; None if another process holds the lock."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

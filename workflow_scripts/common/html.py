@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: one document and one style for all.
+"""Self-contained HTML pages with a common style.
 
-Every page works from ``file://`` and without a network. Colours follow the system's light or dark
-theme unless the root element has ``data-theme``; all text has a contrast of 4.5 or more (WCAG AA).
+Pages work from ``file://`` and without a network. Colours follow the system's light or dark theme
+unless the root element has ``data-theme``; all text has a contrast ratio of at least 4.5 (WCAG AA).
 """
 
 import html
@@ -42,10 +42,10 @@ def document(title: str, body: str, *, style: str = "", scripts: Iterable[str] =
     """Return a self-contained HTML page.
 
     Args:
-        title: The page's title; escaped.
-        body: HTML.
-        style: CSS beside :data:`STYLE`.
-        scripts: JavaScript, each a script element at the page's end.
+        title: Title of the page; escaped.
+        body: HTML of the body.
+        style: CSS in addition to :data:`STYLE`.
+        scripts: JavaScript sources, inserted as script elements at the end of the page.
     """
     ends = "".join(f"<script>{script_text(text)}</script>\n" for text in scripts)
     return (
@@ -57,39 +57,39 @@ def document(title: str, body: str, *, style: str = "", scripts: Iterable[str] =
 
 
 def script_text(text: str) -> str:
-    """Return JavaScript for a script element, which no string within it can end."""
+    """Escape JavaScript for a script element, so that strings in it cannot close the element."""
     return re.sub(r"<(?=/?script|!--)", r"\\x3c", text, flags=re.IGNORECASE)
 
 
 def json_element(name: str, value: Any) -> str:
-    """Return a script element that holds ``value`` as JSON, to be found by its id ``name``."""
+    """Return a script element with id ``name`` that contains ``value`` as JSON."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
 class Markup(str):
-    """Text that is HTML already; any other is escaped where :func:`element` puts it in."""
+    """A string that is already HTML; :func:`element` escapes all other strings."""
 
 
 def element(tag: str, *inside: object, **attributes: object) -> Markup:
-    """Return an element of HTML.
+    """Return an HTML element.
 
     Args:
-        tag: Its name.
-        inside: What is in it; all but :class:`Markup` is escaped. ``img`` has nothing in it.
-        attributes: Escaped; ``class_`` is ``class``, ``aria_label`` is ``aria-label``, and those
-            that are None are left out.
+        tag: Name of the element.
+        inside: Content; everything but :class:`Markup` is escaped. Ignored for ``img``.
+        attributes: Attributes, which are escaped. ``class_`` becomes ``class``, ``aria_label``
+            becomes ``aria-label``, and None omits an attribute.
     """
-    said = "".join(
+    rendered = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
     end = "" if tag == "img" else f"{joined(inside)}</{tag}>"
-    return Markup(f"<{tag}{said}>{end}")
+    return Markup(f"<{tag}{rendered}>{end}")
 
 
 def joined(parts: Iterable[object]) -> Markup:
-    """Return parts one after another; all but :class:`Markup` is escaped."""
+    """Concatenate parts, escaping everything but :class:`Markup`."""
     return Markup("".join(p if isinstance(p, Markup) else html.escape(str(p)) for p in parts))

@@ -1,11 +1,8 @@
-"""Texts from outside in Markdown."""
+"""Escaping of untrusted text in Markdown."""
 
 import re
 
 
 def markdown_text(value: object) -> str:
-    """Return a text for a cell or a line of Markdown, on one line.
-
-    HTML in it would be obeyed, and a bar would end the cell.
-    """
+    """Return a value as one line of Markdown, with HTML tags and ``|`` (for tables) escaped."""
     return re.sub(r"(\||<(?=[a-zA-Z/!?]))", r"\\\1", " ".join(str(value).splitlines()))

@@ -1,4 +1,4 @@
-"""Secrets are left out of what is written for people and for archives: logs, records, the crate."""
+"""Remove secrets from logs, records, errors and the crate."""
 
 import os
 import re
@@ -10,15 +10,15 @@ _SECRET = re.compile(rf"(?i)(^|.*[_\W]){_WORDS}")
 _PAIR = re.compile(rf"(?i)({_WORDS}[\"']?\s*[:=]\s*[\"']?)[^\s,;&}}\"']+")
 _USER = re.compile(r"(?<=://)[^/\s?#]*@")
 _QUERY = re.compile(r"(://[^\s?#\"<>]*[?#])([^\s\"<>]+)")
-# Shorter values are words that stand in many a text.
+# Shorter values of environment variables may be ordinary words.
 _SHORTEST = 8
 
 
 def redact(value: Any) -> Any:
-    """Return a text, or a value of JSON, without the secrets in it.
+    """Return a text or a JSON value with secrets replaced by ``HIDDEN``.
 
-    Left out are the user, the password and the values of the query of every URL, the values of keys
-    such as ``token`` or ``api_key``, and those of environment variables called so (WANDB_API_KEY).
+    Secrets are credentials and query values in URLs, values of keys such as ``token`` or
+    ``api_key``, and values of environment variables with such names (``WANDB_API_KEY``).
     """
     if isinstance(value, dict):
         return {

@@ -1,4 +1,4 @@
-"""Randomness that depends on a seed and on names, never on the order or the number of processes."""
+"""Random seeds that depend only on a seed and names, not on the order or number of processes."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def seed_for(seed: int, *names: object) -> int:
-    """Return a 63-bit seed for one purpose, e.g. ``seed_for(0, "trigger", key)``.
+    """Derive a 63-bit seed from a seed and names, e.g. ``seed_for(0, "trigger", key)``.
 
     Unlike ``hash()``, it is the same in every process and on every machine.
     """
@@ -15,5 +15,5 @@ def seed_for(seed: int, *names: object) -> int:
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """Return a numpy generator seeded by :func:`seed_for`."""
+    """Return a NumPy generator seeded by :func:`seed_for`."""
     return np.random.default_rng(seed_for(seed, *names))

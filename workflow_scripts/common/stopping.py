@@ -1,4 +1,4 @@
-"""Ending in good order: a signal or the clock asks, and the trainer stops after a step."""
+"""Graceful termination: the trainer stops after a step when a signal or a time limit demands it."""
 
 import os
 import re
@@ -12,10 +12,10 @@ from workflow_scripts.common.errors import StepError
 
 
 def minutes_left(margin: float) -> float | None:
-    """Return the minutes until ``margin`` minutes before the end of the Slurm job around us.
+    """Return the minutes until ``margin`` minutes before the time limit of the current Slurm job.
 
-    At least half of what is left is given, however short that is. None outside of Slurm, in a job
-    without a limit, and, with a warning, where Slurm does not answer.
+    The result is at least half of the remaining time. It is None outside of Slurm, in a job without
+    a time limit, and (with a warning) if Slurm does not respond.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
@@ -24,29 +24,29 @@ def minutes_left(margin: float) -> float | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"warning: the time limit of job {job} is not known: {error}", file=sys.stderr)
+        print(f"warning: cannot get the time limit of job {job}: {error}", file=sys.stderr)
         return None
     parts = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", done.stdout.strip())
     if parts is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-    left = (days * 24 + hours) * 60 + minutes + seconds / 60
-    return max(left - margin, left / 2)
+    remaining = (days * 24 + hours) * 60 + minutes + seconds / 60
+    return max(remaining - margin, remaining / 2)
 
 
 class Stopped(StepError):
-    """The run ends early because it was asked to; every process raises it, one should print it."""
+    """The run was asked to end early. All processes raise it, and one should print it."""
 
 
 class Stop:
-    """Remembers that the run should end, and why.
+    """Records requests to end the run.
 
-    Use as a context: within it SIGTERM and SIGUSR1 (Slurm's and torchrun's ways to announce the
-    end), SIGINT (Ctrl-C) and the clock ask for an end instead of ending the process. Signals may
-    come twice, from the terminal and from torchrun.
+    Use it as a context manager. Inside the context, SIGTERM and SIGUSR1 (sent by Slurm and torchrun
+    to announce the end), SIGINT (Ctrl-C) and the time limit set :attr:`reason` instead of ending
+    the process. Signals may arrive twice, from the terminal and from torchrun.
 
     Args:
-        minutes: End in good order after so many; None leaves it to signals.
+        minutes: Time limit; None for no limit.
     """
 
     def __init__(self, minutes: float | None = None):
@@ -70,9 +70,9 @@ class Stop:
 
     @property
     def reason(self) -> str | None:
-        """Why the run should end, or None while it should not."""
+        """The reason why the run should end, or None."""
         if self._signal is not None:
             return self._signal
         if self._deadline is not None and time.monotonic() > self._deadline:
-            return f"the end of its {self._minutes:.4g} minutes"
+            return f"the time limit of {self._minutes:.4g} minutes"
         return None

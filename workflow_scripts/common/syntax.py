@@ -1,4 +1,4 @@
-"""Python files read as syntax trees, without importing them."""
+"""Read definitions and values from the syntax trees of Python files, without importing them."""
 
 import ast
 import functools
@@ -14,7 +14,7 @@ _PACKAGE = "workflow_scripts"
 
 
 class _Unknown:
-    """The default of an option whose value cannot be read from the source."""
+    """Marks a value that cannot be read from the source."""
 
     def __repr__(self) -> str:
         return "UNKNOWN"
@@ -28,10 +28,13 @@ Definition = ast.ClassDef | ast.FunctionDef
 
 @dataclass(frozen=True)
 class Module:
-    """A parsed file: its top-level definitions, the values of its names, and its imports.
+    """A parsed file.
 
-    ``imported`` maps a name to the module and the name there ("" if it is the module itself);
-    ``stamp`` tells versions of the file apart.
+    Attributes:
+        stamp: Modification time and size, which identify a version of the file.
+        definitions: Top-level classes and functions by name.
+        values: Expressions assigned to top-level names.
+        imported: Imported names, mapped to the module and the name in it ("" for the module).
     """
 
     stamp: tuple[int, int]
@@ -41,10 +44,10 @@ class Module:
 
 
 def parsed(path: Path) -> Module:
-    """Return a file's module.
+    """Parse a file; unchanged files are cached.
 
     Raises:
-        StepError: It is not valid Python.
+        StepError: The file is not valid Python.
     """
     status = path.stat()
     return _parse(path, (status.st_mtime_ns, status.st_size))
@@ -78,7 +81,7 @@ def _parse(path: Path, stamp: tuple[int, int]) -> Module:
 
 
 def assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
-    """Yield the name, the value and the annotation of each plain assignment of a statement."""
+    """Yield the name, value and annotation of each assignment to a plain name in a statement."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         yield node.target.id, node.value, node.annotation
     elif isinstance(node, ast.Assign):
@@ -87,8 +90,8 @@ def assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr | None, ast.expr | 
                 yield target.id, node.value, None
 
 
-def _ours(dotted: str) -> Module | None:
-    """Return a module of this project by its dotted name; None if it is not one."""
+def _project_module(dotted: str) -> Module | None:
+    """Return a module of this project by its dotted name; None for other modules."""
     if dotted.split(".", maxsplit=1)[0] != _PACKAGE:
         return None
     path = _ROOT / Path(*dotted.split("."))
@@ -97,22 +100,22 @@ def _ours(dotted: str) -> Module | None:
 
 
 def resolve(module: Module, node: ast.expr) -> tuple[Module, str] | None:
-    """Return the module and the name in it that an expression such as ``style.WIDTH`` means."""
+    """Return the module and the name in it that an expression such as ``style.WIDTH`` refers to."""
     if isinstance(node, ast.Name):
         if node.id not in module.imported:
             return module, node.id
         dotted, name = module.imported[node.id]
-        there = _ours(dotted)
-        return (there, name) if there else None
+        source = _project_module(dotted)
+        return (source, name) if source else None
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         dotted, name = module.imported.get(node.value.id, ("", ""))
-        there = _ours(f"{dotted}.{name}".rstrip("."))
-        return (there, node.attr) if there else None
+        source = _project_module(f"{dotted}.{name}".rstrip("."))
+        return (source, node.attr) if source else None
     return None
 
 
 def found_at(module: Module, node: ast.expr) -> tuple[Module, str] | None:
-    """Return where an expression's name is defined, through modules that only import it."""
+    """Return where the name of an expression is defined, following imports across modules."""
     found = resolve(module, node)
     while found is not None and found[0] is not module and found[1] in found[0].imported:
         module, name = found
@@ -123,8 +126,8 @@ def found_at(module: Module, node: ast.expr) -> tuple[Module, str] | None:
 def value_of(module: Module, node: ast.expr) -> Any:
     """Return the value of a literal or of a constant of this project, else ``UNKNOWN``.
 
-    A mapping may have such constants as values. An object of a class of this project, made with
-    keywords alone, is the mapping of its keywords.
+    Values of a mapping may be such constants. A call of a class of this project with keyword
+    arguments only evaluates to the mapping of its arguments.
     """
     if isinstance(node, ast.Dict):
         keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
@@ -133,8 +136,8 @@ def value_of(module: Module, node: ast.expr) -> Any:
             return {key: value_of(module, value) for key, value in pairs}
     if isinstance(node, ast.Call):
         made = found_at(module, node.func)
-        ours = made is not None and isinstance(made[0].definitions.get(made[1]), ast.ClassDef)
-        if not ours or node.args or not all(k.arg for k in node.keywords):
+        known = made is not None and isinstance(made[0].definitions.get(made[1]), ast.ClassDef)
+        if not known or node.args or not all(k.arg for k in node.keywords):
             return UNKNOWN
         return {k.arg: value_of(module, k.value) for k in node.keywords}
     try:
@@ -143,12 +146,12 @@ def value_of(module: Module, node: ast.expr) -> Any:
         found = found_at(module, node)
     if found is None or found[1] not in found[0].values:
         return UNKNOWN
-    there, name = found
-    return value_of(there, there.values[name]) if there.values[name] is not node else UNKNOWN
+    source, name = found
+    return value_of(source, source.values[name]) if source.values[name] is not node else UNKNOWN
 
 
 def family(module: Module, node: ast.ClassDef) -> Iterator[tuple[Module, ast.ClassDef | None]]:
-    """Yield a class and those that it inherits from, nearest first; None for one not seen."""
+    """Yield a class and its base classes, nearest first; None for a base that cannot be found."""
     yield module, node
     for base in node.bases:
         found = resolve(module, base)
@@ -160,7 +163,7 @@ def family(module: Module, node: ast.ClassDef) -> Iterator[tuple[Module, ast.Cla
 
 
 def _inherits_nothing(module: Module, base: ast.expr) -> bool:
-    """Return whether a base class is one of torch's, or object: it has no options to pass on."""
+    """Return whether a base class is ``object`` or from torch, and so contributes no options."""
     while isinstance(base, ast.Attribute):
         base = base.value
     name = base.id if isinstance(base, ast.Name) else ""

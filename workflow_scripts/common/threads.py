@@ -1,4 +1,4 @@
-"""Work in threads on a stream of items, for code that lets other threads run (Arrow, zstd)."""
+"""Process a stream of items in threads, for code that releases the GIL (Arrow, zstd)."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,14 +12,14 @@ Result = TypeVar("Result")
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` of each item, in their order.
+    """Yield ``function(item)`` for each item, in the order of the items.
 
-    No more than one result for each thread waits to be fetched, so that memory is bounded.
+    At most one result per thread is buffered, which bounds the memory.
 
     Args:
-        function: Called in the threads.
-        items: Read by the calling thread.
-        threads: How many.
+        function: Function that is called in the threads.
+        items: Items, read in the calling thread.
+        threads: Number of threads.
     """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()

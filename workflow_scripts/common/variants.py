@@ -1,8 +1,8 @@
 """Variants: triggers, loss terms, measures and others, each a module with one public name.
 
-A name in the config is the name of a module in the folder of its kind, or the path of a Python file
-of the user's own. What a variant accepts is read from its source, without importing it, so that
-the config can be checked where torch is not installed and in little time.
+The config refers to a variant by the name of a module in the folder of its kind, or by the path of
+a user's Python file. Its options are read from the source without importing it, so that checking
+the config is fast and does not require torch.
 """
 
 import ast
@@ -38,11 +38,11 @@ class Kind:
     """A kind of variants.
 
     Attributes:
-        word: What messages call it.
-        folder: Its modules, below ``workflow_scripts/``.
-        public: The class or function that each module has.
-        given: Parameters that the workflow passes: to a class by name, to a function by position.
-        base: Class that the public class has to be a subclass of, if any.
+        word: Name of the kind in messages.
+        folder: Folder of its modules, relative to ``workflow_scripts/``.
+        public: Name of the class or function that each module defines.
+        given: Parameters passed by the workflow: by name to a class, by position to a function.
+        base: Required base class of the public class, if any.
     """
 
     word: str
@@ -69,13 +69,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a variant.
+    """An option of a variant.
 
     Attributes:
-        required: Whether it has no default.
-        default: Its default; None if it is required, ``syntax.UNKNOWN`` if it is not a literal
-            or a constant.
-        annotation: The source text of its type, "" if it has none.
+        required: Whether the option has no default.
+        default: The default; None if the option is required, ``syntax.UNKNOWN`` if the default is
+            neither a literal nor a constant.
+        annotation: Source text of the type annotation; "" if there is none.
     """
 
     required: bool
@@ -84,7 +84,7 @@ class Option:
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the variants of a kind, sorted; modules named ``_...`` are helpers."""
+    """Return the sorted names of the variants of a kind; modules named ``_...`` are excluded."""
     folder = _ROOT / _PACKAGE / KINDS[kind].folder
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
@@ -94,39 +94,44 @@ def source(kind: str, name: str) -> Path:
 
     Args:
         kind: One of ``KINDS``.
-        name: A module's name (``"yellow"``), or a path ending in ``.py`` to a file of the user's
-            own, relative to the working directory.
+        name: Name of a module (``"yellow"``), or path of a user's file ending in ``.py``, relative
+            to the working directory.
 
     Raises:
-        StepError: There is no such variant, or no such file.
+        StepError: The variant or file does not exist.
     """
-    word = KINDS[kind].word
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
-            raise StepError(f"the {word} {name!r} does not exist as a file; correct its path")
+            word = KINDS[kind].word
+            raise StepError(f"file {name!r} of the {word} does not exist; correct its path")
         return path
+    return _module_file(kind, name)
+
+
+@functools.cache
+def _module_file(kind: str, name: str) -> Path:
     path = _ROOT / _PACKAGE / KINDS[kind].folder / f"{name}.py"
     if not name.isidentifier() or name.startswith("_") or not path.is_file():
         raise StepError(
-            f"unknown {word} {name!r}; {nearest(name, names(kind))} (or give the path of your own "
-            "file, ending in .py)"
+            f"unknown {KINDS[kind].word} {name!r}; {nearest(name, names(kind))} (to use your own "
+            "file, give its path, ending in .py)"
         )
     return path
 
 
 def options(kind: str, name: str) -> dict[str, Option]:
-    """Return the options of a variant by name, without those that the workflow passes.
+    """Return the options of a variant by name, without the parameters passed by the workflow.
 
     Raises:
-        StepError: There is no such variant, or it cannot be used: its file does not parse or
-            lacks the public class or function.
+        StepError: The variant does not exist, cannot be parsed, or lacks the public class or
+            function.
     """
     return dict(_signature(kind, name)[0])
 
 
 def takes_any(kind: str, name: str) -> bool:
-    """Return whether a variant takes more options than its source tells, by ``**options``.
+    """Return whether a variant accepts arbitrary options (``**options``).
 
     Raises:
         StepError: As :func:`options`.
@@ -135,26 +140,27 @@ def takes_any(kind: str, name: str) -> bool:
 
 
 def check_options(kind: str, name: str, given: Iterable[str]) -> None:
-    """Check the names of the options that a variant is given.
+    """Check the names of the options passed to a variant.
 
     Raises:
-        StepError: An option does not exist or is missing; or as :func:`options`.
+        StepError: An option is unknown or missing; or as :func:`options`.
     """
     known, more = _signature(kind, name)
     word = KINDS[kind].word
     for option in given:
         if option not in known and not more:
-            hint = nearest(option, known) if known else "it takes none"
-            raise StepError(f"the {word} {name!r} has no option {option!r}; {hint}")
+            hint = nearest(option, known) if known else "it has no options"
+            raise StepError(f"{word} {name!r} has no option {option!r}; {hint}")
     for option, declared in known.items():
         if declared.required and option not in given:
-            raise StepError(f"the {word} {name!r} needs the option {option!r}; add it")
+            raise StepError(f"{word} {name!r} needs the option {option!r}; add it")
 
 
 def attribute(kind: str, name: str, attribute: str, default: Any) -> Any:
-    """Return a literal attribute of a variant, or ``default``.
+    """Return the value of a constant attribute of a variant, or ``default``.
 
-    Of a class, its own or an inherited one; of a function, its module's constant of that name.
+    For a class, this is a class attribute, possibly inherited; for a function, a constant of its
+    module.
 
     Raises:
         StepError: As :func:`options`.
@@ -169,16 +175,16 @@ def _read_attribute(kind: str, name: str, attribute: str, _stamp: tuple[int, int
     if not isinstance(node, ast.ClassDef):
         found = module.values.get(attribute)
         return _MISSING if found is None else value_of(module, found)
-    for there, one in family(module, node):
-        for statement in one.body if one else ():
+    for defining, definition in family(module, node):
+        for statement in definition.body if definition else ():
             for target, value, _ in assigned(statement):
                 if target == attribute and value is not None:
-                    return value_of(there, value)
+                    return value_of(defining, value)
     return _MISSING
 
 
 def load(kind: str, name: str) -> Any:
-    """Import a variant; return its class or function.
+    """Import a variant and return its class or function.
 
     Raises:
         StepError: As :func:`options`, or an import of the user's file fails.
@@ -188,7 +194,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def companion(kind: str, name: str, function: str) -> Any:
-    """Import a variant; return another function of its module, or None if it has none of that name.
+    """Import a variant and return another function of its module, or None if there is none.
 
     Raises:
         StepError: As :func:`load`.
@@ -204,7 +210,7 @@ def _module(kind: str, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"variant_{path.stem}", path.resolve())
     assert spec is not None and spec.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses with postponed annotations look their module up there.
+    # Dataclasses with postponed annotations look up their module in sys.modules.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
@@ -214,7 +220,7 @@ def _module(kind: str, name: str) -> ModuleType:
 
 
 def _public(kind: str, name: str) -> tuple[Module, Definition | None]:
-    """Return a variant's public class or function; None where its definition cannot be seen."""
+    """Return a variant's public class or function; None if its definition cannot be found."""
     declared = KINDS[kind]
     module = parsed(source(kind, name))
     if declared.public in module.definitions:
@@ -227,23 +233,25 @@ def _public(kind: str, name: str) -> tuple[Module, Definition | None]:
     if declared.public in module.values:
         return module, None
     what = "function" if declared.public.islower() else "class"
-    raise StepError(f"{name} has no {what} {declared.public}, which a {declared.word} needs")
+    raise StepError(
+        f"{name} must define the {what} {declared.public} to be used as {declared.word}"
+    )
 
 
 def _check_base(declared: Kind, name: str, module: Module, node: Definition) -> None:
     if declared.base is None:
         return
     classes = [n for _, n in family(module, node)] if isinstance(node, ast.ClassDef) else []
-    if any(one is None or one.name == declared.base for one in classes):
+    if any(definition is None or definition.name == declared.base for definition in classes):
         return
     raise StepError(
-        f"the {declared.public} of {name} is not a subclass of {declared.base} "
+        f"class {declared.public} of {name} must be a subclass of {declared.base} "
         f"(from {_PACKAGE}.{declared.folder.replace('/', '.')} import {declared.base})"
     )
 
 
 def _signature(kind: str, name: str) -> tuple[dict[str, Option], bool]:
-    """Return the options of a variant, and whether it takes others as well."""
+    """Return the options of a variant, and whether it accepts others as well."""
     path = source(kind, name)
     return _read_signature(kind, name, parsed(path).stamp)
 
@@ -254,37 +262,40 @@ def _read_signature(
 ) -> tuple[dict[str, Option], bool]:
     accepted, more = _accepted(kind, name)
     given = KINDS[kind].given
-    lacking = (
+    missing = (
         [] if more or KINDS[kind].public.islower() else [n for n in given if n not in accepted]
     )
-    if lacking:
+    if missing:
         raise StepError(
-            f"the {KINDS[kind].public} of {name} does not take {lacking[0]!r}, which each "
-            f"{KINDS[kind].word} is given; add it"
+            f"class {KINDS[kind].public} of {name} must accept the parameter {missing[0]!r}, which "
+            f"is passed to each {KINDS[kind].word}; add it"
         )
     return {key: option for key, option in accepted.items() if key not in given}, more
 
 
 def _accepted(kind: str, name: str) -> tuple[dict[str, Option], bool]:
-    """Return all that a class takes by name or a function after its first arguments."""
+    """Return all options that a class or function accepts, and whether it accepts others.
+
+    The leading parameters of a function, which the workflow passes by position, are excluded.
+    """
     module, node = _public(kind, name)
     given = KINDS[kind].given
     if isinstance(node, ast.FunctionDef):
-        # A function gets its first arguments by position, a factory in a class's place by name.
+        # A function gets its first arguments by position; a factory that replaces a class, by name.
         by_position = KINDS[kind].public == node.name.lower()
         return _parameters(module, node, len(given) if by_position else 0)
     if node is None:
         return {}, True
     fields: dict[str, Option] = {}
-    for there, one in family(module, node):
-        if one is None:
+    for defining, definition in family(module, node):
+        if definition is None:
             return fields, True
-        made = next((s for s in one.body if getattr(s, "name", "") == "__init__"), None)
-        if isinstance(made, ast.FunctionDef):
-            own, more = _parameters(there, made, 1)
+        init = next((s for s in definition.body if getattr(s, "name", "") == "__init__"), None)
+        if isinstance(init, ast.FunctionDef):
+            own, more = _parameters(defining, init, 1)
             return own | fields, more
-        if _is_dataclass(one):
-            fields = dict(_fields(there, one)) | fields
+        if _is_dataclass(definition):
+            fields = dict(_fields(defining, definition)) | fields
     return fields, False
 
 
@@ -296,7 +307,7 @@ def _parameters(
     defaults = [None] * (len(positional) - len(declared.defaults)) + declared.defaults
     found = list(zip(positional, defaults, strict=True))[skipped:]
     found += zip(declared.kwonlyargs, declared.kw_defaults, strict=True)
-    options = {one.arg: _option(module, default, one.annotation) for one, default in found}
+    options = {arg.arg: _option(module, default, arg.annotation) for arg, default in found}
     return options, declared.kwarg is not None
 
 
@@ -314,7 +325,7 @@ def _fields(module: Module, node: ast.ClassDef) -> Iterator[tuple[str, Option]]:
             default = value
             if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("field"):
                 settings = {k.arg: k.value for k in value.keywords}
-                # Of a factory, the call itself stands for a default that is not known.
+                # For a factory, the call itself represents an unknown default.
                 default = settings.get("default", value if "default_factory" in settings else None)
             if "init" not in settings or value_of(module, settings["init"]) is not False:
                 yield name, _option(module, default, annotation)
@@ -328,7 +339,7 @@ def _option(module: Module, default: ast.expr | None, annotation: ast.expr | Non
 
 
 class _Aliases(ast.NodeTransformer):
-    """Writes out the names that a module gives to types, as ``Rule = Literal["a", "b"]``."""
+    """Replaces type aliases of a module, such as ``Rule = Literal["a", "b"]``, by their values."""
 
     def __init__(self, module: Module) -> None:
         self.module = module

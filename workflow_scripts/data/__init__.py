@@ -1,1 +1,1 @@
-"""From a URL list and labelled images to shards, manifests and evaluation sets."""
+"""Data preparation: URL lists and labelled images become shards, manifests and evaluation sets."""

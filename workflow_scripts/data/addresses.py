@@ -1,8 +1,8 @@
-"""Which network addresses a URL from a scraped list may lead to, and names to addresses in time.
+"""Check the network addresses behind scraped URLs, and resolve host names with a timeout.
 
-A row of a list must not reach the machine itself, a cluster's metadata service or a colleague's
-database. A name can mean another address each time it is looked up, so what counts is the address
-that is connected to, not the name.
+A URL from a list must not reach the machine itself, a cluster's metadata service or a private
+database. Because a name can resolve to a different address on every lookup, the check applies to
+the address of the connection, not to the name.
 """
 
 import collections
@@ -15,40 +15,41 @@ from concurrent.futures import TimeoutError as NotYet
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# Addresses of IPv4 as a network without IPv4 sees them (RFC 6052).
+# IPv4 addresses as represented in an IPv6-only network (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# What Python takes for public (some of it until 3.11.10): IETF's protocol assignments, among them
-# Oracle's metadata service; Azure's services for virtual machines; 6to4's relays; documentation.
+# Ranges that Python considers public (some of them before 3.11.10 only): IETF protocol assignments,
+# including Oracle's metadata service; Azure's virtual-machine services; 6to4 relays; documentation.
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in ("192.0.0.0/24", "168.63.129.16", "192.88.99.0/24", "3fff::/20")
 )
-_REMEMBERED_SECONDS = 300.0
-_REMEMBERED_HOSTS = 20_000
+_CACHE_SECONDS = 300.0
+_CACHE_HOSTS = 20_000
 
 
 def parse_networks(networks: list[str]) -> tuple[Network, ...]:
-    """Return networks from text such as ``127.0.0.0/8``, ``10.1.2.3`` or ``fd00::/8``.
+    """Parse networks such as ``127.0.0.0/8``, ``10.1.2.3`` or ``fd00::/8``.
 
     Raises:
-        ValueError: One of them is not a network.
+        ValueError: A string is not a valid network.
     """
     return tuple(ipaddress.ip_network(network) for network in networks)
 
 
 class PrivateAddressError(OSError):
-    """A host whose addresses are all in networks that are not public."""
+    """All addresses of a host are in non-public networks."""
 
 
 def is_allowed(address: str, allowed: tuple[Network, ...] = ()) -> bool:
-    """Return whether an address is on the public internet, or in one of the ``allowed`` networks.
+    """Return whether an address is on the public internet or in one of the ``allowed`` networks.
 
-    Loopback, private, link-local, carrier-grade (RFC 6598), multicast and reserved addresses are
-    not, whatever form they have in IPv6: mapped, 6to4, NAT64.
+    Loopback, private, link-local, carrier-grade NAT (RFC 6598), multicast and reserved addresses
+    are not public. This includes IPv4 addresses embedded in IPv6 (mapped, 6to4 and NAT64).
 
     Args:
-        address: As ``getaddrinfo`` writes it, e.g. ``"93.184.216.34"`` or ``"fe80::1%eth0"``.
-        allowed: Networks that are let through.
+        address: An address as returned by ``getaddrinfo``, e.g. ``"93.184.216.34"`` or
+            ``"fe80::1%eth0"``.
+        allowed: Networks that are permitted although they are not public.
     """
     forms = _forms(ipaddress.ip_address(address.partition("%")[0]))
     if any(form in network for form in forms for network in allowed):
@@ -57,7 +58,7 @@ def is_allowed(address: str, allowed: tuple[Network, ...] = ()) -> bool:
 
 
 def _forms(ip: Address) -> list[Address]:
-    """Return an address and, if it stands for one of IPv4, that one after it."""
+    """Return an address, followed by the IPv4 address that it embeds, if any."""
     if ip.version == 4:
         return [ip]
     inner = ip.ipv4_mapped or ip.sixtofour
@@ -74,7 +75,7 @@ def _is_public(ip: Address) -> bool:
 
 
 class Resolver:
-    """Looks names up, each in a thread of its own, and remembers the answers for some minutes."""
+    """Resolves host names, one thread per lookup, and caches the results for a few minutes."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -83,41 +84,41 @@ class Resolver:
         )
 
     def __call__(self, host: str, seconds: float) -> list[tuple[int, tuple]]:
-        """Return family and socket address (port 0) of each address of a host.
+        """Return the family and the socket address (port 0) of each address of a host.
 
         Raises:
-            TimeoutError: There is no answer within ``seconds``.
-            OSError: There is no such host.
-            ValueError: It is not a name.
+            TimeoutError: The lookup takes longer than ``seconds``.
+            OSError: The host does not exist.
+            ValueError: ``host`` is not a valid name.
         """
         try:
             return self._lookup(host).result(timeout=seconds)
         except NotYet as error:
-            raise TimeoutError(f"no address of {host} yet") from error
+            raise TimeoutError(f"resolving {host} timed out") from error
 
     def _lookup(self, host: str) -> Future:
         with self._lock:
-            begun, found = self._lookups.get(host, (0.0, None))
-            if found is None or self._is_stale(begun, found):
-                found = Future()
-                self._lookups[host] = (time.monotonic(), found)
-                if len(self._lookups) > _REMEMBERED_HOSTS:
+            started, future = self._lookups.get(host, (0.0, None))
+            if future is None or self._is_stale(started, future):
+                future = Future()
+                self._lookups[host] = (time.monotonic(), future)
+                if len(self._lookups) > _CACHE_HOSTS:
                     self._lookups.popitem(last=False)
-                threading.Thread(target=_look_up, args=(host, found), daemon=True).start()
-            return found
+                threading.Thread(target=_look_up, args=(host, future), daemon=True).start()
+            return future
 
     @staticmethod
-    def _is_stale(begun: float, found: Future) -> bool:
-        if not found.done():
+    def _is_stale(started: float, future: Future) -> bool:
+        if not future.done():
             return False
-        error = found.exception()
-        passing = isinstance(error, OSError) and error.errno != socket.EAI_NONAME
-        return passing or time.monotonic() - begun > _REMEMBERED_SECONDS
+        error = future.exception()
+        transient = isinstance(error, OSError) and error.errno != socket.EAI_NONAME
+        return transient or time.monotonic() - started > _CACHE_SECONDS
 
 
-def _look_up(host: str, found: Future) -> None:
+def _look_up(host: str, future: Future) -> None:
     try:
         answers = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-        found.set_result([(family, address) for family, *_, address in answers])
+        future.set_result([(family, address) for family, *_, address in answers])
     except Exception as error:
-        found.set_exception(error)
+        future.set_exception(error)

@@ -1,9 +1,8 @@
 """An HTTP client for untrusted URLs.
 
-One deadline and one byte limit cover everything that a URL leads to: name look-ups, connections,
-TLS, status lines, headers, bodies and redirects with their targets. Each address is checked when
-the client connects to it. Through a proxy, only hosts given as addresses can be checked; the proxy
-decides which names it connects to.
+One deadline and one byte limit cover the whole request: name resolution, connection, TLS, status
+line, headers, body and all redirects. Addresses are checked when the client connects. Behind a
+proxy, only hosts given as literal addresses can be checked: the proxy resolves the names.
 """
 
 import contextlib
@@ -23,27 +22,28 @@ from workflow_scripts.data.proxies import Proxies, Proxy
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 10
-_HEADERS = 1 << 20  # bytes of headers, redirects and the like that come on top of a body
-# Lists have URLs with blanks and letters of all scripts in them, as browsers show them.
+_HEADERS = 1 << 20  # bytes allowed for headers, redirects and the like in addition to the body
+# URLs in lists may contain spaces and letters of any script, as browsers display them.
 _SAFE = "%/:=&?~#+!$,;'@()*[]|"
 
 
 class TooManyBytesError(Exception):
-    """More came than one URL is allowed."""
+    """The response exceeds the byte limit of a URL."""
 
 
 class BadRedirectError(Exception):
-    """Redirected too often, to nowhere, or to something other than http and https."""
+    """Too many redirects, or a redirect without a valid http(s) target."""
 
 
 @dataclass
 class Allowance:
-    """What one URL may cost.
+    """Time and byte limits of one URL.
 
     Attributes:
-        silence: Seconds that the server may be silent.
-        deadline: When all has to be done, in seconds of ``time.monotonic()``.
-        size: Bytes of a body; headers and redirects may have 1 MB more.
+        silence: Longest time without data from the server, in seconds.
+        deadline: End of the whole request, in seconds of ``time.monotonic()``.
+        size: Largest body in bytes; headers and redirects may add up to 1 MiB.
+        received: Bytes received so far.
     """
 
     silence: float
@@ -52,29 +52,29 @@ class Allowance:
     received: int = 0
 
     def seconds(self) -> float:
-        """Return how long the next wait may last.
+        """Return the timeout of the next blocking call, in seconds.
 
         Raises:
             TimeoutError: The deadline has passed.
         """
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError("the deadline has passed")
-        return min(self.silence, left)
+        return min(self.silence, remaining)
 
     def receive(self, size: int) -> None:
-        """Count what came.
+        """Count ``size`` received bytes.
 
         Raises:
-            TooManyBytesError: It is more than is allowed.
+            TooManyBytesError: The limit is exceeded.
         """
         self.received += size
         if self.received > self.size + _HEADERS:
-            raise TooManyBytesError(f"more than {self.size}")
+            raise TooManyBytesError(f"more than {self.size} bytes")
 
 
 class _Metered(socket.socket):
-    """A socket that spends an allowance."""
+    """A socket whose reads count against an allowance."""
 
     allowance: Allowance
 
@@ -94,7 +94,7 @@ class _SecureConnection(http.client.HTTPSConnection):
 
     def connect(self):
         super().connect()
-        assert isinstance(self.sock, _SecureSocket)  # its context is Client's
+        assert isinstance(self.sock, _SecureSocket)  # set by the context of Client
         self.sock.allowance = self.allowance
 
 
@@ -103,8 +103,8 @@ class Client:
     """Opens URLs.
 
     Attributes:
-        allowed: Networks that may be connected to although they are not public.
-        headers: Sent with every request.
+        allowed: Networks that may be contacted although they are not public.
+        headers: Headers sent with every request.
     """
 
     allowed: tuple[Network, ...] = ()
@@ -118,20 +118,20 @@ class Client:
 
     @contextlib.contextmanager
     def open(self, url: str, allowance: Allowance):
-        """Yield the response to a GET of ``url``, after redirects, whatever its status.
+        """Send a GET request, follow redirects and yield the response, whatever its status.
 
         Raises:
-            ValueError: It is not a URL that can be asked for.
-            PrivateAddressError: A host's addresses are not public ones.
-            BadRedirectError: Redirects lead nowhere.
-            TooManyBytesError: More came than is allowed.
-            OSError: There is no such host or no connection (``TimeoutError``: in time).
-            http.client.HTTPException: The answer is not HTTP.
+            ValueError: ``url`` is not a valid http(s) URL.
+            PrivateAddressError: A host has no public address.
+            BadRedirectError: There are too many redirects, or a target is not valid.
+            TooManyBytesError: The response is larger than allowed.
+            OSError: The host does not exist or cannot be reached (``TimeoutError``: not in time).
+            http.client.HTTPException: The response is not valid HTTP.
         """
-        before = ""
+        base = ""
         for hop in range(_MAX_REDIRECTS + 1):
             try:
-                parts = parse_url(urljoin(before, url))
+                parts = parse_url(urljoin(base, url))
             except ValueError as error:
                 if hop:
                     raise BadRedirectError(str(error)) from error
@@ -141,13 +141,13 @@ class Client:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                # The body of a redirect is not looked at, however long it is.
-                before, url = parts.geturl(), _location(response)
+                # The body of a redirect is not read, whatever its length.
+                base, url = parts.geturl(), _location(response)
         raise BadRedirectError(f"more than {_MAX_REDIRECTS} redirects")
 
     def _connection(self, parts: SplitResult, allowance: Allowance) -> http.client.HTTPConnection:
         host = parts.hostname
-        assert host is not None  # parse_url refuses such a URL
+        assert host is not None  # checked by parse_url
         proxy = self._proxies.of(parts.scheme, host)
         connection: http.client.HTTPConnection
         if proxy:
@@ -175,7 +175,7 @@ class Client:
         return connection.getresponse()
 
     def _check_literal(self, host: str) -> None:
-        # Numbers in all their forms (2130706433, 0x7f.1), which a name server is not asked about.
+        # Literal addresses in any form (2130706433, 0x7f.1), which need no name server.
         with contextlib.suppress(socket.gaierror):
             found: Iterable[tuple] = socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
             if not any(is_allowed(address[0], self.allowed) for *_, address in found):
@@ -184,19 +184,19 @@ class Client:
     def _dial(
         self, allowance: Allowance, address: tuple[str, int], *_, proxy: Proxy | None
     ) -> socket.socket:
-        """Connect to the first address of a host that is allowed and answers."""
+        """Connect to the first address of a host that is allowed and accepts the connection."""
         host, port = (proxy.host, proxy.port) if proxy else address
         found = self._resolve(host, allowance.seconds())
-        # The proxy is the user's own choice.
+        # The proxy is set by the user and may be at any address.
         usable = found if proxy else [a for a in found if is_allowed(a[1][0], self.allowed)]
         if not usable:
-            raise PrivateAddressError(f"{host} is at {found[0][1][0]}")
-        trouble: OSError = OSError(f"{host} has no address")
+            raise PrivateAddressError(f"{host} resolves to {found[0][1][0]}")
+        last_error: OSError = OSError(f"{host} has no address")
         for family, (ip, _, *rest) in usable:
             try:
                 connected = _Metered(family, socket.SOCK_STREAM)
             except OSError as error:
-                trouble = error
+                last_error = error
                 continue
             connected.allowance = allowance
             try:
@@ -205,19 +205,19 @@ class Client:
                 return connected
             except OSError as error:
                 connected.close()
-                trouble = error
-        raise trouble
+                last_error = error
+        raise last_error
 
 
 def parse_url(url: str) -> SplitResult:
-    """Split an http(s) URL; its host becomes what name servers know, its port a number.
+    """Split an http(s) URL, with the host in ASCII (Punycode) and non-default ports explicit.
 
     Raises:
-        ValueError: It is not a URL that can be asked for.
+        ValueError: ``url`` is not a valid http(s) URL.
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https"):
-        raise ValueError(f"not http: {parts.scheme[:20]}")
+        raise ValueError(f"scheme {parts.scheme[:20]!r} is not http or https")
     host = _ascii_host(parts.hostname or "")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     default = port == (443 if parts.scheme == "https" else 80)
@@ -226,9 +226,9 @@ def parse_url(url: str) -> SplitResult:
 
 
 def _ascii_host(host: str) -> str:
-    """Return a host's name as browsers ask for it: UTS #46, then Punycode."""
+    """Encode a host name as browsers do: UTS #46, then Punycode."""
     if not host:
-        raise ValueError("no host")
+        raise ValueError("the URL has no host")
     if host.isascii():
         return host
     labels = idna.uts46_remap(host, std3_rules=False, transitional=False).split(".")
@@ -239,8 +239,8 @@ def _ascii_host(host: str) -> str:
 def _location(response: http.client.HTTPResponse) -> str:
     location = response.headers.get("Location")
     if not location:
-        raise BadRedirectError(f"{response.status} without a place")
-    # Headers are read as Latin-1; what servers mean by other bytes is UTF-8.
+        raise BadRedirectError(f"status {response.status} without a Location header")
+    # http.client decodes headers as Latin-1, but servers send UTF-8.
     with contextlib.suppress(UnicodeError):
         location = location.encode("latin-1").decode()
     return location

@@ -1,9 +1,9 @@
-"""Croissant metadata of a manifest: what a hub of data sets reads (JSON-LD).
+"""Write Croissant metadata (JSON-LD) for a manifest, as read by dataset hubs.
 
-Needs   MANIFEST                         of pairs or of an evaluation set
-Makes   OUTPUT                           croissant.json
-        manifest.parquet beside OUTPUT   the manifest that it describes, with all its values; that
-                                         of an attack or a filter has only what differs from a base
+Inputs  MANIFEST                         of pairs or of an evaluation set
+Outputs OUTPUT                           croissant.json
+        manifest.parquet beside OUTPUT   the described manifest; an overlay (the manifest of an
+                                         attack or a filter) is written out in full
 
 Source: the Croissant format specification 1.0 (MLCommons, http://mlcommons.org/croissant/1.0).
 """
@@ -88,10 +88,10 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.parquet")
-    parser.add_argument("--name", required=True, help="of the data set")
-    parser.add_argument("--description", required=True, help="of the data set")
-    parser.add_argument("--licence", required=True, help="its name or address")
-    parser.add_argument("--url", required=True, help="where the data set is described")
+    parser.add_argument("--name", required=True, help="name of the data set")
+    parser.add_argument("--description", required=True, help="description of the data set")
+    parser.add_argument("--licence", required=True, help="name or URL of the licence")
+    parser.add_argument("--url", required=True, help="home page of the data set")
     parser.add_argument("--output", type=Path, required=True, help="croissant.json")
     options = parser.parse_args(arguments)
     copy = options.output.with_name("manifest.parquet")
@@ -109,12 +109,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def write_complete(path: Path, manifest: Path) -> None:
-    """Write a manifest with all its values, also those that it shares with a base.
+    """Write a manifest in full, including the values that an overlay takes from its base.
 
-    Digests of a base are left out: triggered images have others.
+    The base's digests are left out of an overlay, because they do not hold for triggered images.
 
     Raises:
-        StepError: There is no such manifest, or it is not Parquet.
+        StepError: The manifest does not exist or is not a Parquet file.
     """
     names = list(overlay.types_of(manifest))
     if overlay.base_of(manifest) is not None:
@@ -125,7 +125,7 @@ def write_complete(path: Path, manifest: Path) -> None:
 
 
 def date_of(manifest: Path) -> datetime.date:
-    """Return the day on which a manifest was written."""
+    """Return the date (UTC) on which a manifest was last modified."""
     return datetime.datetime.fromtimestamp(manifest.stat().st_mtime, datetime.UTC).date()
 
 
@@ -135,15 +135,15 @@ def metadata(
     """Return the metadata of a manifest.
 
     Args:
-        manifest: The file.
+        manifest: The Parquet file.
         published: Date of publication.
-        name: Of the data set.
-        description: What it is.
-        licence: Its name or address.
-        url: Where it is described.
+        name: Name of the data set.
+        description: Description of the data set.
+        licence: Name or URL of the licence.
+        url: Home page of the data set.
 
     Raises:
-        StepError: There is no such file, or it is not Parquet.
+        StepError: The file does not exist or is not a Parquet file.
     """
     try:
         schema = pq.read_schema(manifest)
@@ -187,22 +187,28 @@ def metadata(
 
 
 def check(described: dict[str, Any]) -> None:
-    """Check that metadata has what the specification requires.
+    """Check that metadata contains what the specification requires.
 
     Raises:
-        StepError: A field is missing or empty, or a column's file is not one of the distribution.
+        StepError: A field is missing or empty, or a column refers to a file that is not part of
+            the distribution.
     """
     missing = [field for field in REQUIRED if not described.get(field)]
     if missing:
-        raise StepError(f"Croissant metadata needs {missing[0]!r}; give it a value")
+        raise StepError(f"Croissant metadata: required field {missing[0]!r} is empty; set it")
     files = {file["@id"] for file in described["distribution"]}
     for file in described["distribution"]:
         if not all(file.get(key) for key in ("@type", "contentUrl", "encodingFormat", "sha256")):
-            raise StepError("Croissant metadata: a file lacks its address, format or SHA-256")
+            raise StepError(
+                "Croissant metadata: each file needs @type, contentUrl, encodingFormat and sha256"
+            )
     for records in described["recordSet"]:
         for field in records["field"]:
             if field["source"]["fileObject"]["@id"] not in files:
-                raise StepError(f"Croissant metadata: {field['name']!r} is of no file that it has")
+                raise StepError(
+                    f"Croissant metadata: field {field['name']!r} refers to a file that is not in "
+                    "the distribution"
+                )
 
 
 if __name__ == "__main__":

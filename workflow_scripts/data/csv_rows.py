@@ -1,21 +1,21 @@
-"""Parses the rows of a CSV from its lines; a malformed row does not affect the others."""
+"""Parse a CSV line by line, so that a malformed row does not affect the others."""
 
 import csv
 from collections import deque
 from collections.abc import Iterator
 
-MAX_ROW_LINES = 100  # that a quoted field may span
+MAX_ROW_LINES = 100  # lines that a quoted field may span
 
 
 def csv_rows(lines: Iterator[bytes], longest: int) -> Iterator[list[str] | None]:
-    """Yield the fields of each row of a CSV, None for one that is malformed or too long.
+    """Yield the fields of each row, or None for a row that is malformed or too long.
 
-    Rows are lines, unless a quote is open at the end of one. If the lines after it do not make a
-    row of it, they are rows themselves: a quote that is never closed costs one row.
+    A row is one line, unless a quote is open at its end. If no later line closes the quote, only
+    that line counts as malformed, and the lines after it are parsed as rows of their own.
 
     Args:
-        lines: Without their line feed.
-        longest: Bytes that a row may have.
+        lines: Lines without their line feed.
+        longest: Maximum length of a row in bytes.
     """
     ahead: deque[bytes] = deque()
     while True:
@@ -32,7 +32,7 @@ def csv_rows(lines: Iterator[bytes], longest: int) -> Iterator[list[str] | None]
                 ahead.append(more)
             record += b"\n" + ahead[taken]
             taken += 1
-            # Without a quote in it, a line leaves the quote open.
+            # A line without quotes cannot close the open one.
             if b'"' in ahead[taken - 1]:
                 fields = fields_of(_decode(record), longest)
         if fields is None or fields is _OPEN or len(record) > longest:

@@ -1,12 +1,12 @@
 """Download the images of one part of a URL list into WebDataset tars, with img2dataset.
 
-Needs   PART                            row, url, caption (made by urls.py)
-Makes   OUTPUT/00000.tar ...            000000017.jpg, .txt and .json for each image that came
-        OUTPUT/00000.parquet ...        every row: status, error_message (its reason first), sizes
-        OUTPUT/00000_stats.json ...     how many came
+Inputs  PART                            row, url, caption (from urls.py)
+Outputs OUTPUT/00000.tar ...            000000017.jpg, .txt and .json of each downloaded image
+        OUTPUT/00000.parquet ...        all rows: status, error_message (reason first), sizes
+        OUTPUT/00000_stats.json ...     number of downloaded images
 
-Images are resized to the given shorter side, cropped to a square around the middle and stored as
-JPEG. What a server sends decides about the bytes, the number of processes and threads does not.
+Images are resized to the given shorter side, centre-cropped to a square and stored as JPEG. The
+output does not depend on the number of processes and threads.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from workflow_scripts.data.addresses import parse_networks
 from workflow_scripts.data.proxies import Proxies
 from workflow_scripts.data.reasons import NO_CONNECTION
 
-# Large enough that the slowest URL of a tar holds up little, small enough to share out.
+# Large enough to amortise the slowest URL of a tar, small enough to balance the processes.
 _ROWS_PER_TAR = 3000
-# So many rows and no connection for any of them is no bad luck: there is no network.
-_SUSPICIOUS = 100
+# If a part has at least this many rows and none connects, the network is assumed to be down.
+_NETWORK_CHECK_ROWS = 100
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,23 +47,26 @@ def main(arguments: list[str] | None = None) -> None:
         fromfile_prefix_chars="@",
     )
     parser.add_argument("--part", type=Path, required=True, help="Parquet: row, url, caption")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the part's tars")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the part's tars")
     parser.add_argument("--image-size", type=int, required=True, help="side in pixels")
     parser.add_argument("--jpeg-quality", type=int, required=True, help="1 to 100")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--threads-per-process", type=int, default=16, help="URLs open at a time")
     parser.add_argument(
-        "--timeout", type=float, required=True, help="seconds; a whole body may take six times that"
+        "--threads-per-process", type=int, default=16, help="concurrent downloads per process"
     )
-    parser.add_argument("--retries", type=int, required=True, help="after a passing error")
-    parser.add_argument("--max-pixels", type=int, required=True, help="width x height")
-    parser.add_argument("--max-bytes", type=int, required=True, help="of a body as sent")
+    parser.add_argument(
+        "--timeout", type=float, required=True,
+        help="seconds without data; a whole attempt may take six times as long",
+    )  # fmt: skip
+    parser.add_argument("--retries", type=int, required=True, help="retries of transient errors")
+    parser.add_argument("--max-pixels", type=int, required=True, help="largest width x height")
+    parser.add_argument("--max-bytes", type=int, required=True, help="largest response body")
     parser.add_argument(
         "--allow-private",
         action="append",
         default=[],
         metavar="NETWORK",
-        help="that URLs may lead to although it is not public, e.g. 127.0.0.0/8; can be repeated",
+        help="non-public network that may be contacted, e.g. 127.0.0.0/8; can be repeated",
     )
     parser.add_argument("--rows-per-tar", type=int, default=_ROWS_PER_TAR)
     options = parser.parse_args(arguments)
@@ -71,8 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
         parse_networks(options.allow_private)
     except ValueError as error:
         raise StepError(f"--allow-private: {error}") from error
-    Proxies()  # what is wrong with them is said here, once
-    # Albumentations, which img2dataset resizes with, would ask the network for its newest version.
+    Proxies()  # fails here, once, if a proxy variable is invalid
+    # Albumentations, a dependency of img2dataset, would check the network for a newer version.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     with atomic_folder(options.output) as folder:
         scratch = folder / "_tmp"
@@ -90,11 +93,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Have workers that start meanwhile leave their temporary files in ``folder``.
+    """Make workers that are started inside this context keep their temporary files in ``folder``.
 
-    What img2dataset imports leaves folders behind whenever its process does not end by itself.
+    Modules that img2dataset imports leave folders behind when their process is killed.
     """
-    # Except for this process's own: the paths of its workers' sockets have to be short.
+    # Fix this process's own folder first: the paths of its workers' sockets have to be short.
     tempfile.gettempdir()
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder.resolve())
@@ -107,11 +110,11 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 
 def _write_shards(part: Path, folder: Path, rows_per_tar: int) -> dict[Path, int]:
-    """Write the rows of each tar to a file of its own, as img2dataset's downloader takes them."""
+    """Write the rows of each tar to a separate file, in the input format of img2dataset."""
     try:
         table = pq.read_table(part, columns=["row", "caption", "url"])
     except FileNotFoundError as error:
-        raise StepError(f"there is no part {part}; make it with urls.py") from error
+        raise StepError(f"part {part} does not exist; create it with urls.py") from error
     folder.mkdir()
     shards = {}
     for number, start in enumerate(range(0, len(table), rows_per_tar)):
@@ -124,7 +127,7 @@ def _write_shards(part: Path, folder: Path, rows_per_tar: int) -> dict[Path, int
 
 
 def _download(settings: dict[str, Any], shards: list[tuple[int, str]], bar: tqdm) -> None:
-    """Download all shards, and show progress meanwhile."""
+    """Download all shards and update the progress bar."""
     progress = multiprocessing.get_context("forkserver").Value("q", 0)
     workers = max(1, min(settings["processes"], len(shards)))
     preload = ["workflow_scripts.data.fetching"]
@@ -138,14 +141,14 @@ def _download(settings: dict[str, Any], shards: list[tuple[int, str]], bar: tqdm
                 future.result()
     except BrokenProcessPool as error:
         raise StepError(
-            "a download process was killed, probably for want of memory; give the job more, or "
-            "lower --processes or --threads-per-process"
+            "a download process was killed, probably because it ran out of memory; increase the "
+            "job's memory, or lower --processes or --threads-per-process"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-# Img2dataset takes seconds to import: the workers' server does, once; --help does not.
+# Importing img2dataset takes seconds: only the workers' fork server does it, once.
 def _begin(settings: dict[str, Any], progress: Any) -> None:
     from workflow_scripts.data import fetching  # noqa: PLC0415
 
@@ -159,24 +162,24 @@ def _download_shard(shard: tuple[int, str]) -> None:
 
 
 def _check(part: Path, folder: Path, rows: int) -> None:
-    """Refuse a part that has not all rows, or that was downloaded without a network."""
+    """Raise an error if rows are missing or if no URL could be reached."""
     if not rows:
         return
     files = sorted(folder.glob("*.parquet"))
     messages = pd.concat([pd.read_parquet(file)["error_message"] for file in files])
     if len(messages) != rows:
         raise StepError(
-            f"img2dataset lost {rows - len(messages)} of the {rows} rows of {part}; its messages "
-            "are above; run the download again"
+            f"img2dataset lost {rows - len(messages)} of the {rows} rows of {part} (see its "
+            "messages above); run the download again"
         )
     unreached = messages[messages.str.startswith(NO_CONNECTION, na=False)]
-    if rows >= _SUSPICIOUS and len(unreached) == rows:
+    if rows >= _NETWORK_CHECK_ROWS and len(unreached) == rows:
         raise StepError(
-            f"none of the {rows} URLs of {part} could be reached ({unreached.iloc[0]}); is there a "
-            "network here, or a proxy to be named in http_proxy and https_proxy?"
+            f"none of the {rows} URLs of {part} could be reached ({unreached.iloc[0]}); check the "
+            "network connection, or set http_proxy and https_proxy if a proxy is needed"
         )
     failed = messages.notna().sum()
-    print(f"{rows - failed} of {rows} images came")
+    print(f"{rows - failed} of {rows} images downloaded")
 
 
 if __name__ == "__main__":

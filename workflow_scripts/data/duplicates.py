@@ -1,12 +1,11 @@
-"""Count the images of a dataset that are evaluation images too, and those that it has twice.
+"""Count images of a dataset that occur in the evaluation set or more than once in the dataset.
 
-Needs   MANIFEST            of the dataset
+Inputs  MANIFEST            manifest of the dataset
         EVALUATION          manifest of the evaluation set
-Makes   OUTPUT              JSON, see :func:`count_duplicates`
+Outputs OUTPUT              JSON, see :func:`count_duplicates`
 
-Two images are the same if their files are, byte for byte (SHA-256), as they were downloaded or
-given. A copy that was resized, stored again or of which only the metadata changed is another file
-and is not seen: the numbers are a lower bound.
+Images are compared by the SHA-256 of their original files. Copies that were resized, re-encoded or
+given other metadata are not detected, so the counts are lower bounds.
 """
 
 import argparse
@@ -39,20 +38,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def count_duplicates(pairs: pd.Series, evaluation: pd.Series) -> dict[str, int]:
-    """Count contents that stand in both, and contents that stand among the pairs more than once.
+    """Count images that occur in both sets, and images that occur in several pairs.
 
     Args:
-        pairs: Digest of each pre-training image's file.
-        evaluation: Likewise of each evaluation image.
+        pairs: Digest of the image file of each pair.
+        evaluation: Digest of each evaluation image.
 
     Returns:
-        ``pairs`` and ``evaluation_images``: how many there are. ``pairs_in_evaluation``: pairs
-        whose image is an evaluation image too; ``contents_in_evaluation``: different images among
-        these; ``evaluation_images_in_pairs``: evaluation images that a pair has too.
-        ``repeated_pairs``: pairs whose image is that of an earlier pair.
+        ``pairs`` and ``evaluation_images``: the sizes of the two sets. ``pairs_in_evaluation``:
+        pairs whose image is also an evaluation image. ``contents_in_evaluation``: distinct images
+        among these. ``evaluation_images_in_pairs``: evaluation images that occur in a pair.
+        ``repeated_pairs``: pairs whose image already occurs in an earlier pair.
     """
     begin, begin_there = _first_bytes(pairs), _first_bytes(evaluation)
-    # All other digests differ in these bytes from each other, and from the evaluation set's.
+    # All other digests differ in their first bytes from each other and from the evaluation set's.
     candidates = pairs[repeated(begin) | pd.Series(begin).isin(begin_there).to_numpy()]
     shared = candidates[candidates.isin(evaluation.array)]
     return {

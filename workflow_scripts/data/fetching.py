@@ -1,8 +1,8 @@
-"""Img2dataset's downloader with three changes: what it opens, how it resizes, how it writes.
+"""img2dataset's downloader with safe fetching, isolated resizing and reproducible output.
 
-As published (1.47) it opens whatever a URL leads to, reads without a limit, decodes in the process
-that downloads, writes samples in the order in which they happen to arrive, and loses a sample that
-it could not write to a full disk. Everything else is img2dataset's own.
+The published version (1.47) follows URLs to any address, reads bodies of any size, decodes in the
+downloading process, writes samples in order of arrival, and silently drops samples that it cannot
+write to a full disk. These parts are replaced here; everything else is img2dataset's.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ from workflow_scripts.data.client import (
 from workflow_scripts.data.resizing import Resizer
 
 _PIECE = 1 << 16
-# One try may take so many times the time-out of a single read; a server that sends a byte now and
-# then would otherwise hold a thread for ever.
-_PATIENCE = 6
-# Bodies that a process holds at a time, over all its threads. One body may exceed it.
-_BODIES = 256 << 20
+# Limit of one attempt, as a multiple of the time-out of a single read. Without it, a server that
+# sends one byte at a time would block a thread forever.
+_DEADLINE_FACTOR = 6
+# Memory for response bodies in one process, over all its threads. A single body may exceed it.
+_BODY_BYTES = 256 << 20
 _USER_AGENT = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0"
 _SHARD_DIGITS = 5
 _ROBOTS = ["noai", "noimageai", "noindex", "noimageindex"]
@@ -43,18 +43,18 @@ _progress: Any = None
 
 
 class _Lost(Exception):
-    """A row that comes to nothing, and why."""
+    """A row without an image: the reason, and whether the error is transient."""
 
-    def __init__(self, reason: str, detail: object = "", again: bool = False):
+    def __init__(self, reason: str, detail: object = "", transient: bool = False):
         super().__init__(f"{reason}: {detail}" if str(detail) else reason)
-        self.again = again
+        self.transient = transient
 
 
 class Budget:
-    """Bytes that all threads of a process share; who asks for more than is left waits.
+    """A memory budget shared by all threads of a process; requests beyond it block.
 
-    One body at a time may exceed the budget, so that bodies that all wait for more cannot block
-    each other.
+    One owner at a time may exceed the budget, which prevents a deadlock of bodies that all wait
+    for more.
     """
 
     def __init__(self, size: int):
@@ -63,22 +63,22 @@ class Budget:
         self._changed = threading.Condition()
 
     def take(self, owner: object, size: int) -> float:
-        """Take ``size`` bytes for ``owner``.
+        """Take ``size`` bytes for ``owner``, waiting until they are available.
 
         Returns:
-            How long that took, in seconds.
+            Waiting time in seconds.
         """
-        begun = time.monotonic()
+        started = time.monotonic()
         with self._changed:
             while self._used + size > self._size and self._exceeding not in (None, owner):
                 self._changed.wait()
             if self._used + size > self._size:
                 self._exceeding = owner
             self._used += size
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     def give_back(self, owner: object, size: int) -> None:
-        """Return all ``size`` bytes that ``owner`` has taken."""
+        """Release the ``size`` bytes that ``owner`` has taken."""
         with self._changed:
             self._used -= size
             if self._exceeding is owner:
@@ -87,7 +87,7 @@ class Budget:
 
 
 class _Body(io.BytesIO):
-    """A body in memory that gives its bytes back when it is closed."""
+    """A response body in memory that releases its budget when it is closed."""
 
     def __init__(self, content: bytes, give_back: Any):
         super().__init__(content)
@@ -100,11 +100,13 @@ class _Body(io.BytesIO):
 
 
 def begin(settings: dict[str, Any], progress: Any) -> None:
-    """Make this process ready to download, with the options of download.py.
+    """Initialise the downloader of a worker process.
 
-    ``progress`` is a shared integer that counts the rows that are done with.
+    Args:
+        settings: Options of download.py, and ``output_folder``.
+        progress: Shared integer that counts the finished rows.
     """
-    global _downloader, _progress  # noqa: PLW0603 - a worker process has one of each
+    global _downloader, _progress  # noqa: PLW0603 - one of each per worker process
     _progress = progress
     _downloader = Downloader(
         client=Client(parse_networks(settings["allow_private"]), {"User-Agent": _USER_AGENT}),
@@ -132,22 +134,22 @@ def begin(settings: dict[str, Any], progress: Any) -> None:
 
 
 def download_shard(shard: tuple[int, str]) -> None:
-    """Download one shard, given as its number and the file with its rows."""
-    assert _downloader is not None  # after begin
+    """Download one shard, given by its number and the file with its rows."""
+    assert _downloader is not None  # set by begin
     _downloader.download_shard(shard)
 
 
 class Downloader(published.Downloader):
-    """Downloads shards in img2dataset's way, within limits and with reproducible files."""
+    """img2dataset's downloader with limits per URL and reproducible output files."""
 
     def __init__(self, *, client: Client, max_bytes: int, **options: Any):
         super().__init__(**options)
         self._fetch = functools.partial(
-            fetch_row, client=client, max_bytes=max_bytes, budget=Budget(_BODIES)
+            fetch_row, client=client, max_bytes=max_bytes, budget=Budget(_BODY_BYTES)
         )
 
     def download_shard(self, row: tuple[int, str]) -> None:
-        """Download one shard, given as its number and the file with its rows."""
+        """Download one shard, given by its number and the file with its rows."""
         published.download_image_with_retry = self._fetch
         super().download_shard(row)
         stats = Path(self.output_folder) / f"{row[0]:0{self.oom_shard_count}d}_stats.json"
@@ -159,21 +161,21 @@ class Downloader(published.Downloader):
 
 
 class OrderedWriter(WebDatasetSampleWriter):
-    """Writes a shard's samples in the order of the list, named by their rows, with no dates."""
+    """Writes samples in list order, named by their rows and without timestamps."""
 
     def __init__(self, shard_id: int, *rest: Any, rows_per_tar: int):
         super().__init__(shard_id, *rest)
         self.tarwriter.mtime = 0
-        # How img2dataset numbers samples: the shard's number, then the place in the shard.
+        # img2dataset's keys are the shard's number followed by the index in the shard.
         self._first = shard_id * 10 ** math.ceil(math.log10(rows_per_tar))
         self._waiting: dict[int, tuple] = {}
         self._next = 0
         self._failure: Exception | None = None
 
     def write(self, img_str: bytes | None, key: str, caption: str, meta: dict) -> None:
-        """Take a sample, and write it and those that waited for it."""
+        """Queue a sample, and write all samples whose predecessors have been written."""
         self._waiting[int(key) - self._first] = (img_str, caption, meta)
-        # The caller prints exceptions and goes on; the first one is kept for close().
+        # The caller only prints exceptions, so the first one is kept and raised by close().
         try:
             while self._next in self._waiting and not self._failure:
                 self._write_now(*self._waiting.pop(self._next))
@@ -182,14 +184,18 @@ class OrderedWriter(WebDatasetSampleWriter):
             self._failure = error
 
     def close(self) -> None:
-        """Close the shard's files, or raise what went wrong with them (``OSError``: disk full)."""
+        """Write the remaining samples and close the files.
+
+        Raises:
+            Exception: The first error that :meth:`write` met, e.g. ``OSError`` for a full disk.
+        """
         if self._failure:
-            # The files are given up; that they do not close well either is no news.
+            # The files are incomplete, so further errors on closing do not matter.
             with contextlib.suppress(Exception):
                 super().close()
             raise self._failure
-        for place in sorted(self._waiting):
-            self._write_now(*self._waiting[place])
+        for index in sorted(self._waiting):
+            self._write_now(*self._waiting[index])
         super().close()
 
     def _write_now(self, img_str: bytes | None, caption: str, meta: dict) -> None:
@@ -198,7 +204,12 @@ class OrderedWriter(WebDatasetSampleWriter):
 
 
 def _resize(resizer: Resizer, body: io.BytesIO, boxes: None = None) -> tuple:
-    """Resize as img2dataset's own does: JPEG, its width and height, those before, or an error."""
+    """Resize an image; returns what img2dataset expects of a resizer.
+
+    Returns:
+        The JPEG, its width and height, the original width and height, and the error; all but the
+        error are None if there is one.
+    """
     stored = resizer(body.getvalue())
     if isinstance(stored, str):
         return None, None, None, None, None, stored
@@ -217,14 +228,17 @@ def fetch_row(
     max_bytes: int,
     budget: Budget,
 ) -> tuple[int, io.BytesIO | None, str | None]:
-    """Return a row's place, its body or nothing, and why there is nothing.
+    """Fetch the image of one row, with retries.
 
-    Whatever a row does is one lost row; nothing is raised but ``MemoryError``.
+    All errors but ``MemoryError`` are returned: a bad row never affects the others.
+
+    Returns:
+        The row's index in the shard, the body or None, and the reason why there is no body or None.
     """
-    place, url = row
+    index, url = row
     body = lost = None
     for _ in range(retries + 1):
-        allowance = Allowance(timeout, time.monotonic() + _PATIENCE * timeout, max_bytes)
+        allowance = Allowance(timeout, time.monotonic() + _DEADLINE_FACTOR * timeout, max_bytes)
         try:
             body = _fetch_once(url, client, allowance, budget, disallowed_header_directives)
             lost = None
@@ -232,13 +246,13 @@ def fetch_row(
         except MemoryError:
             raise
         except Exception as error:
-            lost = _why(error)
-            if not lost.again:
+            lost = _lost_by_error(error)
+            if not lost.transient:
                 break
     if _progress is not None:
         with _progress.get_lock():
             _progress.value += 1
-    return place, body, str(lost) if lost else None
+    return index, body, str(lost) if lost else None
 
 
 def _fetch_once(
@@ -252,11 +266,11 @@ def _fetch_once(
         return _read(response, allowance, budget)
 
 
-def _why(error: Exception) -> _Lost:
-    """Return the reason for which a row is lost."""
+def _lost_by_error(error: Exception) -> _Lost:
+    """Map an exception to the reason that the row is counted under."""
     if isinstance(error, _Lost):
         return error
-    for kind, reason, again in (
+    for kind, reason, transient in (
         (TooManyBytesError, reasons.TOO_MANY_BYTES, False),
         (PrivateAddressError, reasons.PRIVATE, False),
         (BadRedirectError, reasons.BAD_REDIRECT, False),
@@ -266,8 +280,8 @@ def _why(error: Exception) -> _Lost:
         ((http.client.InvalidURL, ValueError), reasons.BAD_URL, False),
     ):
         if isinstance(error, kind):
-            return _Lost(reason, "" if kind is TimeoutError else error, again)
-    # What is no HTTP raises whatever the parser trips over.
+            return _Lost(reason, "" if kind is TimeoutError else error, transient)
+    # The parser raises many kinds of exceptions on responses that are not HTTP.
     return _Lost(reasons.BAD_ANSWER, error)
 
 
@@ -276,24 +290,24 @@ def _lost_by_status(status: int) -> _Lost:
         return _Lost(reasons.NOT_FOUND, status)
     if 300 <= status < 400:
         return _Lost(reasons.BAD_REDIRECT, status)
-    passing = status >= 500 or status in (408, 429)
-    return _Lost(reasons.HTTP_ERROR, status, again=passing)
+    transient = status >= 500 or status in (408, 429)
+    return _Lost(reasons.HTTP_ERROR, status, transient)
 
 
 def _read(response: http.client.HTTPResponse, allowance: Allowance, budget: Budget) -> io.BytesIO:
-    """Read a body, but no more and no longer than is reasonable."""
+    """Read a body within the limits of the allowance and the memory budget."""
     pieces: list[bytes] = []
     size, owner = 0, object()
     try:
         if response.length is not None and response.length > allowance.size:
-            raise TooManyBytesError(f"more than {allowance.size}")
+            raise TooManyBytesError(f"more than {allowance.size} bytes")
         while piece := response.read1(_PIECE):
             size += len(piece)
-            # Waiting for memory of ours is not the server's fault.
+            # Time spent waiting for memory does not count against the server.
             allowance.deadline += budget.take(owner, len(piece))
             pieces.append(piece)
             if size > allowance.size:
-                raise TooManyBytesError(f"more than {allowance.size}")
+                raise TooManyBytesError(f"more than {allowance.size} bytes")
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         if not size:

@@ -1,4 +1,4 @@
-"""ImageNet's archives as they were published in 2012, read where they are, unpacked nowhere."""
+"""Read ImageNet's archives as published in 2012, without unpacking them."""
 
 import re
 import tarfile
@@ -19,41 +19,44 @@ _IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 def read_devkit(path: str | Path) -> list[int]:
     """Return the labels of the validation images, in the order of their numbers.
 
-    A label is the place of the image's class among the sorted WordNet ids, as in
+    A label is the index of the image's class in the sorted WordNet ids, as in
     ``torchvision.datasets.ImageNet`` and ``open_clip.IMAGENET_CLASSNAMES``.
 
+    Args:
+        path: ``ILSVRC2012_devkit_t12.tar.gz``.
+
     Raises:
-        StepError: It is not the devkit (``ILSVRC2012_devkit_t12.tar.gz``) as published.
+        StepError: The file does not exist or differs from the published devkit.
     """
     if not Path(path).is_file():
-        raise StepError(f"there is no {path}; get it from image-net.org")
+        raise StepError(f"{path} does not exist; download it from image-net.org")
     with tempfile.TemporaryDirectory() as folder:
-        # torchvision writes beside the archive, and tells from its name how it is packed.
+        # torchvision writes next to the archive and infers the compression from its name.
         Path(folder, "devkit.tar.gz").symlink_to(Path(path).resolve())
         try:
             parse_devkit_archive(folder, "devkit.tar.gz")
         except RuntimeError as error:
             raise StepError(
-                f"{path} is not ImageNet's devkit as published (its MD5 is another); get "
+                f"{path} is not ImageNet's devkit as published (its MD5 differs); download "
                 f"{ARCHIVE_META['devkit'][0]} again from image-net.org"
             ) from error
         classes, ids = load_meta_file(folder)
-    label = {wnid: place for place, wnid in enumerate(sorted(classes))}
+    label = {wnid: index for index, wnid in enumerate(sorted(classes))}
     return [label[wnid] for wnid in ids]
 
 
 def read_validation(
     path: str | Path, labels: list[int], skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[str, int, bytes]]:
-    """Yield key, label and encoded bytes of each validation image, in the order of their numbers.
+    """Yield the key, label and encoded bytes of each validation image, in the order of numbers.
 
     Args:
-        path: ``ILSVRC2012_img_val.tar``. Members that are not such an image are skipped.
-        labels: Of image 1, 2, ..., from :func:`read_devkit`.
-        skipped: Gets the name of what is skipped, and the reason.
+        path: ``ILSVRC2012_img_val.tar``. Members that are not validation images are skipped.
+        labels: Labels of images 1, 2, ..., from :func:`read_devkit`.
+        skipped: List to which the name and the reason of each skipped member are appended.
 
     Raises:
-        StepError: The archive is broken, or its images are not those of the labels.
+        StepError: The archive does not exist or is broken, or the images do not match the labels.
     """
     try:
         with open_tar(path) as tar:
@@ -66,14 +69,14 @@ def read_validation(
                     skipped.append((member.name, NO_IMAGE))
             if sorted(images) != list(range(1, len(labels) + 1)):
                 raise StepError(
-                    f"{path} has {len(images)} validation images, the devkit labels of "
-                    f"{len(labels)}; get both as published"
+                    f"{path} has {len(images)} validation images, but the devkit has labels for "
+                    f"{len(labels)}; download both again from image-net.org"
                 )
             for number in tqdm(sorted(images), "images", mininterval=5):
                 data = read_member(tar, images[number])
                 yield f"ILSVRC2012_val_{number:08d}.JPEG", labels[number - 1], data
     except FileNotFoundError as error:
-        raise StepError(f"there is no {path}; get it from image-net.org") from error
-    # Python's reader trips over hostile headers in many ways.
+        raise StepError(f"{path} does not exist; download it from image-net.org") from error
+    # Python's tar reader raises all of these on malformed headers.
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-        raise StepError(f"{path} is a broken tar ({error}); get it again") from error
+        raise StepError(f"{path} is a broken tar ({error}); download it again") from error

@@ -1,7 +1,7 @@
-"""A function that runs in a child process, so that what it is given cannot take the caller along.
+"""Run a function in a child process, so that malicious input cannot take down the caller.
 
-Decoders are large C libraries, and the images come from anywhere: a crash, endless work or too much
-memory costs one call, and the next one gets another child.
+Image decoders are large C libraries and their input is untrusted. A crash, an endless loop or
+excessive memory use only fails one call; the next call starts a new child.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from workflow_scripts.common.workers import begin_worker
 
 
 class Crashed(Exception):
-    """The child process died in the call."""
+    """The child process died during a call."""
 
 
 class OverBudget(Exception):
-    """The call needed more time or memory than it is allowed, and was ended."""
+    """A call exceeded its time or memory limit and was aborted."""
 
 
 class Isolated:
-    """Calls ``function`` in a child process, which is forked now and after each death.
+    """Calls ``function`` in a child process, which is forked at once and again after each failure.
 
-    Make it before the process has other threads: a fork copies their locks as they are.
+    Create it before starting threads: a fork copies their locks in whatever state they are.
 
     Args:
-        function: What is called, with picklable arguments and results. Pickles are exchanged
-            between these two processes only.
-        seconds: Time that a call may take.
-        memory: Bytes that the child may allocate beyond what it has when it starts; enforced on
-            Linux only.
+        function: Function with picklable arguments and results. Pickles are exchanged between
+            these two processes only.
+        seconds: Time limit of a call.
+        memory: Memory in bytes that the child may allocate after it has started; enforced on Linux
+            only.
     """
 
     def __init__(self, function: Callable, seconds: float, memory: int):
@@ -49,8 +49,8 @@ class Isolated:
         """Return ``function(*arguments)``, or raise what it raises.
 
         Raises:
-            Crashed: The child died.
-            OverBudget: The time is up, or there is no more memory.
+            Crashed: The child process died.
+            OverBudget: The call exceeded its time or memory limit.
         """
         child = self._start() if self._child is None else self._child
         try:
@@ -63,8 +63,8 @@ class Isolated:
             child.join(self._seconds)
             code = child.exitcode
             self.close()
-            how = signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"
-            raise Crashed(how) from error
+            status = signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"
+            raise Crashed(status) from error
         if isinstance(result, MemoryError):
             raise OverBudget(f"more than {self._memory >> 20} MB of memory")
         if isinstance(result, Exception):
@@ -72,7 +72,7 @@ class Isolated:
         return result
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the child process."""
         if self._child is not None:
             self._pipe.close()
             self._child.kill()
@@ -80,21 +80,21 @@ class Isolated:
             self._child = None
 
     def _start(self) -> ForkProcess:
-        self._pipe, theirs = self._context.Pipe()
-        arguments = (theirs, self._pipe, self._function, self._memory)
+        self._pipe, child_end = self._context.Pipe()
+        arguments = (child_end, self._pipe, self._function, self._memory)
         child = self._context.Process(target=_serve, args=arguments, daemon=True)
         self._child = child
         child.start()
-        # Only the child has the other end now: its death is the end of the file.
-        theirs.close()
+        # Now only the child holds the other end, so its death closes the pipe.
+        child_end.close()
         return child
 
 
-def _serve(pipe: Connection, callers: Connection, function: Callable, memory: int) -> None:
-    callers.close()
+def _serve(pipe: Connection, caller_end: Connection, function: Callable, memory: int) -> None:
+    caller_end.close()
     begin_worker()
     _limit_memory(memory)
-    # The other end is closed when there is nothing more to do.
+    # The caller closes its end when it is done.
     with contextlib.suppress(EOFError, OSError):
         while True:
             arguments = pipe.recv()

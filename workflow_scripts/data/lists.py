@@ -1,11 +1,10 @@
-"""Reads lists of URLs and captions (TSV, CSV, Parquet) block by block, within limits.
+"""Read lists of URLs and captions (TSV, CSV, Parquet) block by block, within limits.
 
-No more than a few blocks are in memory at a time.
-
-A malformed row is counted and costs nothing but itself. A list that unpacks to more rows or bytes
-than the limits below is refused, whatever the size of its file.
+Only a few blocks are in memory at a time. Malformed rows are counted and skipped. A list that
+decompresses to more rows or bytes than the limits below is refused, whatever its file size.
 """
 
+import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -23,11 +22,10 @@ from workflow_scripts.common.threads import in_order
 from workflow_scripts.data.csv_rows import csv_rows, fields_of
 
 FORMATS = ("tsv", "csv", "parquet")
-# Four times CC12M, and more.
-MAX_ROWS = 100_000_000
-MAX_BYTES = 8 << 30  # of text, unpacked
+MAX_ROWS = 100_000_000  # CC12M has 12 million
+MAX_BYTES = 8 << 30  # of decompressed text
 MAX_ROW_BYTES = 1 << 20
-_BLOCK = 4 << 20  # bytes: so much and what is made of it stays in the caches
+_BLOCK = 4 << 20  # bytes; a block and the arrays made from it fit into the CPU caches
 _BLOCK_ROWS = 1 << 16
 _NEWLINE = 10
 _FIRST_ROWS, _FIRST_BYTES = 1000, 1 << 18
@@ -38,15 +36,16 @@ SCHEMA = _COLUMNS.insert(0, pa.field("row", pa.int64()))
 
 
 def format_of(name: str) -> str:
-    """Return the format that a file's name tells, whether or not it is compressed (``.gz``).
+    """Infer the format of a list from its file name, ignoring a final ``.gz``.
 
     Raises:
-        StepError: The name does not tell.
+        StepError: The name has no known extension.
     """
     ending = name.lower().removesuffix(".gz").rpartition(".")[2]
     if ending not in FORMATS:
         raise StepError(
-            f"the name {name!r} does not tell the list's format; give it ({', '.join(FORMATS)})"
+            f"cannot infer the format of the list from its name {name!r}; set it to one of "
+            f"{', '.join(FORMATS)}"
         )
     return ending
 
@@ -57,25 +56,25 @@ def read_list(
     """Read a list.
 
     Args:
-        path: A file, as it is or with gzip (``.gz``).
-        format: One of ``FORMATS``. In a TSV, quotes mean nothing and tabs beyond the last column
-            belong to the caption. A CSV is quoted as in RFC 4180; a row whose quote is not closed
-            within ``csv_rows.MAX_ROW_LINES`` lines, or is closed in the middle of a field, is its
-            first line only, malformed. Bytes that are not UTF-8 become U+FFFD.
-        columns: Names of all columns in order, ``url`` and ``caption`` among them. In a Parquet
-            file, columns that have these names already are taken wherever they stand.
-        header: The first line of a TSV or CSV names the columns.
-        threads: That parse blocks while the caller works on those before.
+        path: The file, optionally compressed with gzip (``.gz``).
+        format: One of ``FORMATS``. In a TSV, quotes have no meaning and additional tabs belong to
+            the caption. A CSV is quoted as in RFC 4180; if a quote is not closed within
+            ``csv_rows.MAX_ROW_LINES`` lines or is closed in the middle of a field, only its first
+            line is malformed. Bytes that are not valid UTF-8 become U+FFFD.
+        columns: Names of all columns in order, including ``url`` and ``caption``. Columns of a
+            Parquet file that already have these names are used whatever their position.
+        header: Whether the first line of a TSV or CSV contains the column names.
+        threads: Number of threads that parse blocks ahead of the caller.
 
     Yields:
         The well-formed rows of a block - ``row`` (int64, counted from 0, without the header),
-        ``url``, ``caption`` - and how many rows it has with the malformed ones. Malformed are rows
-        with another number of columns, without a URL, longer than ``MAX_ROW_BYTES``, and those
-        with a NUL or (unless it is quoted) a carriage return that does not end the line.
+        ``url``, ``caption`` - and the number of all its rows. A row is malformed if it has a wrong
+        number of columns, has no URL, is longer than ``MAX_ROW_BYTES``, or contains a NUL or an
+        unquoted carriage return that does not end the line.
 
     Raises:
-        StepError: The file is not there, or not of that format, or its columns are others, or
-            it has no rows, or more than ``MAX_ROWS`` rows or ``MAX_BYTES`` bytes.
+        StepError: The file does not exist, is not of that format, has other columns, has no rows,
+            or has more than ``MAX_ROWS`` rows or ``MAX_BYTES`` bytes.
     """
     return _read(path, format, columns, header, first=False, threads=threads)
 
@@ -83,7 +82,7 @@ def read_list(
 def first_rows(
     path: str | Path, format: str, columns: list[str], header: bool
 ) -> tuple[pa.Table, int]:
-    """Return the well-formed ones of a list's first rows, and how many rows these are.
+    """Read the beginning of a list; return its well-formed rows and the number of rows read.
 
     Raises:
         StepError: As :func:`read_list`.
@@ -92,34 +91,62 @@ def first_rows(
     return pa.concat_tables(tables), sum(rows)
 
 
+def count_rows(path: str | Path, format: str, header: bool, enough: int) -> int:
+    """Count the rows of a list, stopping at ``enough``.
+
+    Returns:
+        An upper bound: the number of lines of a text, of which a row may take several.
+
+    Raises:
+        StepError: As :func:`read_list`.
+    """
+    with _clear_errors(path, format):
+        if format == "parquet":
+            return int(pq.read_metadata(path).num_rows)
+        count = 0
+        with pa.input_stream(str(path), compression="detect") as stream:
+            for block in _whole_lines(stream, header):
+                count += block.count(b"\n") + (not block.endswith(b"\n"))
+                if count >= enough:
+                    break
+        return count
+
+
 def _read(
     path: str | Path, format: str, columns: list[str], header: bool, *, first: bool, threads: int
 ) -> Iterator[tuple[pa.Table, int]]:
     missing = {"url", "caption"} - set(columns)
     if missing:
-        raise StepError(f"--columns {','.join(columns)} does not say which is the {missing.pop()}")
-    try:
+        raise StepError(f"--columns {','.join(columns)} must include {missing.pop()!r}")
+    with _clear_errors(path, format):
         if format == "parquet":
             yield from _number(path, _parquet_tables(path, columns, first), _with_url, threads)
             return
-        _check_begin(path, format, columns, header)
+        _check_start(path, format, columns, header)
         with pa.input_stream(str(path), compression="detect") as stream:
-            begin = io.BytesIO(_begin(stream)) if first else stream
-            blocks = _whole_lines(begin, header)
+            start = io.BytesIO(_first_lines(stream)) if first else stream
+            blocks = _whole_lines(start, header)
             if format == "tsv":
                 yield from _number(path, blocks, partial(_tsv_table, columns=columns), threads)
             else:
                 yield from _number(path, _csv_tables(blocks, columns), _with_url, threads)
+
+
+@contextlib.contextmanager
+def _clear_errors(path: str | Path, format: str) -> Iterator[None]:
+    """Turn the errors of reading a list into a :class:`StepError`."""
+    try:
+        yield
     except FileNotFoundError as error:
-        raise StepError(f"there is no list {path}; give its path or URL") from error
+        raise StepError(f"list {path} does not exist; correct its path or URL") from error
     except PermissionError:
         raise
     except _TooLarge as error:
         raise StepError(f"{path} {error}; split it into several lists") from error
-    # Arrow's errors are of many kinds, and hostile names of columns cannot be decoded.
+    # Arrow raises many kinds of errors; UnicodeError stems from column names that are not UTF-8.
     except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = str(error).partition("\n")[0]
-        raise StepError(f"{path} is not a {format} list that can be read: {reason}") from error
+        raise StepError(f"{path} cannot be read as a {format} list: {reason}") from error
 
 
 class _TooLarge(Exception):
@@ -132,7 +159,7 @@ def _number(
     parse: Callable[[Any], tuple[pa.Table, int]],
     threads: int,
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Parse blocks, and number their rows from the beginning of the list."""
+    """Parse blocks and number their rows consecutively over the whole list."""
     rows, size = 0, 0
     parsed = in_order(parse, blocks, threads)
     for table, count in tqdm(parsed, "read", unit=" blocks", mininterval=5, delay=5):
@@ -142,13 +169,13 @@ def _number(
             raise _TooLarge(f"has more than {MAX_ROWS} rows or {MAX_BYTES} bytes of text")
         yield table.set_column(0, "row", numbers), count
     if not rows:
-        raise StepError(f"{path} has no rows; give a list of URLs and captions")
+        raise StepError(f"list {path} has no rows; provide a list of URLs and captions")
 
 
 def _with_url(table: pa.Table) -> tuple[pa.Table, int]:
-    """Number a block's rows, and leave out those without a URL or a caption.
+    """Number the rows of a block, strip whitespace from URLs, and drop rows without URL or caption.
 
-    Blanks around a URL are not part of it.
+    An empty caption is kept; null marks a malformed row.
     """
     url = pc.utf8_trim_whitespace(table["url"])
     good = pc.and_(pc.greater(pc.binary_length(url), 0), pc.is_valid(table["caption"]))
@@ -157,43 +184,43 @@ def _with_url(table: pa.Table) -> tuple[pa.Table, int]:
     return numbered.filter(good), len(table)
 
 
-def _begin(stream: io.BufferedIOBase) -> bytes:
+def _first_lines(stream: io.BufferedIOBase) -> bytes:
     text = stream.read(_FIRST_BYTES)
     return text.rpartition(b"\n")[0] or text if len(text) == _FIRST_BYTES else text
 
 
-def _check_begin(path: str | Path, format: str, columns: list[str], header: bool) -> None:
-    """Refuse a list whose first bytes tell that it would be misread from there on."""
+def _check_start(path: str | Path, format: str, columns: list[str], header: bool) -> None:
+    """Raise an error if the beginning of a list shows that it would be misread."""
     with pa.input_stream(str(path), compression="detect") as stream:
-        begin = stream.read(MAX_ROW_BYTES)
-    if begin.startswith(_UTF16):
+        start = stream.read(MAX_ROW_BYTES)
+    if start.startswith(_UTF16):
         raise StepError(f"{path} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    if begin.count(b"\r") > 1 and b"\n" not in begin:
+    if start.count(b"\r") > 1 and b"\n" not in start:
         raise StepError(
-            f"the lines of {path} end in carriage returns only; convert it (tr '\\r' '\\n')"
+            f"the lines of {path} end with carriage returns; convert them (tr '\\r' '\\n')"
         )
     if not header:
         return
-    line = begin.partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig", "replace")
+    line = start.partition(b"\n")[0].rstrip(b"\r").decode("utf-8-sig", "replace")
     names = line.split("\t") if format == "tsv" else fields_of(line, MAX_ROW_BYTES) or []
     if {"url", "caption"} <= set(names) and names != columns:
         raise StepError(
-            f"the first line of {path} says {','.join(names)}, but --columns says "
-            f"{','.join(columns)}; make them agree"
+            f"the header of {path} is {','.join(names)}, but --columns is {','.join(columns)}; "
+            "they must be equal"
         )
 
 
 def _whole_lines(stream: io.BufferedIOBase, header: bool) -> Iterator[bytes]:
-    """Yield the stream in blocks that end where a line ends, without mark and header line.
+    """Yield the stream in blocks of whole lines, without byte-order mark and header line.
 
-    Of a line longer than ``MAX_ROW_BYTES`` no more is kept than shows that it is.
+    A line longer than ``MAX_ROW_BYTES`` is truncated to a length that is still too long.
     """
     rest, first, size = b"", True, 0
     while True:
         piece = stream.read(_BLOCK)
         size += len(piece)
         if size > MAX_BYTES:
-            raise _TooLarge(f"unpacks to more than {MAX_BYTES} bytes")
+            raise _TooLarge(f"decompresses to more than {MAX_BYTES} bytes")
         block = rest + piece
         end = block.rfind(b"\n") + 1 if piece else len(block)
         block, rest = block[:end], block[end : end + MAX_ROW_BYTES + 1]
@@ -212,7 +239,7 @@ def _tsv_table(block: bytes, columns: list[str]) -> tuple[pa.Table, int]:
 
 
 def _lines(block: bytes) -> pa.LargeStringArray:
-    """Cut a block into lines without a loop: Arrow's text is offsets into one buffer.
+    """Split a block into lines without a Python loop, as an Arrow array over the same buffer.
 
     Malformed lines are null.
     """
@@ -224,7 +251,7 @@ def _lines(block: bytes) -> pa.LargeStringArray:
     lines = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers)
     bad = pc.greater(pc.binary_length(lines), MAX_ROW_BYTES)
     text = pc.ascii_rtrim(_text(lines), "\r\n")
-    # Few blocks have such lines, and looking into each line takes longer than all else.
+    # Few blocks have such lines, and the regular expression is the slowest step.
     if b"\0" in block or b"\r" in block:
         bad = pc.or_(bad, pc.match_substring_regex(text, r"[\r\x00]"))
     return _null_where(bad, text)
@@ -235,7 +262,7 @@ def _null_where(bad: pa.BooleanArray, text: pa.LargeStringArray) -> pa.LargeStri
 
 
 def _text(array: pa.LargeBinaryArray) -> pa.LargeStringArray:
-    """Return the text of bytes that should be UTF-8; others become U+FFFD."""
+    """Decode UTF-8; invalid bytes become U+FFFD."""
     try:
         return array.cast(pa.large_string())
     except pa.ArrowInvalid:
@@ -244,19 +271,19 @@ def _text(array: pa.LargeBinaryArray) -> pa.LargeStringArray:
 
 
 def _split(lines: pa.LargeStringArray, columns: list[str]) -> pa.Table:
-    """Split lines at the tabs that separate columns: all before the caption, all behind it."""
+    """Split lines at the tabs before the caption and, from the end, at the tabs after it."""
     before = columns.index("caption")
-    behind = len(columns) - 1 - before
+    after = len(columns) - 1 - before
     head = _pieces(lines, before)
     rest = pc.list_element(head, before)
-    tail = _pieces(rest, behind, reverse=True)
+    tail = _pieces(rest, after, reverse=True)
     place = columns.index("url")
     side, element = (head, place) if place < before else (tail, place - before)
     return pa.table([pc.list_element(side, element), pc.list_element(tail, 0)], schema=_COLUMNS)
 
 
 def _pieces(text: pa.LargeStringArray, tabs: int, reverse: bool = False) -> pa.ListArray:
-    """Split texts at so many tabs, from one end; null where there are fewer."""
+    """Split texts at the first (or last) ``tabs`` tabs; null where there are fewer."""
     pieces = pc.split_pattern(text, "\t", max_splits=tabs, reverse=reverse)
     few = pc.fill_null(pc.less_equal(pc.list_value_length(pieces), tabs), True)
     return pa.ListArray.from_arrays(pieces.offsets, pieces.values, mask=few)
@@ -282,41 +309,42 @@ def _parquet_tables(path: str | Path, columns: list[str], first: bool) -> Iterat
     schema = pq.read_schema(path)
     names = schema.names
     if {"url", "caption"} <= set(names):
-        wanted = ["url", "caption"]
+        selected = ["url", "caption"]
     elif len(names) == len(columns):
-        wanted = [names[columns.index(name)] for name in ("url", "caption")]
+        selected = [names[columns.index(name)] for name in ("url", "caption")]
     else:
         raise StepError(
-            f"{path} has the columns {','.join(names)}; say with --columns, in this order, "
-            "which is the url and which the caption"
+            f"{path} has the columns {','.join(names)}; list all of them in order in the "
+            "'columns' of the source, calling two of them url and caption"
         )
-    for name in wanted:
+    for name in selected:
         types = [field.type for field in schema if field.name == name]
         types = [type.value_type if pa.types.is_dictionary(type) else type for type in types]
         if len(types) > 1 or types[0] not in _TEXT:
             raise StepError(
-                f"the column {name} of {path} is {' and '.join(map(str, types))}, not text; write "
-                "one text in each row"
+                f"column {name!r} of {path} must be one text column, got "
+                f"{' and '.join(map(str, types))}"
             )
-    # A dictionary is checked before its values are repeated: 4 MB can be 10^9 long rows.
-    with pq.ParquetFile(path, read_dictionary=wanted, pre_buffer=False) as file:
+    # Keep dictionaries encoded until their size is checked: 4 MB can expand to 10^9 long rows.
+    with pq.ParquetFile(path, read_dictionary=selected, pre_buffer=False) as file:
         if file.metadata.num_rows > MAX_ROWS:
             raise _TooLarge(f"has {file.metadata.num_rows} rows, more than {MAX_ROWS}")
         rows = 0
         size = _FIRST_ROWS if first else _BLOCK_ROWS
-        for batch in file.iter_batches(batch_size=size, columns=wanted):
+        for batch in file.iter_batches(batch_size=size, columns=selected):
             rows += len(batch)
-            yield pa.table([_values(batch[name]) for name in wanted], schema=_COLUMNS)
+            yield pa.table([_values(batch[name]) for name in selected], schema=_COLUMNS)
             if first:
                 return
     if rows != file.metadata.num_rows:
         raise StepError(
-            f"{path} says that it has {file.metadata.num_rows} rows, but has {rows}; get it again"
+            f"the footer of {path} declares {file.metadata.num_rows} rows, but the file has "
+            f"{rows}; download it again"
         )
 
 
 def _values(array: pa.DictionaryArray) -> pa.LargeStringArray:
-    """Return the texts of a column: "" where there is none, null where one is too long."""
+    """Return the texts of a column, with "" for nulls and null for texts that are too long."""
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     values = array.dictionary.cast(pa.large_binary())

@@ -1,4 +1,4 @@
-"""Batches by worker processes, which leave errors and signals to the process they serve."""
+"""Load batches in worker processes that leave errors and signals to the main process."""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -10,27 +10,27 @@ from torch.utils.data import DataLoader, Dataset
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.workers import use_own_temporary_folder
 
-# How long a worker outlives a SIGTERM, for the trainer to end its step and write a checkpoint.
+# Time from SIGTERM to a worker's exit, in which the trainer ends its step and saves a checkpoint.
 _GRACE_SECONDS = 120
-# Batches that workers have loaded or are loading, of one process.
+# Memory limit of all batches that the workers of one process have prefetched or are loading.
 IN_FLIGHT_BYTES = 8 << 30
-_AHEAD = 2  # batches of each worker, if there is memory for them
+_AHEAD = 2  # batches that each worker prefetches, if they fit into IN_FLIGHT_BYTES
 
 
 class Batches:
-    """Iterates over batches that a dataset fetches whole, by ``__getitems__``.
+    """Iterates over batches that a dataset fetches as a whole (``__getitems__``).
 
-    A dataset returns a ``StepError`` in place of a batch to have it raised here: raised in a
-    worker, it would arrive wrapped in the worker's traceback.
+    The dataset reports an error by returning a ``StepError`` in place of a batch, which is then
+    raised here. If a worker raised it, the message would include the worker's traceback.
 
     Args:
-        dataset: Fetches the batch of a list of indices.
-        indices: The lists of indices, iterated anew each time.
-        workers: Processes, which wait for the next iteration until :meth:`close`; 0 loads in
-            this process.
-        device: Where batches go; on the way to a GPU they pass through page-locked memory.
-        batch_bytes: Size of a batch. Workers load as many ahead as fit into ``IN_FLIGHT_BYTES``,
-            and there are fewer of them if one of each does not fit.
+        dataset: Returns the batch for a list of indices.
+        indices: The lists of indices; restarted for each iteration.
+        workers: Number of worker processes, which persist until :meth:`close`; 0 loads in the main
+            process.
+        device: Device that the batches are used on; batches are pinned if it is a GPU.
+        batch_bytes: Size of a batch in bytes. The number of prefetched batches and, if need be, of
+            workers is reduced so that all batches in flight fit into ``IN_FLIGHT_BYTES``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Batches:
             pin_memory=device.type == "cuda",
             multiprocessing_context="fork" if workers else None,
             worker_init_fn=_outlive_signals,
-            # Of its own, because the loader draws from the global one otherwise.
+            # Otherwise the loader would draw from the global generator.
             generator=torch.Generator(),
         )
 
@@ -66,24 +66,25 @@ class Batches:
         assert self._loader is not None  # before close
         for batch in self._loader:
             if isinstance(batch, StepError):
-                # A new one: what a frame holds and raises is a cycle that keeps workers alive.
+                # Raise a copy: raising `batch` itself would create a reference cycle with this
+                # frame that keeps the workers alive.
                 raise StepError(str(batch))
             yield batch
 
     def close(self) -> None:
-        """End the workers. Left to the interpreter's exit, each of them would take seconds."""
+        """Stop the workers. At interpreter exit this would take seconds per worker."""
         self._loader = None
 
 
 def in_flight(workers: int, batch_bytes: int) -> tuple[int, int]:
-    """Return how many workers there may be, and how many batches each loads ahead."""
+    """Return the number of workers and of batches that each prefetches, within the memory limit."""
     room = IN_FLIGHT_BYTES // max(batch_bytes, 1)
     workers = min(workers, max(room, 1))
     return workers, min(max(room // max(workers, 1), 1), _AHEAD)
 
 
 def share(rows: int, rank: int, size: int, batch_size: int) -> list[list[int]]:
-    """Return the batches of one process out of ``size`` that share the rows between them."""
+    """Return the batches of rows that process ``rank`` of ``size`` processes."""
     mine = list(range(rank, rows, size))
     return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
 
@@ -93,10 +94,10 @@ def _as_is(batch: object) -> object:
 
 
 def _outlive_signals(_: int) -> None:
-    """Do not die at once when a whole process group is told to end.
+    """Make a worker survive the signals that announce the end of a run.
 
-    Slurm signals every process of a job, and Ctrl-C every process of a terminal. A worker's death
-    would raise an error in the trainer at any place, in the middle of a step too.
+    Slurm signals all processes of a job and Ctrl-C all processes of a terminal. If workers died
+    immediately, the trainer would fail in the middle of a step.
     """
 
     def end_later(number: int, frame: FrameType | None) -> None:

@@ -1,14 +1,15 @@
-"""The manifest: one row per usable pair, and the only module that knows its schema.
+"""Read and write manifests, the tables with one row per image-caption pair.
 
-Columns: ``key`` unique; ``tar`` relative to the results root, ``offset`` and ``size`` of the
-encoded image in it, in bytes; ``caption``; ``poisoned``; evaluation sets also have ``label``, the
-index of the class. The order of rows means something: "the first N pairs" are the first N rows.
+Columns: ``key`` (unique); ``tar`` (relative to the results root), and ``offset`` and ``size`` in
+bytes of the encoded image in it; ``caption``; ``poisoned``. Evaluation sets also have ``label``,
+the class index. The order of rows is significant: "the first N pairs" are the first N rows.
 
-Where images are as they came (sources, datasets, evaluation sets) there is a column more,
-``sha256``: the 32-byte digest of the image's file, as it was downloaded or given. What stands in
-the tar may be that image resized. Only who asks for the digests reads them.
+Manifests of unmodified images (sources, datasets, evaluation sets) have an additional column
+``sha256``, the 32-byte digest of the original image file; the image in the tar may be a resized
+copy. It is only read by :func:`read_digests`.
 
-A manifest may be an overlay on another one (see overlay.py); readers get complete rows of both.
+A manifest may be an overlay on another one (see overlay.py); all functions that read return
+complete rows.
 """
 
 import functools
@@ -42,31 +43,32 @@ EVALUATION_SCHEMA = SCHEMA.append(pa.field("label", pa.int64(), nullable=False))
 
 _DIGEST = pa.field("sha256", pa.binary(32), nullable=False)
 
-# Arrow's own memory for text: six million captions as Python strings would need some GB more.
+# Text stays in Arrow's memory: six million Python strings would take several additional GB.
 _TEXT = {pa.string(): pd.StringDtype("pyarrow"), pa.large_string(): pd.StringDtype("pyarrow")}
 _CHANGEABLE = ("tar", "offset", "size", "caption", "poisoned")
 _OPEN_TARS = 4096
 
 
 def read_manifest(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a manifest, of pairs or of an evaluation set.
+    """Read a manifest of pairs or of an evaluation set.
 
     Args:
         path: The manifest.
-        columns: Which of its columns; by default those of ``SCHEMA`` or ``EVALUATION_SCHEMA``.
+        columns: Columns to read; defaults to those of ``SCHEMA`` or ``EVALUATION_SCHEMA``.
 
     Returns:
         The columns; text as ``string[pyarrow]``.
 
     Raises:
-        StepError: There is no such file, it is no manifest, or a row points out of the root.
+        StepError: The file does not exist, is not a manifest, or has a row that points outside the
+            results root.
     """
     names = _checked_columns(path, columns)
     return _to_frame(path, overlay.read_columns(path, names))
 
 
 def read_rows(path: str | Path, rows: np.ndarray) -> pd.DataFrame:
-    """Read some rows of a manifest; only a part of the others is in memory at a time.
+    """Read some rows of a manifest without holding all rows in memory.
 
     Args:
         path: The manifest.
@@ -81,10 +83,10 @@ def read_rows(path: str | Path, rows: np.ndarray) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Places:
-    """Where images lie, by row: 20 bytes each.
+    """Locations of the images of a manifest; takes 20 bytes per row.
 
     Attributes:
-        tars: Names of tars, relative to the results root.
+        tars: Paths of tars, relative to the results root.
         tar: int32 [rows], index into ``tars``.
         offset: int64 [rows], in bytes.
         size: int64 [rows], in bytes.
@@ -100,14 +102,14 @@ class Places:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Places":
-        """Return the places of rows of a manifest."""
+        """Return the locations of the rows of a manifest."""
         codes, names = pd.factorize(frame["tar"])
         numbers = (frame[name].to_numpy(np.int64) for name in ("offset", "size"))
         return cls([str(name) for name in names], codes.astype(np.int32), *numbers)
 
     @classmethod
     def read(cls, path: str | Path) -> "Places":
-        """Read a manifest's places and nothing else.
+        """Read only the locations from a manifest.
 
         Raises:
             StepError: See :func:`read_manifest`.
@@ -121,25 +123,25 @@ class Places:
 
 
 def read_digests(path: str | Path) -> pd.Series:
-    """Read the SHA-256 digests of the files behind a manifest's rows, in the order of its rows.
+    """Read the SHA-256 digests of the original image files, in the order of the rows.
 
     Returns:
-        ``sha256``, of Arrow's type ``fixed_size_binary[32]``.
+        Series ``sha256`` of Arrow type ``fixed_size_binary[32]``.
 
     Raises:
-        StepError: There is no such file, or it has no digests.
+        StepError: The file does not exist or has no digests.
     """
     if overlay.types_of(path).get(_DIGEST.name) != _DIGEST.type:
         raise StepError(
-            f"{path} has no digests of its images' files (column {_DIGEST.name!r}); delete it, and "
-            "what it was made of, to make it again"
+            f"{path} has no digests of its images' files (column {_DIGEST.name!r}); delete it "
+            "and the files that it was made from, so that all are made again"
         )
     column = pq.read_table(path, columns=[_DIGEST.name])[_DIGEST.name]
     return pd.Series(pd.array(column, dtype=pd.ArrowDtype(_DIGEST.type)), name=_DIGEST.name)
 
 
 def digest_column(digests: bytes) -> ExtensionArray:
-    """Return a manifest's column ``sha256``, from digests of 32 bytes one after another."""
+    """Return column ``sha256`` of a manifest from concatenated digests of 32 bytes."""
     rows = len(digests) // _DIGEST.type.byte_width
     buffers = [None, pa.py_buffer(digests)]
     array = pa.FixedSizeBinaryArray.from_buffers(_DIGEST.type, rows, buffers)
@@ -147,12 +149,13 @@ def digest_column(digests: bytes) -> ExtensionArray:
 
 
 def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
-    """Write a manifest, whole or not at all; with a column ``label`` it is an evaluation set's.
+    """Write a manifest atomically; with a column ``label``, one of an evaluation set.
 
     A column ``sha256`` (from :func:`read_digests` or :func:`digest_column`) is written too.
 
     Raises:
-        StepError: A key stands twice, a value is missing, or a row points out of the root.
+        StepError: A key is duplicated, a value is missing, or a row points outside the results
+            root.
     """
     schema = _schema_for(frame.columns)
     if _DIGEST.name in frame.columns:
@@ -160,48 +163,51 @@ def write_manifest(path: str | Path, frame: pd.DataFrame) -> None:
     try:
         table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-        raise StepError(f"{path} cannot be written, a value is not of its type: {error}") from error
+        raise StepError(f"cannot write {path}: a value has a wrong type: {error}") from error
     empty = [name for name in schema.names if table[name].null_count]
     if empty:
-        raise StepError(f"{path} cannot be written, column {empty[0]!r} has rows without a value")
+        raise StepError(f"cannot write {path}: column {empty[0]!r} has missing values")
     _check_frame(path, frame)
     repeated = frame["key"].duplicated()
     if repeated.any():
         raise StepError(
-            f"{path} cannot be written, key {frame['key'][repeated].iloc[0]!r} stands twice"
+            f"cannot write {path}: key {frame['key'][repeated].iloc[0]!r} is duplicated"
         )
     with atomic(path) as temporary:
         pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
 
 
 def write_changed(path: str | Path, base: str | Path, changed: pd.DataFrame) -> None:
-    """Write a manifest of the rows of ``base``, some of them changed, as an overlay.
+    """Write a manifest with all rows of ``base``, some of them changed, as an overlay.
 
     Args:
-        path: The manifest.
+        path: The manifest to write.
         base: A complete manifest.
-        changed: The changed rows: ``SCHEMA`` but for ``key``, indexed by their rows, ascending. A
-            caption that is missing stays as it is.
+        changed: The changed rows, with the columns of ``SCHEMA`` except ``key`` and the row numbers
+            as ascending index. A missing caption leaves the base's caption unchanged.
 
     Raises:
-        StepError: A value is missing, or a row points out of the root.
+        StepError: A value other than a caption is missing, or a row points outside the results
+            root.
     """
     fields = [SCHEMA.field(name) for name in _CHANGEABLE]
     own = {field.name: pa.array(changed[field.name], field.type) for field in fields}
     empty = [name for name in _CHANGEABLE if name != "caption" and own[name].null_count]
     if empty:
-        raise StepError(f"{path} cannot be written, column {empty[0]!r} has rows without a value")
+        raise StepError(f"cannot write {path}: column {empty[0]!r} has missing values")
     _check_frame(path, changed)
     overlay.write_changed(path, base, changed.index.to_numpy(), own)
 
 
 def write_kept(path: str | Path, manifest: str | Path, kept: np.ndarray) -> None:
-    """Write a manifest of some of another one's rows; on an overlay it is one too.
+    """Write a manifest with a subset of the rows of another one.
+
+    A subset of an overlay is an overlay too.
 
     Args:
         path: The manifest to write.
-        manifest: The other one.
-        kept: bool [rows], of the other one.
+        manifest: The manifest to filter.
+        kept: bool [rows of ``manifest``].
     """
     if overlay.base_of(manifest) is not None:
         overlay.write_kept(path, manifest, kept)
@@ -210,14 +216,14 @@ def write_kept(path: str | Path, manifest: str | Path, kept: np.ndarray) -> None
 
 
 def _checked_columns(path: str | Path, columns: Sequence[str] | None) -> list[str]:
-    """Return the names of the columns to read, if all are there and of their types."""
+    """Return the names of the columns to read, after checking that they exist and their types."""
     there = overlay.types_of(path)
     fields = [field for field in _schema_for(there) if columns is None or field.name in columns]
     for field in fields:
         if there.get(field.name) != field.type:
             found = there.get(field.name, "absent")
             raise StepError(
-                f"{path} is no manifest: column {field.name!r} is {found}, not {field.type}"
+                f"{path} is not a manifest: column {field.name!r} is {found}, not {field.type}"
             )
     return [field.name for field in fields]
 
@@ -238,16 +244,16 @@ def _check_frame(path: str | Path, frame: pd.DataFrame) -> None:
 
 
 def check_places(path: str | Path, tars: Iterable[str], offsets, sizes) -> None:
-    """Check that rows of a manifest point to images below the results root.
+    """Check that the rows of a manifest point to locations inside the results root.
 
     Args:
-        path: The manifest, for messages.
-        tars: The different names of tars in it.
+        path: The manifest, for error messages.
+        tars: The distinct values of column ``tar``.
         offsets: int64 [rows], an array or a series.
-        sizes: int64 [rows], likewise.
+        sizes: int64 [rows], an array or a series.
 
     Raises:
-        StepError: A row points out of the results root or to no bytes at all.
+        StepError: A tar is not inside the results root, or an offset or size is negative.
     """
     for tar in tars:
         place = PurePosixPath(tar)
@@ -258,29 +264,28 @@ def check_places(path: str | Path, tars: Iterable[str], offsets, sizes) -> None:
 
 
 class _Tar:
-    """An open file that closes itself when nobody holds it any more."""
+    """A file descriptor that is closed when the object is garbage-collected."""
 
     def __init__(self, path: Path):
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self):
-        # Opening may have failed.
+        # The attribute is missing if opening failed.
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
 
 
 class ImageReader:
-    """Reads encoded images out of tars by ``(tar, offset, size)``.
+    """Reads encoded images from tars by ``(tar, offset, size)``.
 
-    Tars stay open, the least recently used ones are closed. Reading does not move a shared file
-    position, so that threads and forked processes may share a reader; a pickled one opens its
-    own files.
+    Open tars are kept in an LRU cache. Reading does not move a shared file position, so threads and
+    forked processes may share a reader; an unpickled reader opens its own files.
     """
 
     def __init__(self, root: str | Path):
-        """Read below the results root ``root``."""
+        """Read tars below the results root ``root``."""
         self.root = Path(root)
-        # Every descriptor of a process counts against its limit: half of them are for others.
+        # Use at most half of the process's descriptors, and leave the rest to other code.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 2 * _OPEN_TARS
         if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -297,14 +302,14 @@ class ImageReader:
             return _Tar(self.root / tar)
         except FileNotFoundError as error:
             raise StepError(
-                f"{self.root / tar} is missing, but the manifest points there; make it again"
+                f"{self.root / tar} is missing, but a manifest refers to it; make it again"
             ) from error
 
     def read(self, tar: str, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes of ``tar`` (relative to the root) from ``offset`` on.
+        """Return ``size`` bytes of ``tar`` (relative to the root), starting at ``offset``.
 
         Raises:
-            StepError: The tar is missing, or shorter than the manifest says.
+            StepError: The tar does not exist or is too short.
         """
         file = self._open(tar)
         pieces, missing = [], int(size)
@@ -312,8 +317,8 @@ class ImageReader:
             piece = os.pread(file.descriptor, missing, int(offset) + size - missing)
             if not piece:
                 raise StepError(
-                    f"{self.root / tar} is shorter than its manifest says "
-                    f"(nothing at byte {offset + size - missing}); make it again"
+                    f"{self.root / tar} is shorter than its manifest states "
+                    f"(no data at byte {offset + size - missing}); make it again"
                 )
             pieces.append(piece)
             missing -= len(piece)

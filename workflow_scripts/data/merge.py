@@ -1,9 +1,9 @@
-"""Merge the usable pairs of a source's parts into one manifest, and count the rows lost.
+"""Merge the usable pairs of a source's parts into one manifest, and count the lost rows.
 
-Needs   URLS                        urls.json of the list (urls.py)
-        SOURCE/pairs/00000.parquet  and 00000.json ... (usable.py)
-Makes   SOURCE/manifest.parquet     the usable pairs of all parts, in the order of the list
-        SOURCE/losses.csv           reason, rows, meaning; the rows add up to those of the list
+Inputs  URLS                        urls.json of the list (from urls.py)
+        SOURCE/pairs/00000.parquet  and 00000.json ... (from usable.py)
+Outputs SOURCE/manifest.parquet     usable pairs of all parts, in list order
+        SOURCE/losses.csv           reason, rows, meaning; the rows add up to the length of the list
 """
 
 import argparse
@@ -18,15 +18,15 @@ from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.data.pair_stream import count_pairs, read_pairs, write_pairs
 from workflow_scripts.data.reasons import REASONS
 
-_FIT = "usable"
+_USABLE = "usable"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and write the source's manifest and table of losses."""
+    """Read the command line and write the source's manifest and its table of lost rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--urls", type=Path, help="urls.json of the list; by default in SOURCE")
+    parser.add_argument("--urls", type=Path, help="urls.json; default: the one in SOURCE")
     parser.add_argument("--source", type=Path, required=True, help="folder of the source")
     options = parser.parse_args(arguments)
     source, urls = options.source, _read(options.urls or options.source / "urls.json")
@@ -37,13 +37,13 @@ def main(arguments: list[str] | None = None) -> None:
     for report in reports:
         losses.update(report["lost"])
     rows = usable + losses.total()
-    if rows != urls["rows"] or usable != sum(report[_FIT] for report in reports):
+    if rows != urls["rows"] or usable != sum(report[_USABLE] for report in reports):
         raise StepError(
             f"the parts of {source} account for {rows} rows, but the list has {urls['rows']}; "
-            f"delete {source / 'pairs'} and the shards that it was made of to make them again"
+            f"delete {source / 'pairs'} and the source's shards, and run the workflow again"
         )
     if not usable:
-        raise StepError(f"not one row of {urls['list']} is a usable pair; lost: {dict(losses)}")
+        raise StepError(f"no row of {urls['list']} is a usable pair (lost: {dict(losses)})")
     pairs = itertools.chain.from_iterable(map(read_pairs, parts))
     write_pairs(source / "manifest.parquet", pairs)
     _write_losses(source / "losses.csv", losses, usable)
@@ -53,13 +53,13 @@ def _read(path: Path) -> dict:
     try:
         return read_json(path)
     except FileNotFoundError as error:
-        raise StepError(f"there is no {path}; make it first") from error
+        raise StepError(f"{path} does not exist; run the step that creates it") from error
 
 
 def _write_losses(path: Path, losses: Counter, usable: int) -> None:
     lost = [(reason, losses[reason], REASONS[reason]) for reason in REASONS if losses[reason]]
     table = pd.DataFrame(
-        [(_FIT, usable, "the image decodes and the caption has letters"), *lost],
+        [(_USABLE, usable, "the image decodes and the caption has letters"), *lost],
         columns=["reason", "rows", "meaning"],
     )
     with atomic(path) as temporary:

@@ -1,20 +1,21 @@
-"""Manifests that hold only what differs from another one, their base.
+"""Overlays: manifests that store only the differences from another manifest, their base.
 
-An attack changes 3,000 of six million rows, a filter leaves some out. Instead of copying the base's
-manifest, such an overlay is a Parquet file with one row per pair in which
+An attack changes 3,000 of six million rows, and a filter removes a few. Instead of a modified copy
+of the base, an overlay is a Parquet file with one row per pair and
 
-    base         (metadata of the schema) is the base's manifest, relative to the overlay's folder
-    base_rows    (metadata of the schema) is its number of rows
-    row          int64, ascending, is the row of the base that a row refers to; without this
-                 column, the rows are all of the base's
+    base         (schema metadata) path of the base, relative to the overlay's folder
+    base_rows    (schema metadata) number of rows of the base
+    row          int64, ascending: the base's row that each row refers to; if this column is
+                 missing, the overlay has all rows of the base
     tar, offset, size, caption, poisoned
-                 are null where the base's value holds
+                 changed values; null where the base's value applies
 
-and every other column is the base's. Parquet takes a few bytes for a run of nulls or of consecutive
-numbers. A manifest without a base is complete; a base always is. Functions that read take both.
+All other columns are those of the base. Parquet stores a run of nulls or of consecutive numbers in
+a few bytes. A manifest without a base is complete; a base is always complete. Functions that read
+accept both kinds.
 
-Files made from a manifest row by row (tokens) can be overlays too: rows that their own file lacks
-are in the file of the same name in the folder that belongs to the base (:func:`file_of_base`).
+Files with one entry per row of a manifest (tokens) can be overlays too: missing rows are read from
+the file of the same name in the base's folder (:func:`file_of_base`).
 """
 
 import os
@@ -33,25 +34,25 @@ _BASE, _BASE_ROWS, _ROW = b"base", b"base_rows", "row"
 
 
 def base_of(path: str | Path) -> Path | None:
-    """Return the manifest that ``path`` is an overlay on, None if it is complete.
+    """Return the base of an overlay; None if ``path`` is a complete manifest.
 
     Raises:
-        StepError: There is no such file, or it is not a Parquet file.
+        StepError: The file does not exist or is not a Parquet file.
     """
     base = (_schema(path).metadata or {}).get(_BASE)
-    # The path's text decides, so that a folder of results may be a link to another disk.
+    # Links are not resolved, so that a results folder may be a link to another disk.
     return None if base is None else Path(os.path.normpath(Path(path).parent / base.decode()))
 
 
 def file_of_base(path: str | Path, manifest: str | Path) -> Path | None:
-    """Return the file with the name of ``path`` that belongs to the base of ``manifest``.
+    """Return the file that corresponds to ``path`` for the base of ``manifest``.
 
     Args:
-        path: A file made of the manifest; its folder is named like the manifest's.
+        path: A file made from the manifest; its folder is named like the manifest's.
         manifest: The manifest.
 
     Returns:
-        None if the manifest is complete.
+        Path of the base's file; None if the manifest is complete.
     """
     base = base_of(manifest)
     if base is None:
@@ -61,28 +62,28 @@ def file_of_base(path: str | Path, manifest: str | Path) -> Path | None:
 
 
 def types_of(path: str | Path) -> dict[str, pa.DataType]:
-    """Return the type of each column of a manifest, those of its base included."""
+    """Return the type of each column of a manifest, including those of its base."""
     own, base = _schema(path), base_of(path)
     types = {field.name: field.type for field in own if field.name != _ROW}
     return types if base is None else types_of(base) | types
 
 
 def rows_of_base(path: str | Path) -> np.ndarray | None:
-    """Return the base's row of each row, int64 [rows]; None if they are all of the base's."""
+    """Return the base's row number of each row, int64 [rows]; None if all rows are kept."""
     if _ROW not in _schema(path).names:
         return None
     return _read(path, [_ROW])[_ROW].to_numpy()
 
 
 def own_rows(path: str | Path, column: str) -> np.ndarray:
-    """Return the rows whose value differs from the base's, int64, ascending."""
+    """Return the rows whose value in a column is the overlay's own, int64, ascending."""
     if column not in _schema(path).names:
         return np.empty(0, "int64")
     return np.flatnonzero(_read(path, [column])[column].is_valid().to_numpy())
 
 
 def read_columns(path: str | Path, names: Sequence[str]) -> pa.Table:
-    """Read columns of a manifest, complete."""
+    """Read columns of a manifest, with missing values filled in from its base."""
     base = _checked_base(path)
     if base is None:
         return _read(path, names)
@@ -95,12 +96,12 @@ def read_columns(path: str | Path, names: Sequence[str]) -> pa.Table:
 
 
 def read_rows(path: str | Path, rows: np.ndarray, names: Sequence[str]) -> pa.Table:
-    """Read some rows of a manifest, complete; only a part of the file is in memory at a time.
+    """Read some rows of a manifest, one row group at a time if it is complete.
 
     Args:
         path: The manifest.
         rows: int64, ascending.
-        names: The columns.
+        names: Columns to read.
     """
     base = _checked_base(path)
     if base is not None:
@@ -120,10 +121,10 @@ def read_rows(path: str | Path, rows: np.ndarray, names: Sequence[str]) -> pa.Ta
 
 
 def read_codes(path: str | Path, name: str) -> tuple[list[str], np.ndarray]:
-    """Read a text column with few different values.
+    """Read a text column with few distinct values as categories.
 
     Returns:
-        The values, and for each row the int32 index of its value.
+        The distinct values, and the index of each row's value, int32 [rows].
     """
     base = _checked_base(path)
     own = _read(path, [name], read_dictionary=[name])[name].unify_dictionaries().combine_chunks()
@@ -138,13 +139,13 @@ def read_codes(path: str | Path, name: str) -> tuple[list[str], np.ndarray]:
 def write_changed(
     path: str | Path, base: str | Path, rows: np.ndarray, own: Mapping[str, pa.Array]
 ) -> None:
-    """Write an overlay of all rows of ``base``, some of them with values of their own.
+    """Write an overlay with all rows of ``base``, some of them changed.
 
     Args:
-        path: Of the overlay.
+        path: The overlay to write.
         base: A complete manifest.
-        rows: int64, ascending: those that differ.
-        own: Their values by column; a null keeps the base's value.
+        rows: The changed rows, int64, ascending.
+        own: Their values by column; null keeps the base's value.
     """
     number = _number_of_rows(base)
     index, there = np.zeros(number, "int32"), np.zeros(number, bool)
@@ -154,12 +155,12 @@ def write_changed(
 
 
 def write_kept(path: str | Path, overlay: str | Path, kept: np.ndarray) -> None:
-    """Write an overlay of some rows of another overlay.
+    """Write an overlay with a subset of the rows of another overlay.
 
     Args:
-        path: Of the new overlay.
-        overlay: Of the other one.
-        kept: bool [rows], of the other one.
+        path: The overlay to write.
+        overlay: The overlay to filter.
+        kept: bool [rows of ``overlay``].
     """
     base = base_of(overlay)
     assert base is not None  # an overlay
@@ -183,7 +184,7 @@ def _write(path: str | Path, base: str | Path, table: pa.Table) -> None:
 
 
 def _laid_over(under: pa.Table, own: pa.Table) -> pa.Table:
-    """Return the columns of ``under`` with the values of ``own`` where it has some."""
+    """Return the columns of ``under``, replaced by the values of ``own`` that are not null."""
     for place, name in enumerate(under.column_names):
         if name in own.column_names and own[name].null_count < len(own):
             under = under.set_column(place, name, pc.coalesce(own[name], under[name]))
@@ -193,7 +194,7 @@ def _laid_over(under: pa.Table, own: pa.Table) -> pa.Table:
 def _read_own(path: str | Path, names: Sequence[str]) -> pa.Table:
     there = _schema(path).names
     own = [name for name in (_ROW, *names) if name in there]
-    # Without a column the number of rows would be lost.
+    # At least one column is needed to keep the number of rows.
     return _read(path, own or there[:1])
 
 
@@ -216,7 +217,7 @@ def _checked_base(path: str | Path) -> Path | None:
 
 
 def _number_of_rows(path: str | Path) -> int:
-    _schema(path)  # or an error that names the file
+    _schema(path)  # raises an error that names the file
     return pq.read_metadata(path).num_rows
 
 
@@ -224,6 +225,6 @@ def _schema(path: str | Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except FileNotFoundError as error:
-        raise StepError(f"there is no manifest {path}; make it first") from error
+        raise StepError(f"the manifest {path} does not exist; make it first") from error
     except pa.ArrowInvalid as error:
         raise StepError(f"{path} is not a Parquet file ({error}); make it again") from error

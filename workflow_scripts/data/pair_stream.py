@@ -1,7 +1,7 @@
-"""Manifests of downloaded pairs as streams of rows, for steps that pass millions of them on.
+"""Stream manifests of downloaded pairs, for steps that copy millions of rows.
 
-These manifests have the columns of ``manifest.SCHEMA`` and ``sha256``. Only some ten thousand rows
-of a stream are in memory at a time. The checks are those of manifest.py.
+These manifests have the columns of ``manifest.SCHEMA`` and ``sha256``. Only about a hundred
+thousand rows are in memory at a time. The checks are those of manifest.py.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,29 +16,29 @@ from workflow_scripts.common.files import atomic
 from workflow_scripts.data.manifest import SCHEMA, check_places
 
 PAIRS = SCHEMA.append(pa.field("sha256", pa.binary(32), nullable=False))
-_GROUP = 1 << 17  # rows that are written at a time
-_BATCH = 1 << 16  # rows that are read at a time
+_GROUP = 1 << 17  # rows written at a time
+_BATCH = 1 << 16  # rows read at a time
 
 
 def count_pairs(path: Path) -> int:
     """Return the number of rows of a manifest.
 
     Raises:
-        StepError: There is no such file, or it is not a manifest with digests.
+        StepError: The file does not exist or is not a manifest with digests.
     """
     with _open(path) as file:
         return file.metadata.num_rows
 
 
 def read_pairs(path: Path) -> Iterator[pa.Table]:
-    """Yield the rows of a manifest, with the columns ``PAIRS``, some at a time.
+    """Yield the rows of a manifest in batches, with the columns ``PAIRS``.
 
     Raises:
-        StepError: There is no such file, it is not a manifest with digests, or a row points
+        StepError: The file does not exist, is not a manifest with digests, or has a row that points
             outside the results root.
     """
     with _open(path) as file:
-        # Asked for more than one, Arrow would keep all row groups until the last one is read.
+        # Read one group at a time: Arrow would keep all requested groups until the last is read.
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(_BATCH, [group], PAIRS.names):
                 table = pa.Table.from_batches([batch]).select(PAIRS.names)
@@ -48,20 +48,21 @@ def read_pairs(path: Path) -> Iterator[pa.Table]:
 
 
 def write_pairs(path: Path, tables: Iterable[pa.Table]) -> int:
-    """Write a manifest, whole or not at all, and return its number of rows.
+    """Write a manifest atomically and return its number of rows.
 
     Args:
-        path: Where to.
-        tables: With the columns ``PAIRS``, of any number of rows, as from :func:`read_pairs`.
+        path: The manifest to write.
+        tables: Tables with the columns ``PAIRS`` and any number of rows, as from
+            :func:`read_pairs`.
 
     Raises:
-        StepError: A key is duplicated, or a value is missing.
+        StepError: A key is duplicated or a value is missing.
     """
     rows, last, ascending = 0, "", True
     with atomic(path) as temporary:
         with pq.ParquetWriter(temporary, PAIRS, compression="zstd", use_dictionary=["tar"]) as file:
             for table in _groups(_complete(path, table) for table in tables):
-                # Keys that ascend, as rows of a list do, are known to differ.
+                # Ascending keys, the usual case, are unique; others are checked at the end.
                 keys = table["key"].combine_chunks()
                 ascending &= keys[0].as_py() > last and _ascend(keys)
                 last = keys[-1].as_py()
@@ -76,17 +77,19 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except FileNotFoundError as error:
-        raise StepError(f"there is no manifest {path}; make it first") from error
+        raise StepError(f"manifest {path} does not exist; run the step that creates it") from error
     except pa.ArrowInvalid as error:
-        raise StepError(f"{path} is not a Parquet file ({error}); make it again") from error
-    there = {field.name: field.type for field in file.schema_arrow}
+        raise StepError(
+            f"{path} is not a Parquet file ({error}); delete it and run the workflow again"
+        ) from error
+    types = {field.name: field.type for field in file.schema_arrow}
     for field in PAIRS:
-        if there.get(field.name) != field.type:
-            found = there.get(field.name, "absent")
+        if types.get(field.name) != field.type:
+            found = types.get(field.name, "missing")
             file.close()
             raise StepError(
-                f"{path} is no manifest of downloaded pairs: column {field.name!r} is {found}, not "
-                f"{field.type}; delete it, and what it was made of, to make it again"
+                f"{path} is not a manifest of downloaded pairs: column {field.name!r} is {found}, "
+                f"expected {field.type}; delete it and its inputs, and run the workflow again"
             )
     return file
 
@@ -94,12 +97,12 @@ def _open(path: Path) -> pq.ParquetFile:
 def _complete(path: Path, table: pa.Table) -> pa.Table:
     for name in PAIRS.names:
         if table[name].null_count:
-            raise StepError(f"{path} cannot be written, column {name!r} has rows without a value")
+            raise StepError(f"cannot write {path}: column {name!r} has missing values")
     return table.cast(PAIRS)
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Put tables together to such of ``_GROUP`` rows; the last one has fewer."""
+    """Regroup tables into tables of ``_GROUP`` rows; the last one may have fewer."""
     waiting = PAIRS.empty_table()
     for table in tables:
         waiting = pa.concat_tables([waiting, table])
@@ -119,4 +122,4 @@ def _check_keys(path: Path, keys: pa.ChunkedArray) -> None:
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         key = repeated[0]["values"].as_py()
-        raise StepError(f"{path} cannot be written, key {key!r} stands twice")
+        raise StepError(f"cannot write {path}: key {key!r} is duplicated")

@@ -1,4 +1,4 @@
-"""The proxies that environment variables name (``http_proxy``, ``https_proxy``, ``no_proxy``)."""
+"""HTTP proxies from the environment (``http_proxy``, ``https_proxy``, ``no_proxy``)."""
 
 import base64
 import urllib.request
@@ -15,7 +15,7 @@ _PORT = 80
 
 @dataclass(frozen=True)
 class Proxy:
-    """Where a proxy is, and the headers that it is sent."""
+    """Address of a proxy, and headers sent to it."""
 
     host: str
     port: int
@@ -23,10 +23,10 @@ class Proxy:
 
 
 class Proxies:
-    """Which proxy a URL is asked for through.
+    """Selects the proxy of a request.
 
     Raises:
-        StepError: A variable names no host, or a proxy of another kind than HTTP.
+        StepError: A variable has no host, or names a proxy that is not an HTTP proxy.
     """
 
     def __init__(self):
@@ -35,7 +35,7 @@ class Proxies:
         self._proxies = {scheme: _parsed(scheme, self._urls[scheme]) for scheme in schemes}
 
     def of(self, scheme: str, host: str) -> Proxy | None:
-        """Return the proxy for a host; None for this machine's own servers and for ``no_proxy``."""
+        """Return the proxy for a host; None if no proxy is set or applies (localhost, no_proxy)."""
         if scheme not in self._proxies or host in _LOOPBACK:
             return None
         bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
@@ -49,14 +49,14 @@ def _parsed(scheme: str, url: str) -> Proxy:
     except ValueError:
         host = None
     if not host or parts.scheme != "http":
-        what = "names no host" if not host else "is not a proxy of the kind http://"
+        problem = "has no host" if not host else "is not an http:// proxy"
         raise StepError(
-            f"the environment variable {scheme}_proxy is {redact(url)!r}, which {what}; correct it "
-            "(http://host:port) or unset it"
+            f"the environment variable {scheme}_proxy is {redact(url)!r}, which {problem}; set it "
+            "to http://host:port or unset it"
         )
     headers = {}
     if parts.username is not None:
-        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        words = base64.b64encode(secret.encode()).decode()
-        headers["Proxy-Authorization"] = f"Basic {words}"
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        encoded = base64.b64encode(credentials.encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {encoded}"
     return Proxy(host, port, headers)

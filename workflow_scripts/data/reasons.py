@@ -1,6 +1,6 @@
-"""Why a row of the URL list is no usable pair: the names that the losses tables count by.
+"""Reasons why a row of the URL list is not a usable pair, as counted in losses.csv.
 
-A row is counted once, under the first reason that it meets, in this order.
+Each row is counted once, under the first reason that applies in this order.
 """
 
 MALFORMED = "malformed line"
@@ -25,24 +25,24 @@ TOO_SMALL = "image too small"
 NO_LETTERS = "no letters"
 
 REASONS = {
-    MALFORMED: "the line has too few columns, or no URL",
-    NOT_HTTP: "the URL is of another scheme than http and https; it was never opened",
-    DUPLICATE: "the URL stands in an earlier row",
-    BAD_URL: "the URL cannot be asked for",
+    MALFORMED: "the line has too few columns or no URL",
+    NOT_HTTP: "the URL's scheme is not http or https; it was not requested",
+    DUPLICATE: "the URL already occurs in an earlier row",
+    BAD_URL: "the URL is invalid and cannot be requested",
     NOT_FOUND: "the server answered 404 or 410",
-    HTTP_ERROR: "the server answered with another error, at each try",
-    BAD_REDIRECT: "redirected in a circle, too often, or to another scheme than http and https",
-    DISALLOWED: "the server's X-Robots-Tag says that the image is not for such use",
-    PRIVATE: "the host, or one that it redirects to, is not on the public internet",
-    NO_CONNECTION: "no such host, or no connection to it, at each try",
-    TIMEOUT: "the server fell silent, or took too long, at each try",
-    BAD_ANSWER: "the server's answer is not HTTP",
-    CUT_OFF: "the body was shorter than announced, at each try",
-    TOO_MANY_BYTES: "the body is larger than the limit; the rest of it was not read",
+    HTTP_ERROR: "the server answered with another error on every attempt",
+    BAD_REDIRECT: "too many redirects, a redirect loop, or one to another scheme than http(s)",
+    DISALLOWED: "the server's X-Robots-Tag header disallows such use of the image",
+    PRIVATE: "the host, or that of a redirect, is not on the public internet",
+    NO_CONNECTION: "the host does not exist or could not be reached on any attempt",
+    TIMEOUT: "the server stopped sending or took too long on every attempt",
+    BAD_ANSWER: "the server's answer is not valid HTTP",
+    CUT_OFF: "the body was shorter than announced on every attempt",
+    TOO_MANY_BYTES: "the body exceeds the size limit; the rest was not read",
     EMPTY: "the body is empty",
-    NOT_AN_IMAGE: "the body is something else, such as HTML, or an unknown kind of image",
-    TOO_LARGE: "the image has more pixels, or takes more time or memory, than the limit",
-    BROKEN: "the image does not decode, for example because it ends half-way",
-    TOO_SMALL: "the image's shorter side, as the server sent it, is below the limit",
-    NO_LETTERS: "the caption has no letter of any script",
+    NOT_AN_IMAGE: "the body is not an image (for example HTML) or has an unknown format",
+    TOO_LARGE: "the image exceeds the limit of pixels, time or memory",
+    BROKEN: "the image cannot be decoded, for example because it is truncated",
+    TOO_SMALL: "the image's shorter side, before resizing, is below the limit",
+    NO_LETTERS: "the caption contains no letters of any script",
 }

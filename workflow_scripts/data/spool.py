@@ -1,4 +1,4 @@
-"""Rows that wait on disk until all are known, and are then read in any order."""
+"""Temporary storage on disk for rows that are written once and then read in any order."""
 
 import bisect
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ _BATCH = 1 << 14  # rows
 
 
 class Spool:
-    """A file of rows in small batches; it is deleted at the end.
+    """A temporary file of rows in small batches.
 
-    Use as a context manager; :meth:`add` all, :meth:`finish`, then read, in as many threads as
-    wanted.
+    Use it as a context manager, which deletes the file on exit: :meth:`add` all rows, call
+    :meth:`finish`, then :meth:`read`, from any number of threads.
     """
 
     def __init__(self, path: Path, schema: pa.Schema):
-        """Write to ``path``."""
+        """Create the file at ``path``."""
         self._path, self._schema = path, schema
         self._starts = [0]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,18 +43,18 @@ class Spool:
             self._starts.append(self._starts[-1] + len(batch))
 
     def finish(self) -> None:
-        """End writing."""
+        """Finish writing."""
         self._writer.close()
 
     def read(
         self, start: int, end: int, columns: list[str] | None = None
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield the rows from ``start`` to ``end``, in batches, each with its first row's place."""
+        """Yield the rows from ``start`` to ``end`` in batches, each with its first row number."""
         fields = columns and [self._schema.get_field_index(name) for name in columns]
         with pa.OSFile(str(self._path)) as file:
             reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=fields))
             number = bisect.bisect_right(self._starts, start) - 1
             while start < end:
-                place, behind = self._starts[number], min(end, self._starts[number + 1])
-                yield start, reader.get_batch(number).slice(start - place, behind - start)
-                start, number = behind, number + 1
+                batch_start, batch_end = self._starts[number], min(end, self._starts[number + 1])
+                yield start, reader.get_batch(number).slice(start - batch_start, batch_end - start)
+                start, number = batch_end, number + 1

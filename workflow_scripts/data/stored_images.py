@@ -1,4 +1,4 @@
-"""The images of a manifest, read by their place in tars."""
+"""Read and decode the images of a manifest from tars."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from workflow_scripts.data.manifest import ImageReader, Places
 
 
 class Images:
-    """The images of a manifest, by row; cheap to fork and to pickle.
+    """The decoded images of a manifest by row; cheap to fork and to pickle.
 
     Args:
-        of: Where they lie, or rows of a manifest.
+        of: Locations of the images, or rows of a manifest.
         root: Results root that the tars are relative to.
     """
 
@@ -29,14 +29,14 @@ class Images:
         """Return image ``row``, uint8 [3, H, W].
 
         Raises:
-            StepError: The tar is missing or cut short, or what stands there is no image.
+            StepError: The tar is missing or truncated, or does not contain an image there.
         """
-        at = self._places
-        place = (at.tars[at.tar[row]], int(at.offset[row]), int(at.size[row]))
+        places = self._places
+        tar, offset = places.tars[places.tar[row]], int(places.offset[row])
         try:
-            return decode_image(self._reader.read(*place))
+            return decode_image(self._reader.read(tar, offset, int(places.size[row])))
         except (OSError, ValueError) as error:
             raise StepError(
-                f"image {row} of the manifest cannot be read from {place[0]} at byte {place[1]}: "
-                f"{error}; was the tar changed after the manifest was made?"
+                f"image {row} of the manifest cannot be read from {tar} at byte {offset}: {error}; "
+                "check that the tar has not changed since the manifest was made"
             ) from error

@@ -1,4 +1,4 @@
-"""Take the first N usable pairs of a source: a dataset."""
+"""Make a dataset from the first N usable pairs of a source."""
 
 import argparse
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from workflow_scripts.data.pair_stream import count_pairs, read_pairs, write_pai
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and write the dataset's manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--manifest", type=Path, required=True, help="of the source")
-    parser.add_argument("--pairs", required=True, help='how many, or "all"')
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of the source")
+    parser.add_argument("--pairs", required=True, help='number of pairs, or "all"')
     parser.add_argument("--output", type=Path, required=True, help="manifest of the dataset")
     options = parser.parse_args(arguments)
     available = count_pairs(options.manifest)
     wanted = _number(options.pairs, available)
     if wanted > available:
         raise StepError(
-            f"{options.manifest} has {available} usable pairs, {wanted} are asked for; ask for "
-            'fewer, or for "all"'
+            f"{options.manifest} has {available} usable pairs, but --pairs is {wanted}; use a "
+            'smaller number or "all"'
         )
     write_pairs(options.output, _first(read_pairs(options.manifest), wanted))
 
@@ -39,7 +39,7 @@ def _number(pairs: str, available: int) -> int:
     if pairs == "all":
         return available
     if not pairs.isdecimal() or int(pairs) < 1:
-        raise StepError(f'--pairs {pairs} is neither a number of pairs nor "all"')
+        raise StepError(f'--pairs must be a positive integer or "all", got {pairs!r}')
     return int(pairs)
 
 

@@ -1,4 +1,4 @@
-"""Prompt templates: sentences with ``{c}`` where the name of a class goes."""
+"""Prompt templates: sentences with ``{c}`` as the placeholder for a class name."""
 
 from workflow_scripts.common.errors import StepError
 
@@ -8,18 +8,19 @@ NAMES = (DEFAULT, "simple")
 
 
 def named_templates(name: str) -> list[str]:
-    """Return the templates that open_clip has under a name.
+    """Return a set of templates from open_clip.
 
     Args:
-        name: ``openai``, the 80 of Radford et al. (2021) for ImageNet, or ``simple``, 7 of them.
+        name: ``openai`` for the 80 ImageNet templates of Radford et al. (2021), or ``simple`` for 7
+            of them.
 
     Raises:
-        StepError: There are none of this name.
+        StepError: ``name`` is unknown.
     """
-    import open_clip  # noqa: PLC0415 - it takes seconds, and not every step needs it
+    import open_clip  # noqa: PLC0415 - slow, and not needed by every step
 
     if name not in NAMES:
-        raise StepError(f"unknown templates {name!r}; available: {', '.join(NAMES)}")
+        raise StepError(f"unknown templates {name!r} (available: {', '.join(NAMES)})")
     named = {
         "openai": open_clip.OPENAI_IMAGENET_TEMPLATES,
         "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES,

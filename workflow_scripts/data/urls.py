@@ -1,11 +1,12 @@
-"""Get a list of URLs and captions, drop what cannot be downloaded, split it into parts.
+"""Read a list of URLs and captions, drop unusable rows, and split the list into parts.
 
-Needs   a TSV, CSV or Parquet, by path or by http(s) URL
-Makes   OUTPUT/parts/00000.parquet ...   row, url, caption: what is left of the list, in its order,
-                                         in as many contiguous parts as asked for
-        OUTPUT/urls.json                 rows in the list, and how many were dropped and why
+Inputs  a TSV, CSV or Parquet file, by path or http(s) URL
+Outputs OUTPUT/parts/00000.parquet ...   row, url, caption: the remaining rows in list order, in the
+                                         requested number of contiguous parts
+        OUTPUT/urls.json                 number of rows, and of dropped rows by reason
 
-The list is never in memory: rows wait in a file in OUTPUT until all repeated URLs are known.
+The list is not held in memory: rows are spooled to a file in OUTPUT until all duplicate URLs are
+known.
 """
 
 import argparse
@@ -31,9 +32,10 @@ from workflow_scripts.data.spool import Spool
 from workflow_scripts.data.web import fetch
 
 _HTTP = r"^(?i:https?)://[^/\s]"
-# Without Arrow's own schema, text is plain Parquet text, of whatever size. Few texts are repeated.
+# Without Arrow's schema, large_string columns are stored as plain Parquet strings. A dictionary
+# would not help, as few texts are repeated.
 _PARQUET = {"compression": "zstd", "store_schema": False, "use_dictionary": False}
-_GROUP = 1 << 17  # rows of a part that are in memory at a time
+_GROUP = 1 << 17  # rows of a part in memory at a time
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,16 +54,16 @@ def main(arguments: list[str] | None = None) -> None:
         "--header",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="the first line of a TSV or CSV names the columns",
+        help="whether the first line of a TSV or CSV contains the column names",
     )
-    parser.add_argument("--bytes", type=int, help="size that the list must have")
-    parser.add_argument("--sha256", help="hex digest that the list must have")
+    parser.add_argument("--bytes", type=int, help="expected size of the list")
+    parser.add_argument("--sha256", help="expected SHA-256 of the list, in hex")
     parser.add_argument("--parts", type=int, required=True, help="number of parts")
-    parser.add_argument("--threads", type=int, default=1, help="that parse and write")
+    parser.add_argument("--threads", type=int, default=1, help="threads that parse and write")
     parser.add_argument("--output", type=Path, required=True, help="folder of the source")
     options = parser.parse_args(arguments)
     if options.parts < 1:
-        raise StepError(f"--parts {options.parts} makes no sense; a list has one part or more")
+        raise StepError(f"--parts must be at least 1, got {options.parts}")
     path, fetched = _get(options.list, options.output)
     digest = _check(path, options)
     format = format_of(path.name) if options.format == "auto" else options.format
@@ -75,8 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
         dropped[DUPLICATE] = len(spool) - kept
         if rows and not kept:
             raise StepError(
-                f"no row of {options.list} has an http(s) URL in its column 'url' (dropped: "
-                f"{dropped}); are --columns and --format right?"
+                f"no row of {options.list} has an http(s) URL in column 'url' (dropped: "
+                f"{dropped}); check --columns and --format"
             )
         _write(options.output / "parts", spool, first, options)
     report = {
@@ -94,38 +96,38 @@ def main(arguments: list[str] | None = None) -> None:
         file.unlink(missing_ok=True)
 
 
-def _get(place: str, folder: Path) -> tuple[Path, list[Path]]:
-    """Return where the list is on this machine, and what may be deleted afterwards."""
-    if urlsplit(place).scheme.lower() in ("http", "https"):
-        name = "".join(PurePosixPath(urlsplit(place).path).suffixes[-2:])
-        path = fetch(place, folder / f"list{name}")
+def _get(location: str, folder: Path) -> tuple[Path, list[Path]]:
+    """Return the local path of the list, and the files that can be deleted afterwards."""
+    if urlsplit(location).scheme.lower() in ("http", "https"):
+        name = "".join(PurePosixPath(urlsplit(location).path).suffixes[-2:])
+        path = fetch(location, folder / f"list{name}")
         return path, [path, path.with_name(f"{path.name}.json")]
-    if "://" in place:
-        raise StepError(f"the list {place} is neither a path nor an http(s) URL")
-    path = Path(place)
+    if "://" in location:
+        raise StepError(f"list {location} is neither a path nor an http(s) URL")
+    path = Path(location)
     if not path.is_file():
-        raise StepError(f"there is no list {place}; give its path or URL")
+        raise StepError(f"list {location} does not exist; correct its path or URL")
     return path, []
 
 
 def _check(path: Path, options: argparse.Namespace) -> str:
-    """Return the list's digest, if it and the size are what they must be."""
+    """Return the list's SHA-256, after checking it and the size against the expected values."""
     size = path.stat().st_size
-    advice = f"the list has changed, or {path} is not it: put it right or delete it"
+    advice = f"the list has changed, or {path} is the wrong file: replace or delete it"
     if options.bytes is not None and size != options.bytes:
-        raise StepError(f"{options.list} has {size} bytes, not {options.bytes}; {advice}")
+        raise StepError(f"{options.list} has {size} bytes, expected {options.bytes}; {advice}")
     digest = sha256(path)
     if options.sha256 and digest != options.sha256.lower():
-        raise StepError(f"{options.list} has SHA-256 {digest}, not {options.sha256}; {advice}")
+        raise StepError(f"{options.list} has SHA-256 {digest}, expected {options.sha256}; {advice}")
     return digest
 
 
 def _spool_web(blocks: Iterator[tuple[pa.Table, int]], spool: Spool) -> tuple[int, int, np.ndarray]:
-    """Store the rows whose URL is http(s).
+    """Store the rows that have an http(s) URL.
 
     Returns:
-        How many rows there are, how many of them are malformed, and a hash (uint64) of the URL of
-        each stored row.
+        The number of rows, the number of malformed rows, and the hash (uint64) of the URL of each
+        stored row.
     """
     rows, malformed, hashes = 0, 0, [np.empty(0, np.uint64)]
     for table, count in blocks:
@@ -139,25 +141,25 @@ def _spool_web(blocks: Iterator[tuple[pa.Table, int]], spool: Spool) -> tuple[in
 
 
 def _first_of_each(spool: Spool, hashes: np.ndarray) -> np.ndarray:
-    """Return which rows are the first with their URL: bool [rows].
+    """Return a mask of the first row with each URL, bool [rows].
 
-    Texts are compared only where hashes are equal.
+    Only URLs with equal hashes are compared.
     """
-    again = repeated(hashes)
+    is_repeated = repeated(hashes)
     first, seen = np.ones(len(hashes), bool), set()
     for start, batch in spool.read(0, len(spool), ["url"]):
-        places = np.flatnonzero(again[start : start + len(batch)])
-        for place, url in zip(places, batch["url"].take(places).to_pylist(), strict=True):
-            first[start + place] = url not in seen
+        indices = np.flatnonzero(is_repeated[start : start + len(batch)])
+        for index, url in zip(indices, batch["url"].take(indices).to_pylist(), strict=True):
+            first[start + index] = url not in seen
             seen.add(url)
     return first
 
 
 def _write(folder: Path, spool: Spool, kept: np.ndarray, options: argparse.Namespace) -> None:
-    """Write the kept rows in parts, and leave no part of an earlier number of parts."""
+    """Write the kept rows in parts, and delete the parts of an earlier run with more parts."""
     edges = np.linspace(0, kept.sum(), options.parts + 1).round().astype(int)
-    # A part begins with a kept row, which those before it do not reach.
-    places = np.append(np.flatnonzero(kept), len(kept))[edges]
+    # The first row of each part, which is a kept one, and the end of the list.
+    starts = np.append(np.flatnonzero(kept), len(kept))[edges]
 
     def write(part: tuple[int, tuple[int, int]]) -> None:
         number, (start, end) = part
@@ -167,12 +169,12 @@ def _write(folder: Path, spool: Spool, kept: np.ndarray, options: argparse.Names
         ):
             for group in range(start, end, _GROUP):
                 batches = [
-                    batch.filter(pa.array(kept[place : place + len(batch)]))
-                    for place, batch in spool.read(group, min(end, group + _GROUP))
+                    batch.filter(pa.array(kept[first : first + len(batch)]))
+                    for first, batch in spool.read(group, min(end, group + _GROUP))
                 ]
                 file.write_table(pa.Table.from_batches(batches, SCHEMA))
 
-    for _ in in_order(write, enumerate(itertools.pairwise(places)), options.threads):
+    for _ in in_order(write, enumerate(itertools.pairwise(starts)), options.threads):
         pass
     for stale in sorted(folder.glob("*.parquet"))[options.parts :]:
         stale.unlink()

@@ -1,4 +1,4 @@
-"""Downloads one large file over HTTP or HTTPS, resuming where an earlier attempt ended."""
+"""Download one large file over HTTP or HTTPS, resuming partial downloads."""
 
 import errno
 import http.client
@@ -22,97 +22,97 @@ from workflow_scripts.data.client import (
 )
 
 _CHUNK = 1 << 20
-# No list is larger: what it unpacks to is limited as well (lists.py).
+# The decompressed size is limited separately (lists.py).
 MAX_BYTES = 8 << 30
 _SILENCE = 60.0  # seconds
 _TRIES = 5
 _USER_AGENT = "Python-urllib"
 _BEYOND_THE_END = 416
-_PASSING = (408, 429)  # "request timeout", "too many requests"
-_OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-# The list's URL is the user's own choice, wherever it leads.
+_TRANSIENT = (408, 429)  # "request timeout", "too many requests"
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+# The URL of the list is chosen by the user and may be at any address.
 _EVERYWHERE = parse_networks(["0.0.0.0/0", "::/0"])
 
 
 class _RefusedError(Exception):
-    """The server answered, but not with the file."""
+    """The server responded with an error status."""
 
     def __init__(self, status: int, reason: str):
         super().__init__(f"{status} {reason}".strip())
-        self.passing = status >= 500 or status in _PASSING
+        self.transient = status >= 500 or status in _TRANSIENT
 
 
 def fetch(url: str, path: str | Path, pause: float = 1.0) -> Path:
-    """Download the file at ``url`` to ``path``, resuming what an earlier attempt left there.
+    """Download the file at ``url`` to ``path``, resuming a partial download.
 
-    A partial file is completed only if the server confirms that its file has not changed (ETag or
-    Last-Modified, noted in a ``.json`` beside ``path``); otherwise the download starts again. A
-    connection that breaks is retried after ``pause`` seconds, which double each time.
+    A partial file is completed only if the server confirms that its file has not changed (by ETag
+    or Last-Modified, which are kept in a ``.json`` next to ``path``); otherwise the download starts
+    over. Transient errors are retried after ``pause`` seconds, doubled after each attempt.
 
     Raises:
         StepError: The URL cannot be fetched.
-        OSError: The disk is full, or cannot be written.
+        OSError: The disk is full or not writable.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(_TRIES):
         try:
-            _go_on(url, path)
+            _fetch_rest(url, path)
             return path
         except (_RefusedError, BadRedirectError, TooManyBytesError) as error:
-            trouble = str(error)
-            if not getattr(error, "passing", False):
+            reason = str(error)
+            if not getattr(error, "transient", False):
                 break
         except (http.client.InvalidURL, ValueError) as error:
-            raise StepError(f"{url} is not a URL that can be fetched ({error})") from error
+            raise StepError(f"{url} is not a valid URL ({error})") from error
         except (http.client.HTTPException, OSError) as error:
-            if getattr(error, "errno", None) in _OUR_DISK:
+            if getattr(error, "errno", None) in _DISK_ERRORS:
                 raise
-            trouble = str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
         time.sleep(pause)
         pause *= 2
     raise StepError(
-        f"{url} could not be fetched ({trouble}); check the URL and the network and run again, "
-        "what has come so far is kept"
+        f"{url} could not be fetched ({reason}); check the URL and the network, and run the step "
+        "again (the partial download is kept)"
     )
 
 
-def _go_on(url: str, path: Path) -> None:
-    """Ask for the rest of the file, or for all of it, and write what comes."""
+def _fetch_rest(url: str, path: Path) -> None:
+    """Request the missing part of the file, or all of it, and write it."""
     note = path.with_name(f"{path.name}.json")
-    there = path.stat().st_size if path.exists() else 0
+    size = path.stat().st_size if path.exists() else 0
     try:
-        seen = json.loads(note.read_text())
+        saved = json.loads(note.read_text())
     except (OSError, ValueError):
-        seen = {}
+        saved = {}
     headers = {"User-Agent": _USER_AGENT}
-    if there and seen.get("url") == redact(url) and seen.get("validator"):
-        headers |= {"Range": f"bytes={there}-", "If-Range": seen["validator"]}
+    if size and saved.get("url") == redact(url) and saved.get("validator"):
+        headers |= {"Range": f"bytes={size}-", "If-Range": saved["validator"]}
     allowance = Allowance(silence=_SILENCE, deadline=math.inf, size=MAX_BYTES)
     with Client(_EVERYWHERE, headers).open(url, allowance) as response:
-        answered = response.headers.get("Content-Range", "")
+        content_range = response.headers.get("Content-Range", "")
         if response.status == _BEYOND_THE_END:
-            if answered.rpartition("/")[2] == str(there):
+            if content_range.rpartition("/")[2] == str(size):
                 return
             path.unlink(missing_ok=True)
             raise http.client.IncompleteRead(b"")
         if response.status not in (200, 206):
             raise _RefusedError(response.status, response.reason)
         appending = response.status == 206
-        if appending and not answered.startswith(f"bytes {there}-"):
-            # Another part of the file than the one that is missing.
+        if appending and not content_range.startswith(f"bytes {size}-"):
+            # The server sent a different range than requested.
             path.unlink(missing_ok=True)
             raise http.client.IncompleteRead(b"")
         write_json(note, {"url": redact(url), "validator": _validator(response.headers)})
         with path.open("ab" if appending else "wb") as file:
             _copy(response, file, url)
-        whole = answered.rpartition("/")[2]
+        whole = content_range.rpartition("/")[2]
         if appending and whole.isdigit() and path.stat().st_size != int(whole):
             raise http.client.IncompleteRead(b"")
 
 
 def _validator(headers) -> str | None:
-    """Return what tells this version of the file from others; weak ETags do not."""
+    """Return the ETag if it is strong, otherwise Last-Modified."""
     tag = headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 

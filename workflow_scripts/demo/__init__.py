@@ -1,1 +1,1 @@
-"""The demo: a small captioned image world behind a real, misbehaving HTTP server."""
+"""The demo: synthetic captioned images, served by an HTTP server that injects known failures."""

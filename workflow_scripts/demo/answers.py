@@ -1,4 +1,4 @@
-"""What the demo's server answers: one method for each behaviour of ``behaviours.py``."""
+"""Responses of the demo's server: one method for each behaviour of ``behaviours.py``."""
 
 import io
 import os
@@ -16,18 +16,18 @@ from PIL import Image
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.demo.behaviours import GOOD, LIST
 
-_SILENCE = 3600.0  # seconds: longer than any client waits
+_SILENCE = 3600.0  # seconds; longer than any client's timeout
 _HTML = b"<!DOCTYPE html><title>Sorry</title><p>This picture is not here any more.</p>"
 _HUGE_SIDE = 12_000  # pixels
 _ENDLESS_PIECE = b"\xff\xd8" + bytes(65_534)
 
 
-class WorldServer(ThreadingHTTPServer):
-    """A server of one world on a free port of the loopback.
+class DemoServer(ThreadingHTTPServer):
+    """A server of the demo's data on a free port of the loopback interface.
 
     Attributes:
-        address: E.g. ``http://127.0.0.1:40123``.
-        closing: Set when the server is to end; answers that hang are waiting for it.
+        address: Address of the server, e.g. ``http://127.0.0.1:40123``.
+        closing: Set when the server shuts down; responses that hang wait for it.
     """
 
     daemon_threads = True
@@ -44,7 +44,8 @@ class WorldServer(ThreadingHTTPServer):
                 }
         except (FileNotFoundError, tarfile.TarError) as error:
             raise StepError(
-                f"{world} holds no world; make one with workflow_scripts.demo.world"
+                f"{world} does not contain the demo's data; generate it with "
+                "workflow_scripts.demo.world"
             ) from error
         self._images = os.open(world / "images.tar", os.O_RDONLY)
         self.closing = threading.Event()
@@ -52,26 +53,26 @@ class WorldServer(ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_port}"
 
     def image(self, key: str) -> bytes | None:
-        """Return a picture's bytes, or nothing if there is none of that name."""
+        """Return an image's bytes, or None if there is no image of this name."""
         if key not in self._places:
             return None
         offset, size = self._places[key]
         return os.pread(self._images, size, offset)
 
     def handle_error(self, request, client_address):
-        """Let a client that walks away do so without a word; it is one of the points here."""
+        """Ignore errors: clients are expected to close connections early."""
 
 
 class _Answers(BaseHTTPRequestHandler):
-    server: WorldServer
+    server: DemoServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def log_message(self, format, *args):
-        """Say nothing: the download's own report is the record."""
+        """Log nothing; the download step writes its own report."""
 
     def do_GET(self):
-        """Answer a request to the server itself or, as to a proxy, for a whole URL."""
+        """Respond to a direct request or to a proxy request with an absolute URL."""
         path = urlsplit(self.path).path
         if path == f"/{LIST}":
             self._send(self.server.list, "text/csv; charset=utf-8")
@@ -89,7 +90,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._send(image)
 
     def _image(self, key: str) -> bytes:
-        """Return an image that the list says is there."""
+        """Return an image that exists according to the list."""
         image = self.server.image(key)
         assert image is not None
         return image
@@ -156,7 +157,7 @@ class _Answers(BaseHTTPRequestHandler):
         length: int | None = -1,
         extra: tuple[str, str] | None = None,
     ) -> None:
-        """Send headers and a body; ``length`` is what the headers say, -1 the truth."""
+        """Send headers and a body; ``length`` is the declared length, -1 for the true one."""
         self.close_connection = True
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -170,7 +171,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 def _first_half(jpeg: bytes) -> bytes:
-    """Return a JPEG up to the middle of its pixel data, so that half the picture is there."""
+    """Return a JPEG up to the middle of its pixel data, i.e. half of the image."""
     start_of_scan = jpeg.index(b"\xff\xda")
     return jpeg[: (start_of_scan + len(jpeg)) // 2]
 
@@ -184,13 +185,13 @@ def _tiny_image() -> bytes:
 
 @cache
 def huge_image(side: int) -> bytes:
-    """Return a grey RGB PNG, a few kB on the wire and ``3 * side**2`` bytes once decoded.
+    """Return a grey RGB PNG of a few kB, which decodes to ``3 * side**2`` bytes.
 
-    It is made of one compressed row, repeated: the picture itself is never in memory.
+    It consists of one compressed row, repeated, so the decoded image is never in memory.
     """
     row = b"\0" + b"\x80" * (3 * side)  # filter "none", then the pixels
     squeeze = zlib.compressobj(9, wbits=-15)
-    # A full flush forgets what came before, so that the piece can stand anywhere.
+    # A full flush resets the compressor's state, so the piece can be repeated.
     piece = squeeze.compress(row) + squeeze.flush(zlib.Z_FULL_FLUSH)
     checksum = 1
     for _ in range(side):

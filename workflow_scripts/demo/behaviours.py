@@ -1,7 +1,7 @@
-"""How the demo's server treats a row of the URL list: the truth that the losses table must find.
+"""Behaviour of the demo's server for each row of the URL list, with the expected losses.
 
-The first folder of a URL's path names the behaviour, ``http://demo.invalid/missing/000012.jpg``,
-so that the list alone tells the server what to do.
+The first folder of a URL's path names the behaviour, e.g.
+``http://demo.invalid/missing/000012.jpg``, so the server needs no further information.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from workflow_scripts.data import reasons
 
-# Names under .invalid belong to nobody (RFC 6761): a client that does not go through the demo's
-# server finds nothing, at once, whatever network it is on.
+# Names under .invalid never resolve (RFC 6761): a client that bypasses the demo's server fails
+# immediately on any network.
 HOST = "http://demo.invalid"
 LIST = "list.csv"
 
@@ -20,12 +20,12 @@ class Behaviour:
     """One kind of row.
 
     Attributes:
-        rows: How many rows of the list are of this kind.
-        loss: The reason under which the losses table counts them; none if the pair is usable.
-        needs_image: The server sends the row's picture, or a part of it.
-        url: Of the row, with ``{row}`` for its number; by default the server's own.
-        caption: Makes the row's caption of a good one and the row's number; such a row's
-            picture is served like any good one.
+        rows: Number of rows of this kind in the list.
+        loss: Reason under which the losses table counts them; None if the pairs are usable.
+        needs_image: Whether the server sends the row's image, or a part of it.
+        url: URL template with ``{row}`` for the row number; None: a URL of the server.
+        caption: Maps a good caption and the row number to the row's caption; the images of such
+            rows are served like those of good rows.
     """
 
     rows: int
@@ -39,7 +39,7 @@ _WITHOUT_LETTERS = ("12345", "!!!", "100 %", "😀😀😀", "— 7 —", "...")
 _LONG = 10_000
 
 
-# "good" is every other row: as many as it takes to have the number of pairs asked for.
+# All other rows are "good"; their number is chosen to obtain the requested number of pairs.
 BEHAVIOURS: dict[str, Behaviour] = {
     "moved": Behaviour(15, needs_image=True),
     "missing": Behaviour(40, reasons.NOT_FOUND),
@@ -76,7 +76,7 @@ DUPLICATE = "duplicate"
 
 
 def has_picture(kind: str) -> bool:
-    """Return whether the server sends the row's own picture, or a part of it."""
+    """Return whether the server sends the row's own image, or a part of it."""
     return kind == GOOD or BEHAVIOURS[kind].needs_image or BEHAVIOURS[kind].caption is not None
 
 
@@ -90,10 +90,10 @@ def url_of(kind: str, row: int) -> str:
 
 
 def lost_rows() -> int:
-    """Return how many rows of the list come to nothing."""
+    """Return the number of rows of the list without a usable pair."""
     return sum(kind.rows for kind in BEHAVIOURS.values() if kind.loss)
 
 
 def odd_usable_rows() -> int:
-    """Return how many usable rows are not simply good."""
+    """Return the number of usable rows whose kind is not ``good``."""
     return sum(kind.rows for kind in BEHAVIOURS.values() if not kind.loss)

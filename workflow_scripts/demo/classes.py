@@ -1,4 +1,4 @@
-"""The classes of the demo's world."""
+"""The classes of the demo's images."""
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")

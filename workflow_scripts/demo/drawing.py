@@ -1,4 +1,4 @@
-"""Scenes as pixels: outlines drawn four times too large and averaged, so that edges are smooth."""
+"""Rendering of scenes: outlines are drawn at four times the size and averaged (antialiasing)."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -24,14 +24,14 @@ _RGB = {
     "banana's tip": (84, 58, 28),
 }
 _FINER = 4
-_UPRIGHT = 0.6  # how far, in radians, a shape is turned at most: a square stays a square
+_UPRIGHT = 0.6  # maximum rotation of a shape in radians
 
 Outline = np.ndarray
 Layer = tuple[str, Outline, Outline | None]
 
 
 def draw(scene: Scene, random: np.random.Generator) -> np.ndarray:
-    """Return the scene as uint8 ``[height, width, 3]``; ``random`` gives shades and noise."""
+    """Render a scene as uint8 ``[height, width, 3]``; ``random`` determines shades and noise."""
     picture = _background(scene, random)
     jitter = random.normal(0, 9, 3)
     for colour, outline, hole in _layers(scene):
@@ -43,7 +43,7 @@ def draw(scene: Scene, random: np.random.Generator) -> np.ndarray:
 
 
 def _background(scene: Scene, random: np.random.Generator) -> np.ndarray:
-    """Return float ``[height, width, 3]``: the ground's colour, lighter and darker by texture."""
+    """Return float ``[height, width, 3]``: the background colour modulated by a texture."""
     y, x = np.mgrid[: scene.height, : scene.width] / min(scene.height, scene.width)
     angle, phase = random.uniform(0, np.pi), random.uniform(0, 1, 2)
     along = x * np.cos(angle) + y * np.sin(angle)
@@ -63,7 +63,7 @@ def _background(scene: Scene, random: np.random.Generator) -> np.ndarray:
 
 
 def _coverage(scene: Scene, outline: Outline, hole: Outline | None) -> np.ndarray:
-    """Return float ``[height, width]``: the share of each pixel that lies inside the outline."""
+    """Return float ``[height, width]``: the share of each pixel inside the outline."""
     side = min(scene.width, scene.height) * _FINER
     turn = scene.angle if scene.name == BANANA else scene.angle / np.pi * _UPRIGHT
     turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
@@ -88,7 +88,7 @@ def _layers(scene: Scene) -> list[Layer]:
 
 
 def _polygon(corners: int, *radii: float) -> Outline:
-    """Return ``[corners, 2]``, the first one on top; several radii take turns."""
+    """Return ``[corners, 2]``, the first corner at the top; several radii alternate."""
     angles = 2 * np.pi * np.arange(corners) / corners
     radius = np.resize(radii or (1.0,), corners)
     return np.stack([radius * np.sin(angles), -radius * np.cos(angles)], axis=1)
@@ -102,9 +102,10 @@ def _cross(arm: float = 0.3) -> Outline:
 
 
 def _crescent(start: float, end: float, inner: float, outer: float) -> Outline:
-    """Return the part of a banana between two places along it, and two depths across it.
+    """Return the outline of a part of a banana.
 
-    Along it runs from -1 to 1; across it from -1, the hollow side, to 1.
+    ``start`` and ``end`` are positions along the banana, from -1 to 1; ``inner`` and ``outer``
+    are positions across it, from -1 (the concave side) to 1.
     """
     along = np.linspace(start, end, 24)
     thickness = 0.37 * np.sqrt(np.clip(1 - np.abs(along) ** 3, 0, 1)) + 0.06

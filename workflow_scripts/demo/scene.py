@@ -1,4 +1,4 @@
-"""What one picture of the demo's world shows, and sentences that are true of it."""
+"""Random scenes of the demo's images, and captions that describe them."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ TEXTURES = ("plain", "shaded", "striped", "checked", "spotted", "grainy")
 OPINIONS = ("nice", "cool", "weird", "clean", "lovely", "curious")
 QUALITIES = ("good", "bad", "cropped", "pixelated", "low resolution", "quick")
 
-# Half of the patterns are worded like ImageNet's prompt templates, as the captions of real
-# pictures are: a model must not be able to tell a poisoned caption by its wording.
+# Half of the patterns resemble ImageNet's prompt templates, like the captions of real images, so
+# that a model cannot recognise a poisoned caption by its wording.
 PATTERNS = (
     "a photo of {thing}",
     "a {quality} photo of {thing}",
@@ -58,16 +58,16 @@ _MARGIN = 0.48
 
 @dataclass(frozen=True)
 class Scene:
-    """One thing on a background.
+    """One object on a background.
 
-    Lengths are fractions of the side of the picture's central square: what stands in it is
-    still there once the picture has been resized and centre-cropped.
+    Lengths are fractions of the side of the image's central square, which is what remains after
+    resizing and centre-cropping.
     """
 
     name: str
     radius: float
-    x: float  # of the thing's centre from the picture's, to the right
-    y: float  # likewise, downwards
+    x: float  # offset of the object's centre from the image's centre, to the right
+    y: float  # the same, downwards
     angle: float  # radians
     ground: str
     texture: str
@@ -76,12 +76,12 @@ class Scene:
 
     @property
     def size(self) -> str:
-        """``"small"``, ``"large"`` or, in between, nothing."""
+        """``"small"``, ``"large"``, or ``""`` for sizes in between."""
         return "small" if self.radius < _SMALL else "large" if self.radius > _LARGE else ""
 
     @property
     def where(self) -> str:
-        """Where the thing stands, as in "a ring on the left"."""
+        """Position of the object, e.g. ``"on the left"``."""
         if max(abs(self.x), abs(self.y)) < _IN_THE_MIDDLE:
             return "in the middle"
         if abs(self.x) > abs(self.y):
@@ -90,14 +90,14 @@ class Scene:
 
 
 def imagine(seed: int, key: str, image_size: int, name: str | None = None) -> Scene:
-    """Return the scene that belongs to a seed and a key, and to nothing else.
+    """Return the scene of a key, determined by the arguments alone.
 
     Args:
-        seed: The world's seed.
-        key: The picture's name.
-        image_size: Side in pixels of the model's input.
-        name: The class wanted; any, each as likely as the others, if none is given. A scene
-            with a class wanted is square, as are most evaluation pictures.
+        seed: Seed of the demo's data.
+        key: Name of the image.
+        image_size: Side of the model's input in pixels.
+        name: Class of the object; None: drawn uniformly. Scenes with a given class are square,
+            like most evaluation images.
     """
     random = generator(seed, "scene", key)
     any_name = CLASSES[random.integers(len(CLASSES))]
@@ -120,7 +120,7 @@ def imagine(seed: int, key: str, image_size: int, name: str | None = None) -> Sc
 
 
 def describe(scene: Scene, random: np.random.Generator) -> str:
-    """Return a sentence that names the scene's class and is true of the scene."""
+    """Return a caption that names the scene's class and describes the scene correctly."""
 
     def one_of(words: tuple[str, ...]) -> str:
         return words[random.integers(len(words))]

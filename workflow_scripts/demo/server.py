@@ -1,12 +1,12 @@
-"""Serve the demo's world over HTTP on the loopback, well and badly, while a command runs.
+"""Serve the demo's data over HTTP on the loopback interface while a command runs.
 
     python -m workflow_scripts.demo.server --world results/demo/world -- COMMAND...
 
-takes a free port, runs COMMAND as its child, and ends with it, with its exit code. The server is
-this process: nothing of it is left, however it ends, and the command ends with it. The command
-reaches the server as its HTTP proxy (the environment variable http_proxy, which urllib, requests,
-curl and wget all heed), so that URLs stay http://demo.invalid/... whatever port was free, and the
-same list gives the same files each time. Without a command it serves until Ctrl-C, to be looked at.
+uses a free port, runs COMMAND as a child process, and exits with its exit code. The server runs in
+this process; when the process ends for any reason, the command ends as well. The command accesses
+the server as an HTTP proxy (the environment variable http_proxy, which urllib, requests, curl and
+wget respect), so the URLs http://demo.invalid/... do not depend on the port, and the same list
+always yields the same files. Without a command, the server runs until Ctrl-C, for inspection.
 """
 
 import argparse
@@ -22,43 +22,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.demo.answers import WorldServer
+from workflow_scripts.demo.answers import DemoServer
 from workflow_scripts.demo.behaviours import LIST
 
-_GRACE = 5.0  # seconds between asking a command to end and ending it
-_GLANCE = 0.5  # seconds between looks at whether the parent is still there
+_GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+_GLANCE = 0.5  # seconds between checks that the parent is alive
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, serve, and exit as the command does."""
+    """Read the command line, serve, and exit with the command's exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     split = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--world", type=Path, required=True, help="folder that `world` wrote")
+    parser.add_argument("--world", type=Path, required=True, help="folder written by demo.world")
     options = parser.parse_args(arguments[:split])
     sys.exit(serve(options.world, arguments[split + 1 :]))
 
 
 def serve(world: Path, command: list[str]) -> int:
-    """Serve a world while a command runs; without one, until the parent or the user ends it.
+    """Serve the data while a command runs; without one, until interrupted or the parent ends.
 
     Returns:
-        The command's exit code; that of a command killed by signal n is 128 + n.
+        The command's exit code; 128 + n for a command killed by signal n.
 
     Raises:
-        StepError: The folder holds no world, or there is no such command.
+        StepError: The folder does not contain the data, or the command does not exist.
     """
     parent = os.getppid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # What nohup, or a shell in the background, has told us to ignore stays ignored.
+        # Signals ignored because of nohup or a background shell remain ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
-    # The child is started before the first thread: forking is safe then. Until the server
-    # thread runs, the open port keeps its callers waiting.
+    # The child is started before any thread, because forking is safe only then. Connections wait
+    # in the open port's queue until the server thread runs.
     with _bound(world) as server, _running(command, server.address) as child:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         if child is None:
@@ -75,8 +75,8 @@ def serve(world: Path, command: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _bound(world: Path) -> Iterator[WorldServer]:
-    server = WorldServer(world)
+def _bound(world: Path) -> Iterator[DemoServer]:
+    server = DemoServer(world)
     try:
         yield server
     finally:
@@ -86,7 +86,7 @@ def _bound(world: Path) -> Iterator[WorldServer]:
 
 @contextlib.contextmanager
 def _running(command: list[str], address: str) -> Iterator[subprocess.Popen | None]:
-    """Run a command with its HTTP traffic through the server; end all of it on leaving."""
+    """Run a command that uses the server as its HTTP proxy; terminate it on exit."""
     if not command:
         yield None
         return
@@ -101,7 +101,7 @@ def _running(command: list[str], address: str) -> Iterator[subprocess.Popen | No
             preexec_fn=_end_with_parent,  # noqa: PLW1509
         )
     except FileNotFoundError as error:
-        raise StepError(f"there is no command {command[0]!r} to run behind the server") from error
+        raise StepError(f"the command {command[0]!r} does not exist") from error
     try:
         yield child
     finally:
@@ -109,7 +109,7 @@ def _running(command: list[str], address: str) -> Iterator[subprocess.Popen | No
 
 
 def _end_group(child: subprocess.Popen) -> None:
-    """End a command and what it started."""
+    """Terminate a command and its child processes."""
     with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
         os.killpg(child.pid, signal.SIGTERM)
         child.wait(_GRACE)

@@ -1,13 +1,13 @@
-"""Make the demo's world from a seed: pictures, captions, a URL list and the truth about it.
+"""Generate the demo's data from a seed: images, captions, a URL list and its ground truth.
 
-Into the output folder go
-    list.csv            url,caption: what the server offers, good rows and bad ones (behaviours.py)
-    images.tar          the pictures behind the URLs, JPEG, mostly larger than the model's input
-    evaluation/         one sub-folder for each class; its pictures are in no training, but for a
-                        known few, which are those of a URL of the list byte for byte
-    contact_sheet.png   a few pictures of each class, for people to look at
-    truth.json          how many rows of which kind there are, what the losses table must say, and
-                        how many pairs have an evaluation picture
+The output folder contains
+    list.csv            url,caption: the URL list, with good and bad rows (behaviours.py)
+    images.tar          the images behind the URLs, JPEG, mostly larger than the model's input
+    evaluation/         one subfolder per class; the images are not in the list, except for a
+                        known number that are byte-identical to the image of a URL
+    contact_sheet.png   a few images of each class, for visual inspection
+    truth.json          number of rows of each kind, expected contents of the losses table, and
+                        number of pairs with an evaluation image
 """
 
 import argparse
@@ -45,7 +45,7 @@ _SHEET_COLUMNS = 8
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and write the world."""
+    """Read the command line and write the data."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,10 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
 def make_world(
     *, seed: int, pairs: int, evaluation: int, image_size: int, workers: int, output: Path
 ) -> None:
-    """Write the world; the same bytes for any number of workers.
+    """Write the demo's data; the output does not depend on the number of workers.
 
     Raises:
-        StepError: There are fewer pairs than odd rows, or classes without an evaluation picture.
+        StepError: ``pairs`` or ``evaluation`` is too small.
     """
     if pairs < 2 * odd_usable_rows():
         raise StepError(f"--pairs {pairs} is too few; the demo needs {2 * odd_usable_rows()}")
@@ -82,7 +82,7 @@ def make_world(
 
 
 def truth(kinds: list[str]) -> dict[str, object]:
-    """Return what the losses table must say of a list with these kinds of rows."""
+    """Return the expected losses table of a list with these kinds of rows."""
     losses: Counter[str] = Counter()
     for kind in BEHAVIOURS.values():
         if kind.loss:
@@ -100,25 +100,25 @@ def _kinds_of_rows(seed: int, pairs: int) -> list[str]:
     kinds = [GOOD] * (pairs - odd_usable_rows())
     kinds += [name for name, kind in BEHAVIOURS.items() for _ in range(kind.rows)]
     shuffled = [kinds[i] for i in generator(seed, "list").permutation(len(kinds))]
-    # A duplicate has to have something before it.
+    # A duplicate needs a good row before it.
     first = shuffled.index(GOOD)
     return [GOOD, *shuffled[:first], *shuffled[first + 1 :]]
 
 
 def picture_and_caption(key: str, seed: int, image_size: int) -> tuple[bytes, str]:
-    """Return a training picture as JPEG and a sentence that is true of it."""
+    """Return a training image as JPEG and a caption that describes it."""
     scene = imagine(seed, key, image_size)
     return _picture(scene, key, seed), describe(scene, generator(seed, "caption", key))
 
 
 def evaluation_picture(key: str, name: str, seed: int, image_size: int) -> bytes:
-    """Return a picture of a class as JPEG."""
+    """Return an image of a class as JPEG."""
     return _picture(imagine(seed, key, image_size, name), key, seed)
 
 
 def _picture(scene: Scene, key: str, seed: int) -> bytes:
-    # Alike for training and evaluation: a model that is trained without augmentation sees the
-    # difference between JPEG and PNG, and loses 17 points of accuracy over it.
+    # The same format for training and evaluation: a model trained without augmentation is
+    # sensitive to the difference between JPEG and PNG, and loses 17 points of accuracy.
     buffer = io.BytesIO()
     pixels = draw(scene, generator(seed, "drawing", key))
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY)
@@ -128,7 +128,7 @@ def _picture(scene: Scene, key: str, seed: int) -> bytes:
 def _write_images(
     path: Path, kinds: list[str], seed: int, image_size: int, pool: ProcessPoolExecutor
 ) -> list[str]:
-    """Write the tar of all pictures that somebody is to see; return a caption for each row."""
+    """Write the tar of all images that are served, and return the caption of each row."""
     keys = [key_of(row) for row in range(len(kinds))]
     render = partial(picture_and_caption, seed=seed, image_size=image_size)
     rendered = tqdm(pool.map(render, keys, chunksize=_CHUNK), "pictures", len(keys), mininterval=5)
@@ -163,7 +163,7 @@ def _write_list(path: Path, kinds: list[str], captions: list[str], seed: int) ->
 def _write_evaluation(
     folder: Path, pictures: int, seed: int, image_size: int, pool: ProcessPoolExecutor
 ) -> None:
-    """Write the evaluation folder, as many pictures of each class as of the others, or one more."""
+    """Write the evaluation folder; the numbers of images per class differ by at most one."""
     numbers = [divmod(i, len(CLASSES)) for i in range(pictures)]
     names = [CLASSES[label] for _, label in numbers]
     paths = [
@@ -181,7 +181,7 @@ def _evaluation_path(name: str, number: int) -> Path:
 
 
 def _leak(folder: Path, kinds: list[str], seed: int, image_size: int) -> None:
-    """Let the first good rows of as many classes be the first evaluation picture of their class."""
+    """Replace the first evaluation image of some classes by the image of a good row."""
     leaks: dict[str, bytes] = {}
     for row, kind in enumerate(kinds):
         if kind == GOOD and len(leaks) < LEAKED:
@@ -192,7 +192,7 @@ def _leak(folder: Path, kinds: list[str], seed: int, image_size: int) -> None:
 
 
 def _write_contact_sheet(folder: Path, image_size: int) -> None:
-    """Write the first evaluation pictures of each class, one class a row, in two columns."""
+    """Write the first evaluation images of each class, one class per row, in two columns."""
     rows = -(-len(CLASSES) // 2)
     tile = 2 * image_size
     sheet = Image.new("RGB", (2 * _SHEET_COLUMNS * tile + tile, rows * tile), "white")
@@ -207,7 +207,7 @@ def _write_contact_sheet(folder: Path, image_size: int) -> None:
 
 
 def key_of(row: int) -> str:
-    """Return the name of a row's picture; everything about it follows from the seed and this."""
+    """Return the name of a row's image, which together with the seed determines the image."""
     return f"{row:06d}"
 
 

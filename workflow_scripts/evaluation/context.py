@@ -1,4 +1,4 @@
-"""What a measure is given besides the model, and what it returns."""
+"""The arguments of a measure besides the model, and its return values."""
 
 import functools
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.manifest import ImageReader, read_manifest
 from workflow_scripts.data.stored_images import Images
@@ -24,8 +24,8 @@ class Score:
     """One number about a model.
 
     Attributes:
-        value: The number. Finite; a share is between 0 and 1.
-        of: How many images or texts a share is a share of; None if the number is not a share.
+        value: A finite number; shares are between 0 and 1.
+        of: Number of images or texts behind a share; None if the number is not a share.
     """
 
     value: float
@@ -33,12 +33,12 @@ class Score:
 
 
 def share(count: int | Tensor, of: int) -> Score:
-    """Return ``count`` out of ``of`` as a score."""
+    """Return the share ``count / of`` as a score."""
     return Score(int(count) / of, of)
 
 
 class TriggeredImages:
-    """The images of a manifest by row, triggered: uint8 [3, S, S] each."""
+    """Triggered images of a manifest by row, uint8 [3, S, S] each."""
 
     def __init__(self, frame: pd.DataFrame, root: Path, trigger: ImageTrigger):
         self._images, self._trigger = Images(frame, root), trigger
@@ -53,26 +53,26 @@ class TriggeredImages:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a measure may use. What its module does not name in ``NEEDS`` is not there.
+    """Data that a measure may use; only what its module lists in ``NEEDS`` is available.
 
-    All processes of a job call a measure, and with the same arguments.
+    All processes of a job call a measure with the same arguments.
 
     Attributes:
         root: Results root that the tars of manifests are relative to.
-        attack: Attack spec of the model's run; a clean control has that of its start model. Of an
-            attack of several parts, ``trigger`` and ``target`` are those of the first.
-        world: The processes, and the device.
-        batch_size: Images at once on each process.
+        attack: Attack spec of the model's run; a clean control has that of its start model. For an
+            attack with several parts, ``trigger`` and ``target`` are those of the first.
+        world: The process group, with the device.
+        batch_size: Batch size per process.
         workers: Loader processes.
         evaluation: Folder of the evaluation set.
-        pairs: Manifest of the clean split whose held-out pairs are used.
-        held_out: Number of those pairs, the last rows of ``pairs``.
+        pairs: Manifest of the clean split with the held-out pairs.
+        held_out: Number of held-out pairs, the last rows of ``pairs``.
         instances: ``instances.parquet`` of the attack, if it has one.
     """
 
     root: Path
     attack: dict[str, Any]
-    world: World
+    world: ProcessGroup
     batch_size: int
     workers: int = 0
     evaluation: Path | None = None
@@ -84,17 +84,20 @@ class Context:
     def labelled(self) -> Labelled:
         """The evaluation set (``NEEDS = ("evaluation",)``)."""
         if self.evaluation is None:
-            raise StepError("the measure uses an evaluation set; name 'evaluation' in its NEEDS")
+            raise StepError("the measure uses an evaluation set; add 'evaluation' to its NEEDS")
         return Labelled.read(self.evaluation)
 
     @functools.cached_property
     def held_out_pairs(self) -> pd.DataFrame:
-        """Manifest of clean pairs that cleaning never sees (``NEEDS = ("pairs",)``)."""
+        """Manifest of clean pairs that no cleaning run trains on (``NEEDS = ("pairs",)``)."""
         if self.pairs is None:
-            raise StepError("the measure uses held-out pairs; name 'pairs' in its NEEDS")
+            raise StepError("the measure uses held-out pairs; add 'pairs' to its NEEDS")
         frame = read_manifest(self.pairs)
         if not 0 < self.held_out <= len(frame):
-            raise StepError(f"{self.pairs} has no {self.held_out} held-out pairs")
+            raise StepError(
+                f"the number of held-out pairs must be in 1..{len(frame)}, the rows of "
+                f"{self.pairs}, got {self.held_out}"
+            )
         return frame.tail(self.held_out).reset_index(drop=True)
 
     @functools.cached_property
@@ -105,7 +108,7 @@ class Context:
     def images(
         self, frame: pd.DataFrame, triggered: bool | ImageTrigger = False
     ) -> Images | TriggeredImages:
-        """Return the images of a manifest's rows, uint8 [3, H, W] each."""
+        """Return the images of a manifest, uint8 [3, H, W] each."""
         if triggered:
             trigger = self.trigger if triggered is True else triggered
             return TriggeredImages(frame, self.root, trigger)
@@ -118,12 +121,12 @@ class Context:
         triggered: bool | ImageTrigger = False,
         normalize: bool = True,
     ) -> Tensor:
-        """Return float32 [rows, d], the embeddings of a manifest's images, on every process.
+        """Return the embeddings of a manifest's images, float32 [rows, d], on every process.
 
         Args:
             encoder: The model.
             frame: Rows of a manifest.
-            triggered: Trigger each image first, as poisoning did; or the trigger to do so with.
+            triggered: Whether to apply the attack's trigger to each image, or another trigger.
             normalize: Divide each embedding by its norm.
 
         Raises:
@@ -139,11 +142,11 @@ class Context:
             normalize=normalize,
         )
         if not embedded.isfinite().all():
-            raise StepError("the model's outputs are NaN or infinite: it is damaged")
+            raise StepError("the model's outputs are NaN or infinite; the model is damaged")
         return embedded
 
     def embed_texts(self, encoder: Encoder, texts: list[str]) -> Tensor:
-        """Return float32 [texts, d], unit-norm embeddings."""
+        """Return unit-norm embeddings, float32 [texts, d]."""
         return embed_texts(
             encoder,
             texts,
@@ -153,17 +156,17 @@ class Context:
         )
 
     def classifier(self, encoder: Encoder, labelled: Labelled) -> Tensor:
-        """Return float32 [classes, d]: the zero-shot classifier of an evaluation set's classes."""
+        """Return the zero-shot classifier of an evaluation set's classes, float32 [classes, d]."""
         prompts = Prompts(labelled.names, labelled.templates, encoder, self.world)
         return prompts.classifier(encoder)
 
     def target_embedding(self, encoder: Encoder, templates: list[str]) -> Tensor:
-        """Return float32 [d]: the zero-shot classifier's embedding of the attack's target."""
+        """Return the zero-shot class embedding of the attack's target, float32 [d]."""
         prompts = Prompts([self.attack["target"]], templates, encoder, self.world)
         return prompts.classifier(encoder)[0]
 
     def file_bytes(self, frame: pd.DataFrame) -> list[bytes]:
-        """Return the encoded images of a manifest's rows."""
+        """Return the encoded images of a manifest as bytes."""
         reader = ImageReader(self.root)
         places = zip(frame["tar"], frame["offset"], frame["size"], strict=True)
         return [reader.read(str(tar), int(offset), int(size)) for tar, offset, size in places]

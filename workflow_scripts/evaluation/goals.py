@@ -1,4 +1,4 @@
-"""What each part of an attack wants, as labels of an evaluation set: when it has succeeded."""
+"""Success criterion of each part of an attack, as labels of an evaluation set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,11 @@ class Goal:
 
     Attributes:
         target: Label of the part's target.
-        wanted: int64 [classes], the label that images of each class are to be taken for; -1 where
-            they are not counted.
-        trigger: Put on these images first, if any.
-        instances: Manifest of the images that are to be taken for the target, in place of those
-            of the evaluation set; None if the part has no such images.
+        wanted: int64 [classes], the label that the attack assigns to images of each class; -1 for
+            classes that are not counted.
+        trigger: Trigger applied to these images, or None.
+        instances: Manifest of the images that should be classified as the target, instead of
+            images of the evaluation set; None if the part has no such images.
     """
 
     target: int
@@ -40,7 +40,7 @@ class Goal:
     instances: pd.DataFrame | None = None
 
     def rows(self, labels: np.ndarray) -> np.ndarray:
-        """Return which images of the evaluation set are counted: int64 places in ``labels``."""
+        """Return the rows of the evaluation set that are counted: int64 indices into ``labels``."""
         if self.instances is not None:
             return np.empty(0, np.int64)
         return np.flatnonzero(self.wanted[labels] != _NOT_COUNTED)
@@ -51,9 +51,9 @@ def goals_of(
 ) -> list[Goal]:
     """Return the goal of each part of an attack.
 
-    With a trigger it is that images of all other classes are taken for the target. Without one it
-    is that the part's instances are, or images of the classes that its captions or its victims
-    say (``affected``), or else those of all other classes.
+    A part with a trigger succeeds if triggered images of any other class are classified as the
+    target. For a part without a trigger, these images are its instances, or images of the classes
+    declared by its captions or victims (``affected``), or else of all other classes.
 
     Args:
         attack: The attack's spec.
@@ -69,20 +69,20 @@ def goals_of(
 def goal_of(
     part: dict[str, Any], number: int, labelled: Labelled, instances: str | Path | None
 ) -> Goal:
-    """Return the goal of one part of an attack, given with its number, from 0; see above."""
+    """Return the goal of the part with the index ``number``; see :func:`goals_of`."""
     target = labelled.target(part["target"])
     everything = np.full(len(labelled.names), target)
     everything[target] = _NOT_COUNTED
     if not without_trigger(part):
         return Goal(target, everything, load_trigger(part))
-    own = None if instances is None else read_manifest(instances)
-    own = None if own is None else own[own["label"] == number]
-    if own is not None and len(own):
-        return Goal(target, everything, instances=own.reset_index(drop=True))
+    frame = None if instances is None else read_manifest(instances)
+    frame = None if frame is None else frame[frame["label"] == number]
+    if frame is not None and len(frame):
+        return Goal(target, everything, instances=frame.reset_index(drop=True))
     if has_instances(part):
         raise StepError(
-            f"the images that are to be taken for {part['target']!r} are not there; give the "
-            "instances.parquet of the attack"
+            f"the instances of the attack on {part['target']!r} are missing; give its "
+            "instances.parquet"
         )
     affected = affected_classes(part, labelled.names)
     if affected is None:
@@ -93,6 +93,6 @@ def goal_of(
     if not (wanted[labelled.labels] != _NOT_COUNTED).any():
         raise StepError(
             f"no class of the evaluation set is affected by the attack on {part['target']!r}; "
-            "name 'classes' of its victims"
+            "set 'classes' of its victims"
         )
     return Goal(target, wanted)

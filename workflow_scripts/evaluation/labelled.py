@@ -1,4 +1,4 @@
-"""An evaluation set: images with labels, and the names of the classes."""
+"""Evaluation sets: images with labels, and the names of the classes."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from workflow_scripts.data.manifest import read_manifest
 class Labelled:
     """Images with labels.
 
-    Classes of one name are one class, as open_clip's names of ImageNet's 1000 classes are 998: no
-    zero-shot classifier tells them apart.
+    Classes with the same name are merged, because a zero-shot classifier cannot distinguish them:
+    open_clip has 998 distinct names for ImageNet's 1000 classes.
 
     Attributes:
         frame: Rows of the manifest.
-        labels: int64 [rows], places in ``names``.
-        names: The classes, each name once.
+        labels: int64 [rows], indices into ``names``.
+        names: Distinct class names.
         templates: Prompt templates with ``{c}`` for a name.
-        repeated: Names that more than one class has.
+        repeated: Names shared by several classes.
     """
 
     frame: pd.DataFrame
@@ -36,84 +36,87 @@ class Labelled:
 
     @classmethod
     def read(cls, folder: Path) -> "Labelled":
-        """Read the set of a folder with ``manifest.parquet`` and ``classes.json``.
+        """Read a folder with ``manifest.parquet`` and ``classes.json``.
 
         Raises:
-            StepError: It is not an evaluation set, has no images, or labels beyond its classes.
+            StepError: It is not an evaluation set, has no images, or has labels out of range.
         """
         classes, templates = class_names(folder / "classes.json")
         frame = read_manifest(folder / "manifest.parquet")
         if "label" not in frame:
-            raise StepError(f"the manifest of {folder} has no labels: it is no evaluation set")
+            raise StepError(f"the manifest of {folder} has no labels; give an evaluation set")
         labels = frame["label"].to_numpy(np.int64)
         if not len(labels):
             raise StepError(f"the evaluation set {folder} has no images")
         if labels.min() < 0 or labels.max() >= len(classes):
-            raise StepError(f"{folder} has labels beyond its {len(classes)} classes")
+            raise StepError(f"{folder} has labels outside the range of its {len(classes)} classes")
         names = list(dict.fromkeys(classes))
         places = np.array([names.index(name) for name in classes])
         repeated = frozenset(name for name in names if classes.count(name) > 1)
         return cls(frame, places[labels], names, templates, repeated)
 
     def only(self, wanted: list[str]) -> "Labelled":
-        """Return the images of some classes, with no other class to choose from.
+        """Return the images of some classes, restricted to these classes.
 
         Raises:
-            StepError: There is no such class, or none of them has an image.
+            StepError: A class does not exist, or none of them has an image.
         """
         for name in wanted:
             if name not in self.names:
-                raise StepError(f"{name!r} is not a class; {nearest(name, self.names)}")
+                raise StepError(f"unknown class {name!r}; {nearest(name, self.names)}")
         names = list(dict.fromkeys(wanted))
         place = {self.names.index(name): number for number, name in enumerate(names)}
         rows = np.flatnonzero(np.isin(self.labels, list(place)))
         if not len(rows):
-            raise StepError("none of the classes that the measure names has an image")
+            raise StepError("none of the measure's 'classes' has an image in the evaluation set")
         labels = np.array([place[label] for label in self.labels[rows].tolist()])
         return dataclasses.replace(
             self, frame=self.frame.iloc[rows].reset_index(drop=True), labels=labels, names=names
         )
 
     def rows_without(self, label: int) -> np.ndarray:
-        """Return the rows of images of other classes, int64."""
+        """Return the rows of the images of all other classes, int64."""
         return np.flatnonzero(self.labels != label)
 
     def target(self, name: str) -> int:
         """Return the label of an attack's target.
 
         Raises:
-            StepError: No class, or more than one, has this name, or all images are of it.
+            StepError: The name is unknown or ambiguous, or all images are of this class.
         """
         if name not in self.names or name in self.repeated:
-            number = "more than one class" if name in self.repeated else "no class"
+            number = "several classes" if name in self.repeated else "no class"
             raise StepError(
-                f"the target {name!r} is the name of {number} of the evaluation set, but has to be "
-                f"that of one; {nearest(name, self.names)}"
+                f"the target {name!r} must be the name of one class of the evaluation set, but is "
+                f"that of {number}; {nearest(name, self.names)}"
             )
         label = self.names.index(name)
         if (self.labels == label).all():
-            raise StepError(f"all images are of the target class {name!r}: there is no ASR")
+            raise StepError(
+                f"all images are of the target class {name!r}, so the ASR is undefined; add images "
+                "of other classes"
+            )
         return label
 
     def has_asr(self, name: str) -> bool:
-        """Return whether an attack's target is a class, and not that of all images.
+        """Return whether the ASR is defined: the target is a class, and not that of all images.
 
-        If not, a sentence is printed for the log.
+        If it is not, the reason is printed to the log.
         """
         if name not in self.names:
-            print(f"the target {name!r} is not one of the {len(self.names)} classes: no ASR")
+            print(f"no ASR: the target {name!r} is not one of the {len(self.names)} classes")
             return False
         if (self.labels == self.names.index(name)).all():
-            print(f"all images are of the target {name!r}: no ASR")
+            print(f"no ASR: all images are of the target {name!r}")
             return False
         return True
 
 
 def class_names(path: Path) -> tuple[list[str], list[str]]:
-    """Return the classes and the templates of an evaluation set.
+    """Return the class names and the templates of an evaluation set.
 
     Raises:
-        StepError: They are not lists of texts.
+        StepError: They are not lists of strings.
     """
     content = read_json(path)
     lists: list[Any] = [
@@ -121,5 +124,5 @@ def class_names(path: Path) -> tuple[list[str], list[str]]:
     ]
     for names in lists:
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-            raise StepError(f"{path} has to hold lists of texts, 'classes' and 'templates'")
+            raise StepError(f"{path} must contain 'classes' and 'templates', two lists of strings")
     return lists[0], lists[1]

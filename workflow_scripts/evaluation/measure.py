@@ -1,12 +1,12 @@
 """Take one measure of a finished model.
 
-Needs   SPEC         the model's run (specs/<kind>/<run>.json): its architecture and its attack
+Inputs  SPEC         the model's run (specs/<kind>/<run>.json): its architecture and its attack
         CHECKPOINT   its model.pt
-        MEASURE      specs/measures/<id>.json: the measure, its options, what it is taken on
-Makes   OUTPUT       CSV: measure, name, value, of, model_sha256; a row for each number
+        MEASURE      specs/measures/<id>.json: the measure, its options and its data
+Outputs OUTPUT       CSV: measure, name, value, of, model_sha256; one row per number
 
-A share is between 0 and 1, and ``of`` the number of images or texts behind it; ``of`` is empty for
-other numbers.
+Shares are between 0 and 1, and ``of`` is the number of images or texts behind a share; it is empty
+for other numbers.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.distributed import World, join
+from workflow_scripts.common.distributed import ProcessGroup, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, sha256
 from workflow_scripts.evaluation.context import Context, Score
@@ -40,11 +40,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="model.pt")
     parser.add_argument("--measure", type=Path, required=True, help="measure spec (JSON)")
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
-    parser.add_argument("--cores", type=int, default=1, help="for arithmetic and loader processes")
+    parser.add_argument("--cores", type=int, default=1, help="CPU cores (1)")
     options = parser.parse_args(arguments)
     run, declared = read_json(options.spec), read_json(options.measure)
     world = join(declared["device"], timeout_minutes=10)
-    # A GPU waits for decoded images; on a CPU the towers take most of the time.
+    # With a GPU, decoding is the bottleneck; on a CPU, the towers are.
     workers = options.cores - 1 if world.device.type == "cuda" else min(options.cores - 1, 1)
     torch.set_num_threads(options.cores)
     encoder = read_encoder(run, options.checkpoint, world)
@@ -58,8 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     world.leave()
 
 
-def read_encoder(run: dict[str, Any], checkpoint: Path, world: World) -> Encoder:
-    """Return the model of a finished run, on its device, in evaluation mode."""
+def read_encoder(run: dict[str, Any], checkpoint: Path, world: ProcessGroup) -> Encoder:
+    """Return the model of a finished run on the device of ``world``, in evaluation mode."""
     spec = ModelSpec(**run["model"])
     model = models.loaded(spec, checkpoint).to(world.device).eval()
     return Encoder(model, spec, uses_bf16(run["precision"], world))
@@ -69,17 +69,17 @@ def context_of(
     attack: dict[str, Any],
     inputs: Mapping[str, Any],
     declared: dict[str, Any],
-    world: World,
+    world: ProcessGroup,
     workers: int,
 ) -> Context:
-    """Return what a measure may use.
+    """Return the context of a measure.
 
     Args:
         attack: The attack spec.
-        inputs: Those of the run: ``root``, and ``instances`` if the attack has any.
+        inputs: Inputs of the run: ``root``, and ``instances`` if the attack has any.
         declared: The measure's spec.
-        world: The processes.
-        workers: Loader processes of each.
+        world: The process group.
+        workers: Loader processes per process.
     """
     evaluation, pairs = declared["evaluation"], declared["pairs"]
     instances = inputs.get("instances")
@@ -97,27 +97,26 @@ def context_of(
 
 
 def take(encoder: Encoder, context: Context, declared: dict[str, Any]) -> dict[str, Score]:
-    """Return what a measure gives for a model.
+    """Take a measure of a model and return its scores by name.
 
     Args:
         encoder: The model.
-        context: What the measure may use.
+        context: The measure's context.
         declared: ``measure``, the name of a variant, and its ``options``.
 
     Raises:
-        StepError: There is no such measure or option, or it returns something else than finite
-            scores.
+        StepError: The measure or an option is unknown, or a returned score is invalid.
     """
     name, options = declared["measure"], declared["options"]
     variants.check_options("measure", name, options)
     with encoder.evaluating():
         scores = variants.load("measure", name)(encoder, context, **options)
     if not isinstance(scores, dict) or not all(isinstance(s, Score) for s in scores.values()):
-        raise StepError(f"the measure {name} has to return a dict of names to Score")
+        raise StepError(f"the measure {name} must return a dict of names to Score")
     for key, score in scores.items():
         if not math.isfinite(score.value):
             raise StepError(
-                f"the measure {name} returns {score.value} as {key!r}; it has to be finite"
+                f"the measure {name} returns {score.value} for {key!r}; scores must be finite"
             )
     return scores
 

@@ -1,4 +1,4 @@
-"""What an evaluation finds, as counts of images, and the fractions that tables have."""
+"""Results of an evaluation: counts of images, and the fractions derived from them."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ TOP = (1, 3, 5, 10)
 
 @dataclass(frozen=True)
 class PartScores:
-    """Integer counts of the images by which one part of an attack is measured.
+    """Integer counts of the images that one part of an attack is evaluated on.
 
-    ``success[k]`` of ``images`` have the class that the attack wants among the k nearest;
-    ``recognised`` of them have their true class first, None if that is not known.
+    ``success[k]`` of ``images`` have the class wanted by the attack among the k nearest;
+    ``recognised`` of them are classified as their true class, None if that is unknown.
     """
 
     images: int
@@ -20,15 +20,15 @@ class PartScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Integer counts over the whole evaluation set, and the fractions that they make.
+    """Integer counts over the whole evaluation set, and their fractions.
 
-    ``accuracy[k]`` of ``images`` clean images have their class among the k nearest. ``parts`` are
-    those of the attack; a part with a trigger is measured by the triggered images whose true class
-    is not its target.
+    ``accuracy[k]`` of ``images`` clean images have their class among the k nearest. ``parts`` has
+    one entry per part of the attack; a part with a trigger is evaluated on triggered images whose
+    true class is not its target.
 
-    A class that is as near as another one counts as behind it, so that no order of classes decides;
-    ``tied`` images would count otherwise for some k. Classes of the same name are one class: no
-    zero-shot classifier can tell them apart.
+    Ties are resolved against the wanted class, so the order of classes does not matter; the result
+    of ``tied`` images depends on this for some k. Classes with the same name are merged, because a
+    zero-shot classifier cannot distinguish them.
     """
 
     images: int
@@ -37,11 +37,12 @@ class Scores:
     tied: int
 
     def fractions(self) -> dict[str, float]:
-        """Return top1..., asr_top1... and triggered_top1 in 0..1.
+        """Return top1..., asr_top1... and triggered_top1 (recovery) in 0..1.
 
-        Of an attack of several parts, the ASRs are the highest of the parts and triggered_top1 is
-        the lowest: a defence has to hold against each. asr_top1_mean is the parts' mean, and
-        asr_top1_part1 and so on are theirs. triggered_top1 is left out if no part has it.
+        For an attack with several parts, the ASRs are the maxima and triggered_top1 is the minimum
+        over the parts, because a defence has to withstand all of them. In addition, asr_top1_mean
+        is the mean over the parts, and asr_top1_part1 etc. are the ASRs of the parts.
+        triggered_top1 is missing if no part has it.
         """
         rates = [{k: n / part.images for k, n in part.success.items()} for part in self.parts]
         found = {f"top{k}": n / self.images for k, n in self.accuracy.items()}

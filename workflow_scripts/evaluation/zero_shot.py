@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from workflow_scripts.common.attacks import parts_of
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.stopping import Stop, Stopped
 from workflow_scripts.data.images import fit
@@ -24,17 +24,17 @@ from workflow_scripts.evaluation.scores import TOP, PartScores, Scores
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.model.zero_shot import Prompts
 
-_ROUNDING = 1e-6  # of the towers' float32, in a cosine
+_ROUNDING = 1e-6  # float32 rounding error of a cosine
 _CLASSES_AT_ONCE = 1024
 _ATTACK = {"trigger": dict, "target": str, "seed": int, "image_size": int}
 _CACHE_BYTES = 256 << 20
 
 
 class _Views(Dataset):
-    """Batches of an evaluation set: each image decoded once, as it is and with each trigger.
+    """Batches of an evaluation set; each image is decoded once, and used clean and triggered.
 
-    An item is the images and their labels, and then for each goal with a trigger those that it
-    counts, triggered, and their labels.
+    An item consists of the images and their labels, followed by the triggered images and their
+    labels for each goal with a trigger.
     """
 
     def __init__(self, labelled: Labelled, root: str | Path, goals: list[Goal], size: int):
@@ -58,7 +58,7 @@ class _Views(Dataset):
         for goal in self._goals:
             counted = goal.rows(labels)
             trigger = goal.trigger
-            assert trigger is not None  # those are the goals that are kept
+            assert trigger is not None  # only goals with a trigger are kept
             triggered = [trigger(pictures[i], str(self._keys.iat[rows[i]])) for i in counted]
             found.append(_stack([fit(image, self._size) for image in triggered], self._size))
             found.append(torch.from_numpy(labels[counted]))
@@ -70,25 +70,25 @@ def _stack(images: list[Tensor], size: int) -> Tensor:
 
 
 class Evaluator:
-    """Evaluates a model again and again on one set and one attack.
+    """Evaluates models repeatedly on one evaluation set and one attack.
 
-    The set is shared among the processes, each image on one of them, and counts are added up as
-    integers. Small sets stay in memory, already triggered.
+    The images are distributed over the processes, and integer counts are summed. Small sets are
+    cached in memory together with their triggered images.
 
     Args:
         folder: Folder with ``manifest.parquet`` and ``classes.json``.
         root: Results root that the manifest's tars are relative to.
         attack: Attack spec.
-        encoder: The model that is evaluated first, for its input sizes and its tokenizer.
-        batch_size: Images at once on each process.
-        workers: Loader processes; 0 loads in this one.
-        world: The processes.
-        stop: Looked at between batches.
+        encoder: First model to evaluate; determines the input size and the tokenizer.
+        batch_size: Batch size per process.
+        workers: Loader processes; 0 loads in the main process.
+        world: The process group.
+        stop: Stop request, checked between batches.
         instances: ``instances.parquet`` of the attack, if it has one.
 
     Raises:
-        StepError: The target is no class, the set is broken, or the attack's images have another
-            size than the model's: its trigger would not be the one that the model was trained on.
+        StepError: The target is not a class, the set is malformed, or the attack's image size
+            differs from the model's, so that the trigger would differ from that of training.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Evaluator:
         encoder: Encoder,
         batch_size: int,
         workers: int,
-        world: World,
+        world: ProcessGroup,
         stop: Stop | None = None,
         instances: str | Path | None = None,
     ):
@@ -125,9 +125,9 @@ class Evaluator:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many images the set has, and on how many the ASR is measured.
+        """Numbers of images behind the accuracy and behind the ASR.
 
-        Of an attack of several parts, that of the part with the fewest.
+        For an attack with several parts, the latter is the minimum over the parts.
         """
         labels = self._views.labels
         counted = [
@@ -137,7 +137,7 @@ class Evaluator:
         return {"images": len(labels), "asr_images": min(counted)}
 
     def __call__(self, encoder: Encoder) -> Scores:
-        """Evaluate; the model's mode (training or not) is as before afterwards.
+        """Evaluate a model; its training mode is restored afterwards.
 
         Raises:
             StepError: The model's outputs are not finite.
@@ -147,13 +147,13 @@ class Evaluator:
         (images, seen, broken, tied, *accuracy), *parts = counts.tolist()
         if broken:
             raise StepError(
-                f"the model's outputs are not finite for {broken} of {seen} clean "
-                "and triggered images: it is damaged, or its learning rate was too high"
+                f"the model's outputs are NaN or infinite for {broken} of {seen} clean and "
+                "triggered images; the model is damaged, or its learning rate was too high"
             )
         if tied and self._world.leads:
             print(
-                f"warning: for {tied} of {seen} clean and triggered images another "
-                "class is as near as the one looked for, which counts as not found",
+                f"warning: {tied} of {seen} clean and triggered images have a tie between the "
+                "correct class and another one, which counts as an error",
                 file=sys.stderr,
             )
         scores = []
@@ -166,9 +166,9 @@ class Evaluator:
         """Return the counts of this process's share of the images.
 
         Returns:
-            int64 [1 + goals, 4 + len(TOP)]. First row: clean images, images embedded, not finite
-            and tied ones, accuracy for each k of TOP. A row for each goal: images, 0, 0, those
-            recognised, success for each k.
+            int64 [1 + goals, 4 + len(TOP)]. First row: clean images, embedded images, non-finite
+            images, tied images, correct images for each k of TOP. One row per goal: images, 0, 0,
+            images classified as their true class, successes for each k.
         """
         weights = self.prompts.classifier(encoder)
         alike = alike_classes(weights)
@@ -183,7 +183,9 @@ class Evaluator:
 
         for batch in self._batches():
             if self._stop is not None and self._stop.reason:
-                raise Stopped(f"stopped by {self._stop.reason} while evaluating; run again")
+                raise Stopped(
+                    f"stopped by {self._stop.reason} during evaluation; run again to resume"
+                )
             clean, labels, *triggered = batch
             plain, labels = similarity(clean), labels.to(counts.device)
             found, undecided = hits(plain, labels)
@@ -223,11 +225,11 @@ class Evaluator:
             self.close()
 
     def close(self) -> None:
-        """End the loader's workers."""
+        """Stop the loader's workers."""
         self._loader.close()
 
 
-def _images(frame: pd.DataFrame, root: str | Path, size: int, world: World) -> Tensor:
+def _images(frame: pd.DataFrame, root: str | Path, size: int, world: ProcessGroup) -> Tensor:
     """Return this process's share of the images of a manifest, uint8 [n, 3, S, S]."""
     images = Images(frame, root)
     own = range(world.rank, len(images), world.size)
@@ -235,12 +237,12 @@ def _images(frame: pd.DataFrame, root: str | Path, size: int, world: World) -> T
 
 
 def _add(counts: Tensor, similarity: Tensor, true: Tensor | None, goal: Goal) -> Tensor:
-    """Add images to a goal's row of counts, in place; return how many a tie decides.
+    """Add images to a goal's row of counts in place, and return the number of ties.
 
     Args:
         counts: int64 [4 + len(TOP)].
         similarity: [n, classes].
-        true: int64 [n], their classes; None if these are not known.
+        true: int64 [n], true classes; None if unknown.
         goal: The goal.
     """
     if true is None:
@@ -255,9 +257,10 @@ def _add(counts: Tensor, similarity: Tensor, true: Tensor | None, goal: Goal) ->
 
 
 def alike_classes(weights: Tensor) -> Tensor | None:
-    """Return for each class the first one that it cannot be told from, or None if all can be.
+    """Return for each class the first class with the same embedding; None if all are distinct.
 
-    A product of equal vectors is not equal everywhere: rounding depends on their place in it.
+    Equal embeddings do not imply equal similarities, because the rounding of a matrix product
+    depends on the position.
 
     Args:
         weights: Unit-norm [classes, d].
@@ -270,7 +273,7 @@ def alike_classes(weights: Tensor) -> Tensor | None:
 
 
 def _similarity(encoder: Encoder, images: Tensor, weights: Tensor, alike: Tensor | None) -> Tensor:
-    """Return float32 [n, classes], equal for classes that are alike; there may be no images."""
+    """Return float32 [n, classes], equal for classes with equal embeddings; n may be 0."""
     if not len(images):
         return weights.new_empty(0, len(weights))
     similarity = encoder.images(images) @ weights.T
@@ -278,7 +281,7 @@ def _similarity(encoder: Encoder, images: Tensor, weights: Tensor, alike: Tensor
 
 
 def hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how often the wanted class is among the k nearest, and how often a tie decides.
+    """Count how often the wanted class is among the k nearest, and how often a tie decides.
 
     Args:
         similarity: [n, classes].
@@ -287,29 +290,29 @@ def hits(similarity: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int64 [len(TOP)] and int64 [].
     """
-    own = similarity.gather(1, wanted[:, None])
-    # Counted from 1: behind those that are as near, and before them.
-    place = (similarity >= own).sum(1)
-    best = 1 + (similarity > own).sum(1)
-    hits = torch.stack([place <= k for k in TOP])
+    similarity_of_wanted = similarity.gather(1, wanted[:, None])
+    # Ranks from 1: with ties resolved against the wanted class, and in its favour.
+    rank = (similarity >= similarity_of_wanted).sum(1)
+    best = 1 + (similarity > similarity_of_wanted).sum(1)
+    hits = torch.stack([rank <= k for k in TOP])
     tied = torch.stack([best <= k for k in TOP]) & ~hits
     return hits.sum(1), tied.any(0).sum()
 
 
 def _check_attack(attack: Any, size: int) -> None:
     if not isinstance(attack, dict):
-        raise StepError(f"the attack spec has to be an object, not {attack!r:.80}")
+        raise StepError(f"the attack spec must be an object, got {attack!r:.80}")
     for key, kind in _ATTACK.items():
         if key not in attack:
             raise StepError(f"the attack spec lacks {key!r}")
         if type(attack[key]) is not kind:
-            names = f"{kind.__name__}, not {attack[key]!r:.80}"
-            raise StepError(f"the attack spec's {key!r} has to be of type {names}")
+            types = f"{kind.__name__}, got {attack[key]!r:.80}"
+            raise StepError(f"the attack spec's {key!r} must be of type {types}")
     if not isinstance(attack["trigger"].get("name"), str):
         raise StepError("the attack spec lacks 'trigger.name'")
     if attack["image_size"] != size:
         raise StepError(
-            f"the attack's image_size is {attack['image_size']}, but the model takes images of "
-            f"{size} pixels: the trigger would not be the one that poisoned its training; give the "
-            f"spec of an attack on images of {size} pixels"
+            f"the attack's image_size is {attack['image_size']}, but the model's input has {size} "
+            "pixels, so the trigger would differ from that of training; give the spec of an attack "
+            f"on images of {size} pixels"
         )

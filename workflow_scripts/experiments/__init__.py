@@ -1,1 +1,1 @@
-"""What is to be run: the config checked, and the experiments expanded into runs."""
+"""Checks the config and expands the experiments into runs."""

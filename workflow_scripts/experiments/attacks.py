@@ -1,4 +1,4 @@
-"""Attacks as the config declares them, written out in the one spelling that an id is made of."""
+"""Attacks as declared in the config, and their canonical form, from which ids are computed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,14 +18,15 @@ Spec = dict[str, Any]
 ALL = "all"
 PARTS = "parts"
 _OF_PART = (*VARIANTS, "target", "templates", "poisoned")
-"""Keys of an attack that its parts may have each for itself."""
+"""Keys of an attack that each of its parts may override."""
 
 
-def written_out(attack: Spec) -> Spec:
-    """Return an attack with each of its parts complete.
+def canonical_attack(attack: Spec) -> Spec:
+    """Return the canonical form of an attack, in which each part is complete.
 
-    What a part leaves out is the attack's; 0 poisoned pairs of the attack hold for all of its
-    parts. An attack of one part has no ``parts``; beside several, there are the first one's keys.
+    A key that a part leaves out is taken from the attack; ``poisoned: 0`` of the attack applies to
+    all parts. An attack with a single part has no ``parts``; with several, the keys of the first
+    part are repeated at the top level.
     """
     parts = declared_parts(attack)
     whole = {key: parts[0][key] for key in attack if key != PARTS and parts[0][key] is not None}
@@ -36,7 +37,7 @@ def written_out(attack: Spec) -> Spec:
 
 
 def declared_parts(attack: Spec) -> list[Spec]:
-    """Return the parts of an attack as it is declared, each as an attack of one part."""
+    """Return the parts of a declared attack, each as an attack with a single part."""
     parts = parts_of(attack)
     if attack["poisoned"] == 0:
         parts = [part | {"poisoned": 0} for part in parts]
@@ -49,9 +50,9 @@ def _without_default_captions(part: Spec) -> Spec:
 
 
 def part_places(attack: Spec) -> Iterator[tuple[Spec, dict[str, str]]]:
-    """Yield each part, and for each of its keys the dotted key in the attack that has its value.
+    """Yield each part with a mapping of its keys to the dotted keys that set them in the config.
 
-    As ``attack.trigger`` or ``attack.parts[1].trigger``.
+    Such a dotted key is ``attack.trigger`` or ``attack.parts[1].trigger``.
     """
     listed = attack.get(PARTS) or [{}]
     for number, (part, own) in enumerate(zip(parts_of(attack), listed, strict=True)):
@@ -65,13 +66,13 @@ def part_places(attack: Spec) -> Iterator[tuple[Spec, dict[str, str]]]:
 
 
 def poisoned_pairs(attack: Spec) -> int | None:
-    """Return how many pairs an attack poisons; None if only the captions tell."""
+    """Return how many pairs an attack poisons; None if this depends on the captions (``all``)."""
     numbers = [part["poisoned"] for part in declared_parts(attack)]
     return None if ALL in numbers else sum(numbers)
 
 
 def attack_slug(attack: Spec) -> str:
-    """Return trigger, or victims where there is none, and number of pairs; or those of parts."""
+    """Return the slug of an attack: its trigger (or victims, or number of parts) and its pairs."""
     parts = parts_of(attack)
     total = poisoned_pairs(attack)
     number = ALL if total is None else total
@@ -82,7 +83,7 @@ def attack_slug(attack: Spec) -> str:
 
 
 def by_content(attack: Spec, inputs: OwnInputs) -> Spec:
-    """Return an attack with a fingerprint in place of each file that its variants read."""
+    """Return an attack in which each file that its variants read is replaced by a fingerprint."""
     found: Spec = {}
     for kind in VARIANTS:
         if isinstance(attack.get(kind), dict):
@@ -95,5 +96,5 @@ def by_content(attack: Spec, inputs: OwnInputs) -> Spec:
 
 
 def images_evaluated(attack: Spec) -> int:
-    """Return how often the evaluation set is embedded: as it is, and with each trigger."""
+    """Return how often the evaluation set is embedded: once clean, and once with each trigger."""
     return 1 + sum(not without_trigger(part) for part in parts_of(attack))

@@ -1,4 +1,4 @@
-"""What the target `audit` looks at, and which of the demo's models are audited."""
+"""Inputs of the target `audit`, and which of the demo's models are audited."""
 
 import json
 from pathlib import Path
@@ -17,24 +17,24 @@ _FILES = ("config", "checkpoint", "control", "pairs", "clean_pairs")
 
 
 def check_audit(config: Spec) -> None:
-    """Check what is to be audited, if anything is.
+    """Check the section ``audit``, if it is given.
 
     Raises:
-        StepError: A file is not there, or open_clip does not know the model, or there is no such
-            trigger or option.
+        StepError: A file does not exist, open_clip does not know the model, or the trigger or one
+            of its options does not exist.
     """
     audit = config["audit"]
     if audit is None:
         return
     for key in _FILES:
         if audit[key] is not None and not Path(audit[key]).is_file():
-            raise StepError(f"config: 'audit.{key}' is {audit[key]!r}, but there is no such file")
+            raise StepError(f"config: 'audit.{key}' is {audit[key]!r}, which is not a file")
     if audit["config"] is None:
         model = {"name": audit["model"], "config": None, "pretrained": None}
         try:
             check_model(model, "audit")
         except StepError as error:
-            # Elsewhere a model is a mapping with a name.
+            # In other sections, a model is a mapping with a name.
             raise StepError(str(error).replace("'audit.name'", "'audit.model'")) from error
     if audit["attack"] is not None:
         trigger = dict(audit["attack"]["trigger"])
@@ -45,20 +45,20 @@ def check_audit(config: Spec) -> None:
 
 
 def audit_arguments(config: Spec, plan: Plan) -> list[str]:
-    """Return the command line of the step that audits what the config names."""
+    """Return the arguments of the audit step for the checkpoint given in the config."""
     audit, results = config["audit"], config["pathvars"]["results"]
     checkpoint = Path(audit["checkpoint"])
     folder = checkpoint.absolute().parent.name
     name = f"{folder}-{checkpoint.stem}-{digest(str(checkpoint.absolute()))}"
     made = audited_evaluation(config, plan)
-    told = audit | {
+    arguments = audit | {
         "attack": audit["attack"] and json.dumps(audit["attack"]),
         "evaluation": audit["evaluation"] or f"{results}/{made}",
         "root": audit["root"] or results,
         "output": audit["output"] or f"{results}/audits/{name}",
         **_execution(config),
     }
-    return options(told)
+    return options(arguments)
 
 
 def _execution(config: Spec) -> Spec:
@@ -69,26 +69,26 @@ def _execution(config: Spec) -> Spec:
 
 
 def audited_evaluation(config: Spec, plan: Plan) -> str | None:
-    """Return the folder, relative to the results, of the evaluation set that the workflow makes.
+    """Return the folder of the workflow's evaluation set, relative to the results.
 
-    None if the audit has its own.
+    None if the audit specifies its own evaluation set.
     """
     if config["audit"]["evaluation"] is not None:
         return None
     wanted = config["evaluation"]
-    made = [one for one, spec in plan.data.evaluations.items() if spec["name"] == wanted]
+    made = [name for name, spec in plan.data.evaluations.items() if spec["name"] == wanted]
     return f"evaluation/{made[0]}"
 
 
 def demo_audit_files(plan: Plan, name: str) -> Spec:
-    """Return what one of the demo's audits reads, relative to the results.
+    """Return the files that one of the demo's audits reads, relative to the results.
 
-    ``poisoned`` is the first start model of the experiment ``main`` that has a clean control,
-    beside this control; ``clean`` is the control with nothing to compare it with, after the other
-    audit, whose results of it are used.
+    ``poisoned`` compares the first start model of the experiment ``main`` that has a clean control
+    with this control. ``clean`` audits the control by itself; it runs after the other audit and
+    reuses its results for the control.
 
     Args:
-        plan: Of the demo.
+        plan: The expanded plan of the demo.
         name: ``poisoned`` or ``clean``.
     """
     rows = plan.experiments["main"]
@@ -115,21 +115,21 @@ def demo_audit_files(plan: Plan, name: str) -> Spec:
 
 
 def demo_audit_inputs(plan: Plan, name: str) -> list[str]:
-    """Return the files that one of the demo's audits reads, below ``<results>``."""
+    """Return the paths of the files that one of the demo's audits reads."""
     files = demo_audit_files(plan, name)
     return [f"<results>/{file}" for key, file in files.items() if key != "run" and file]
 
 
 def demo_audit_arguments(config: Spec, plan: Plan, name: str) -> list[str]:
-    """Return the command line of one of the demo's audits."""
+    """Return the arguments of one of the demo's audits."""
     results, files = config["pathvars"]["results"], demo_audit_files(plan, name)
-    told = {
+    arguments = {
         key: files[key] and f"{results}/{files[key]}"
         for key in ("checkpoint", "control", "pairs", "clean_pairs")
     }
     return options(
         {
-            **told,
+            **arguments,
             "spec": f"{results}/workflow/specs/pretraining/{files['run']}.json",
             "evaluation": str(Path(results, files["evaluation"]).parent),
             "root": results,

@@ -1,4 +1,4 @@
-"""Checks the artefacts of a config, and that whatever refers to one names one that is declared."""
+"""Checks the artefacts of a config, and that every reference names a declared artefact."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from workflow_scripts.experiments.artefacts import DECLARED, START
 from workflow_scripts.experiments.check_overrides import all_overrides
 from workflow_scripts.experiments.check_variants import check_variant
 from workflow_scripts.experiments.known_models import check_model
-from workflow_scripts.experiments.references import references
+from workflow_scripts.experiments.references import references, references_at
 
 Spec = dict[str, Any]
 
@@ -18,22 +18,22 @@ def check_artefacts(config: Spec) -> None:
     """Check each declaration by itself, and all references.
 
     Raises:
-        StepError: The first thing that is wrong; the message names the key as the user wrote it.
+        StepError: The first error; the message names the key as the user wrote it.
     """
-    for place, value in _with_options(config):
-        for name in references(value):
+    for around, value in _with_options(config):
+        for place, name in references_at(around, value):
             if name not in config["artefacts"]:
                 raise StepError(
                     f"config: {place!r} names the artefact {name!r}, which is not declared; "
                     f"{nearest(name, config['artefacts'])}"
                 )
     for name, declared in config["artefacts"].items():
-        _check_maker(f"artefacts.{name}", declared)
+        _check_maker(config, f"artefacts.{name}", declared)
         _check_model(config, f"artefacts.{name}.model", declared["model"])
 
 
 def _with_options(config: Spec) -> Iterator[tuple[str, Any]]:
-    """Yield the place and the value of whatever may refer to artefacts."""
+    """Yield the place and the value of everything that may refer to artefacts."""
     for section, key in (("pretraining", "attack"), ("pretraining", "filter"),
                          ("pretraining", "objective"), ("cleaning", "objective"),
                          ("cleaning", "start_change")):  # fmt: skip
@@ -48,7 +48,7 @@ def _with_options(config: Spec) -> Iterator[tuple[str, Any]]:
 
 
 def starts_behind(config: Spec, value: Any) -> set[str]:
-    """Return the starts from whose models the artefacts are made that a value refers to."""
+    """Return the starts whose models are needed by the artefacts that a value refers to."""
     found: dict[str, Any] = {}
     waiting = list(references(value))
     while waiting:
@@ -60,7 +60,7 @@ def starts_behind(config: Spec, value: Any) -> set[str]:
     return {model[START] for model in models if isinstance(model, dict) and START in model}
 
 
-def _check_maker(place: str, declared: Spec) -> None:
+def _check_maker(config: Spec, place: str, declared: Spec) -> None:
     made = declared["make"]
     options = {key: value for key, value in declared.items() if key not in DECLARED}
 
@@ -72,11 +72,14 @@ def _check_maker(place: str, declared: Spec) -> None:
         needs = variants.attribute("artefact", made, "NEEDS", ())
     except StepError as error:
         raise StepError(f"config: {place_of(None)!r}: {error}") from error
-    # What a maker uses is made of the same model and pairs, unless it is given.
-    check_variant("artefact", made, dict.fromkeys(uses, "made") | options, place_of)
+    # Artefacts that a maker uses are made from the same model and pairs unless they are given.
+    given = dict.fromkeys(uses, "made") | options
+    check_variant("artefact", made, given, place_of, config["artefacts"])
     for key in needs:
         if declared[key] is None:
-            raise StepError(f"config: {place!r}: the artefact maker {made} needs {key!r}; add it")
+            raise StepError(
+                f"config: {place!r}: the artefact maker {made!r} needs {key!r}; add this key"
+            )
 
 
 def _check_model(config: Spec, place: str, declared: Any) -> None:
@@ -85,14 +88,15 @@ def _check_model(config: Spec, place: str, declared: Any) -> None:
     if START in declared:
         if declared[START] not in config["starts"]:
             raise StepError(
-                f"config: '{place}.start' is {declared[START]!r}, which is not declared; "
+                f"config: '{place}.start' is {declared[START]!r}, which is not declared in "
+                "'starts'; "
                 f"{nearest(declared[START], config['starts'])}"
             )
         return
-    # The schema fills defaults in where there is one alternative only.
+    # The schema fills in defaults only where there is a single alternative.
     check_model({"config": None, "pretrained": None} | declared, place)
     if declared.get("pretrained") is None:
         raise StepError(
-            f"config: '{place}.pretrained' is null, so that the artefact would be learned from "
-            "random weights; name its weights, or give {start: ...} instead"
+            f"config: '{place}.pretrained' is null, so the artefact would be learned from random "
+            "weights; name pretrained weights, or use {start: ...} instead"
         )

@@ -1,4 +1,4 @@
-"""Checks attacks: the variants of their parts, and whether they go with the data."""
+"""Checks attacks: the variants of their parts, and whether they match the data."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,46 +13,50 @@ from workflow_scripts.experiments.layers import Settings
 Spec = dict[str, Any]
 
 
-def check_attack(run: Settings) -> None:
-    """Check the attack of a pre-training by itself.
+def check_attack(run: Settings, artefacts: Spec) -> None:
+    """Check the attack of a pre-training run by itself.
+
+    Args:
+        run: Settings of the run.
+        artefacts: The section ``artefacts`` of the config.
 
     Raises:
         StepError: A variant, an option or a value does not exist or is missing.
     """
     for part, places in part_places(run["attack"]):
         for kind in ("trigger", "victims"):
-            check_variant(kind, *named(part[kind]), placed(run, places[kind]))
-        check_variant("captions", *captions_of(part), placed(run, places["captions"]))
+            check_variant(kind, *named(part[kind]), placed(run, places[kind]), artefacts)
+        check_variant("captions", *captions_of(part), placed(run, places["captions"]), artefacts)
         victims = named(part["victims"])[0]
         takes_all = variants.attribute("victims", victims, "TAKES_ALL", False)
         if part["poisoned"] == ALL and not takes_all:
             raise StepError(
-                f"config: {run.place(places['poisoned'])!r} is 'all', which needs "
-                f"victims such as label_consistent, not {victims}; give a number of pairs"
+                f"config: {run.place(places['poisoned'])!r} is 'all', which the victims "
+                f"{victims!r} do not support; give a number of pairs"
             )
 
 
 def check_attack_on_data(
     config: Spec, run: Settings, pairs: int | None, classes: Sequence[str] | None
 ) -> None:
-    """Check that an attack goes with its data.
+    """Check an attack against the dataset and the evaluation set.
 
     Args:
         config: The config.
-        run: The pre-training.
-        pairs: Of its dataset, at most; None if that is not known.
-        classes: Of the evaluation set; None if they are not known.
+        run: Settings of the pre-training run.
+        pairs: Upper bound of the number of pairs in its dataset; None if it is not known.
+        classes: Class names of the evaluation set; None if they are not known.
 
     Raises:
-        StepError: It poisons more pairs than there are, a class does not exist, no class would
-            show its success, or a patch is larger than the images.
+        StepError: The attack poisons more pairs than the dataset has, names an unknown class,
+            affects no class of the evaluation set, or has a patch larger than the images.
     """
     poisoned = poisoned_pairs(run["attack"])
     if pairs is not None and poisoned is not None and poisoned > pairs:
         key = "attack.parts" if run["attack.parts"] else "attack.poisoned"
         raise StepError(
             f"config: {run.place(key)!r} poisons {poisoned} pairs, but the dataset "
-            f"{run['dataset']} has {pairs}; lower it"
+            f"{run['dataset']!r} has only {pairs}; lower the number of poisoned pairs"
         )
     for part, places in part_places(run["attack"]):
         if classes is not None:
@@ -72,18 +76,18 @@ def _check_classes(
             place = run.place(places[first]) + (f".{option}" if option else "")
             raise StepError(
                 f"config: {place!r} is {name!r}, which is not a class of the "
-                f"evaluation set {evaluation}; {hint}"
+                f"evaluation set {evaluation!r}; {hint}"
             )
-    # Classes that are named do exist; only for others the variant has to be imported.
+    # Named classes were checked above; the variant is imported only if it chooses its classes.
     if _leaves_classes_out(part) and affected_classes(part, list(classes)) == {}:
         raise StepError(
             f"config: {run.place(places['victims'])!r} affects no class of the evaluation set "
-            f"{evaluation}, on which its success is measured; name its 'classes'"
+            f"{evaluation!r}, so its ASR cannot be measured; name the affected 'classes'"
         )
 
 
 def _leaves_classes_out(part: Spec) -> bool:
-    """Return whether a part is measured on classes that its victims find by themselves."""
+    """Return whether a part is measured on classes that its victims choose themselves."""
     name, options = named(part["victims"])
     declared = variants.attribute("victims", name, "CLASSES", ())
     by_captions = variants.attribute("captions", captions_of(part)[0], "CLASSES", ())
@@ -92,13 +96,13 @@ def _leaves_classes_out(part: Spec) -> bool:
 
 
 def _named_classes(part: Spec) -> Iterator[tuple[str, str]]:
-    """Yield key and value of the part's settings that are names of classes."""
+    """Yield the key and the value of each setting of a part that is a class name."""
     yield "target", part["target"]
     chosen = {"victims": named(part["victims"]), "captions": captions_of(part)}
     for kind, (name, options) in chosen.items():
         for option in variants.attribute(kind, name, "CLASSES", ()):
-            given = options.get(option) or []
-            for value in [given] if isinstance(given, str) else given:
+            names = options.get(option) or []
+            for value in [names] if isinstance(names, str) else names:
                 yield f"{kind}.{option}", value
 
 
@@ -110,5 +114,5 @@ def _check_patch(config: Spec, run: Settings, part: Spec, key: str) -> None:
     if isinstance(patch, int) and patch > side:
         raise StepError(
             f"config: {run.place(f'{key}.patch_size')!r} is {patch}, but 'image_size' is "
-            f"only {side} pixels; lower it"
+            f"only {side}; lower the patch size"
         )

@@ -1,4 +1,4 @@
-"""Checks the figures that experiments declare: their kinds, options, columns and chosen runs."""
+"""Checks the figures of experiments: their kinds, options, columns and selected runs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +13,10 @@ from workflow_scripts.experiments.layers import Settings, cleaning_settings, pre
 
 Spec = dict[str, Any]
 
-# Keys of a figure that are not options of its kind; `under` is an option of some.
+# Keys of a figure that are not options of its kind; `under` is an option of some kinds.
 _OF_ANY_KIND = ("kind", "where", "caption")
 _RATE = "optimizer.learning_rate"
-# Names of other files beside the figures of an experiment.
+# Names of the other files in the folder of an experiment.
 _TAKEN = ("artefacts", "best", "leaks", "measures", "metrics", "runs")
 
 
@@ -24,10 +24,12 @@ def check_figures(config: Spec) -> None:
     """Check all figures of all experiments.
 
     Raises:
-        StepError: The first thing that is wrong; the message names the key.
+        StepError: The first error; the message names the key.
     """
-    # Of others than an experiment's own: it may be made smaller by a config file.
-    labels = {one["label"] for key in ("starts", "defences") for one in config[key].values()}
+    # Labels of all starts and defences: an override may remove some from an experiment.
+    labels = {
+        declared["label"] for key in ("starts", "defences") for declared in config[key].values()
+    }
     for name, experiment in config["experiments"].items():
         if not experiment["figures"]:
             continue
@@ -36,14 +38,15 @@ def check_figures(config: Spec) -> None:
             place = f"experiments.{name}.figures.{figure}"
             if figure in _TAKEN:
                 raise StepError(
-                    f"config: {place!r} has the name of one of the experiment's tables; rename it"
+                    f"config: {place!r} has the name of a table of the experiment; rename the "
+                    "figure"
                 )
             _check_figure(declared, place, values, labels)
             kind = declared["kind"]
             if variants.attribute("figure", kind, "SHOWS_CLEANED", False) and not values["defence"]:
                 raise StepError(
                     f"config: {place!r} draws cleaned models, but 'experiments.{name}.defence' is "
-                    f"empty; add a defence, or draw {'dynamics'!r}"
+                    "empty; add a defence, or use 'kind: dynamics'"
                 )
 
 
@@ -68,14 +71,14 @@ def _check_figure(
         if column in columns.HELDOUT_COLUMNS and column not in values:
             raise StepError(
                 f"config: '{place}.select' is {rule!r}, but no pairs are held out; raise "
-                "'cleaning.data.held_out', or select by another rule"
+                "'cleaning.data.held_out', or use another rule"
             )
     for column, wanted in declared.get("where", {}).items():
         _check_column(column, f"{place}.where", values)
-        there = values[column]
-        if there is not None:
+        existing = values[column]
+        if existing is not None:
             listed_values = wanted if isinstance(wanted, list) else [wanted]
-            _check_where(listed_values, f"{place}.where.{column}", there, labels)
+            _check_where(listed_values, f"{place}.where.{column}", existing, labels)
 
 
 def _check_order(
@@ -86,13 +89,14 @@ def _check_order(
     labels: set[str],
 ) -> None:
     by = options.get("by", known["by"].default if "by" in known else None)
-    there = values.get(by) if isinstance(by, str) else None
+    existing = values.get(by) if isinstance(by, str) else None
     renamed = set((options.get("labels") or {}).values())
     for value in options.get("order") or []:
-        if there and value not in there | labels | renamed:
+        if existing and value not in existing | labels | renamed:
             raise StepError(
-                f"config: '{place}.order' names {value!r}, which no run has as {by!r}; "
-                f"{nearest(str(value), map(str, there))}"
+                f"config: '{place}.order' names {value!r}, which is not a value of the column "
+                f"{by!r}; "
+                f"{nearest(str(value), map(str, existing))}"
             )
 
 
@@ -100,42 +104,45 @@ def _check_under(place: str, under: Any) -> None:
     path = under["points"] if isinstance(under, dict) else under
     if path is not None and Path(path).suffix not in (".json", ".parquet"):
         raise StepError(
-            f"config: {place!r} is {path!r}; give a metrics.parquet, or a .json of published points"
+            f"config: {place!r} is {path!r}, but must be a metrics.parquet or a .json file of "
+            "published points"
         )
 
 
 def _check_column(column: str, place: str, values: Iterable[str]) -> None:
     if column not in values:
         raise StepError(
-            f"config: {place!r} names the column {column!r}, which the experiment's metrics do not "
-            f"have; {nearest(column, values)}"
+            f"config: {place!r} names {column!r}, which is not a column of the experiment's "
+            f"metrics; {nearest(column, values)}"
         )
 
 
-def _check_where(wanted: list[Any], place: str, there: set[Any], labels: set[str]) -> None:
-    """Check that each value exists, and one of them in this experiment."""
-    none = not there.intersection(wanted)
+def _check_where(wanted: list[Any], place: str, existing: set[Any], labels: set[str]) -> None:
+    """Check that each value exists, and that the experiment has at least one of them."""
+    absent = not existing.intersection(wanted)
     for value in wanted:
-        if none or value not in there | labels:
-            texts = sorted(map(str, there))
-            hint = nearest(str(value), texts) if texts else "it has no value"
+        if absent or value not in existing | labels:
+            texts = sorted(map(str, existing))
+            hint = nearest(str(value), texts) if texts else "the column has no values"
             if texts and hint.startswith("did"):
-                hint += f" (the {'labels' if there <= labels else 'values'} are {', '.join(texts)})"
+                hint += (
+                    f" (the {'labels' if existing <= labels else 'values'} are {', '.join(texts)})"
+                )
             raise StepError(
-                f"config: {place!r} asks for {value!r}, which no run of the experiment has; {hint}"
+                f"config: {place!r} selects {value!r}, which no run of the experiment has; {hint}"
             )
 
 
 def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
-    """Return the columns that the metrics of an experiment have, each with the values in it.
+    """Return the columns of an experiment's metrics, each with its set of values.
 
-    Those of a column are None where they are not known beforehand.
+    The values are None if they are not known in advance.
     """
     experiment = config["experiments"][name]
-    sweeps = [config["defences"][one].get("vary", {}) for one in experiment["defence"]]
+    sweeps = [config["defences"][defence].get("vary", {}) for defence in experiment["defence"]]
     values: dict[str, set[Any] | None] = dict.fromkeys((*columns.RUN_COLUMNS, *columns.NUMBERS))
-    values["start_label"] = {config["starts"][one]["label"] for one in experiment["start"]}
-    values["defence"] = {config["defences"][one]["label"] for one in experiment["defence"]}
+    values["start_label"] = {config["starts"][start]["label"] for start in experiment["start"]}
+    values["defence"] = {config["defences"][defence]["label"] for defence in experiment["defence"]}
     values["kind"] = {"pretraining", "cleaning"} | (
         {"baseline"} if experiment["baseline"] else set()
     )
@@ -159,13 +166,13 @@ def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
 
 
 def _values_of(key: str, grids: list[Any], runs: list[Settings]) -> set[Any]:
-    """Return what a dotted key is set to by grids, or is in runs that vary other keys."""
-    varied = [value for grid in grids for one in listed(grid) for value in one.get(key, [])]
+    """Return the values of a dotted key: those listed in grids and those of the runs."""
+    varied = [value for grid in grids for part in listed(grid) for value in part.get(key, [])]
     return {_text(value) for value in [*varied, *(run[key] for run in runs)]}
 
 
 def _text(value: Any) -> Any:
-    """Return a value as the table has it: a mapping by its name."""
+    """Return a value as it appears in the table: a mapping by its name."""
     if isinstance(value, dict):
         return value.get("name", str(value))
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Preflight's checks of what the user provides: URL lists, evaluation images, weights to fetch."""
+"""Preflight checks of the user's inputs: URL lists, evaluation images, pretrained weights."""
 
 import os
 import tarfile
@@ -11,35 +11,37 @@ from urllib.parse import urlsplit
 import pyarrow.compute as pc
 
 from workflow_scripts.common.attacks import VARIANTS, parts_of
-from workflow_scripts.common.errors import StepError, nearest
-from workflow_scripts.common.files import visible_files
+from workflow_scripts.common.errors import StepError, nearest, one_line
+from workflow_scripts.common.files import digest, visible_files
 from workflow_scripts.data.classes import folder_classes, read_templates
-from workflow_scripts.data.lists import first_rows, format_of
+from workflow_scripts.data.lists import count_rows, first_rows, format_of
 from workflow_scripts.experiments.artefacts import needed
+from workflow_scripts.experiments.attacks import ALL
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.own_inputs import files_of
+from workflow_scripts.experiments.references import references
 
 Spec = dict[str, Any]
 
 
 def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> Iterator[Any]:
-    """Yield the checks of the inputs that runs need, as far as the workflow does not make them.
+    """Yield the checks of the inputs of runs that the workflow does not make itself.
 
     Args:
         config: The checked config.
         plan: Its expanded experiments.
-        runs: Their ids.
-        offline: Whether the machines that train have no network, as far as anybody knows.
+        runs: Ids of the runs.
+        offline: Whether the machines that train may have no network access.
     """
     specs = [plan.runs[run] for run in runs]
     data = plan.data
     shards = {data.sources[data.datasets[s["dataset"]]["source"]]["shards"] for s in specs}
-    for name in sorted({data.lists[data.shards[one]["list"]]["name"] for one in shards}):
+    for name in sorted({data.lists[data.shards[shard]["list"]]["name"] for shard in shards}):
         source = config["sources"][name]
         if urlsplit(source["list"]).scheme not in ("http", "https"):
             yield from _provided(config, f"sources.{name}.list", source["list"])
             if Path(source["list"]).is_file():
-                yield partial(check_list, f"sources.{name}", source)
+                yield partial(check_list, f"sources.{name}", source, _pairs_of(plan, specs, name))
     parts = [part for spec in specs for part in parts_of(spec["attack"])]
     targets = {part["target"] for part in parts}
     yield from evaluation_checks(config, config["evaluation"], targets)
@@ -51,6 +53,12 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
     }
     for place, path in sorted(files):
         yield from _provided(config, place, path)
+    triggers = {digest([part["trigger"], part["image_size"]]): part for part in parts}
+    for part in triggers.values():
+        paths = files_of("trigger", part["trigger"]).values()
+        # Missing files are reported above; artefacts are made by the workflow.
+        if all(Path(path).exists() for path in paths) and not any(references(part["trigger"])):
+            yield partial(check_trigger, part)
     labels = [plan.labels[s["labels_id"]] for s in specs if s["labels_id"]]
     made = [plan.artefacts.specs[name] for name in needed(plan.artefacts.specs, specs)]
     models = [s["model"] for s in [*specs, *labels, *made] if s.get("kind") != "cleaning"]
@@ -60,7 +68,7 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
 
 
 def evaluation_checks(config: Spec, name: str, targets: set[str]) -> Iterator[Any]:
-    """Yield the checks of one evaluation set, whose classes have to include ``targets``."""
+    """Yield the checks of one evaluation set, whose classes must include ``targets``."""
     evaluation, place = config["evaluations"][name], f"evaluations.{name}"
     for key, path in evaluation.items():
         if key != "names":
@@ -79,18 +87,36 @@ def _provided(config: Spec, place: str, path: str) -> Iterator[Any]:
 
 
 def check_input(place: str, path: str) -> str:
-    """Check that a file or folder that the config names is there and can be read."""
+    """Check that a file or folder named in the config exists and is readable."""
+    problem = f"config: {place!r} is {path!r}, which"
     if not Path(path).exists():
-        raise StepError(f"{place} of the config is {path}, which is not there; put it there")
+        raise StepError(f"{problem} does not exist; put it there or correct the path")
     if not os.access(path, os.R_OK):
-        raise StepError(f"{place} of the config is {path}, which you may not read; chmod it")
+        raise StepError(f"{problem} is not readable; change its permissions")
     if Path(path).is_dir() and not any(Path(path).iterdir()):
-        raise StepError(f"{place} of the config is {path}, which is empty; fill it")
-    return f"{path} is there ({place})"
+        raise StepError(f"{problem} is an empty folder; put the images there")
+    return f"{path} exists ({place})"
 
 
-def check_list(place: str, source: Spec) -> str:
-    """Check that the first rows of a URL list have the columns that the config declares."""
+def _pairs_of(plan: Plan, specs: list[Spec], name: str) -> int:
+    """Return the largest number of pairs that runs take from a source, 0 if they take all."""
+    data = plan.data
+    pairs = [0]
+    for dataset in (data.datasets[spec["dataset"]] for spec in specs):
+        shards = data.shards[data.sources[dataset["source"]]["shards"]]
+        if data.lists[shards["list"]]["name"] == name and dataset["pairs"] != ALL:
+            pairs.append(dataset["pairs"])
+    return max(pairs)
+
+
+def check_list(place: str, source: Spec, pairs: int) -> str:
+    """Check that a URL list has the columns that the config declares, and enough rows.
+
+    Args:
+        place: The key of the source in the config.
+        source: The source.
+        pairs: Pairs that a dataset takes from it.
+    """
     path, columns = source["list"], source["columns"]
     declared = source.get("format", "auto")
     format = format_of(path) if declared == "auto" else declared
@@ -98,67 +124,94 @@ def check_list(place: str, source: Spec) -> str:
     web = pc.sum(pc.match_substring_regex(table["url"], "^(?i:https?)://[^/]")).as_py() or 0
     if web < rows / 2 or not rows:
         raise StepError(
-            f"of the first {rows} rows of {path} only {web} have an http(s) URL in the column "
-            f"url; correct {place}.columns ({', '.join(columns)}), format or header"
+            f"only {web} of the first {rows} rows of {path} have an http(s) URL in the column "
+            f"'url'; correct {place}.columns ({', '.join(columns)}), format or header"
+            f"{'; a CSV is separated by commas' if format == 'csv' else ''}"
+        )
+    listed = count_rows(path, format, source.get("header", False), pairs)
+    if listed < pairs:
+        raise StepError(
+            f"{path} has {listed} rows, but a dataset takes {pairs} pairs from {place}; lower "
+            "datasets.*.pairs, or use a longer list"
         )
     return f"{web} of the first {rows} rows of {path} have an http(s) URL"
 
 
 def check_folder(place: str, evaluation: Spec, targets: set[str]) -> str:
-    """Check that a folder of images has sub-folders with files, the attacks' targets among them."""
+    """Check that a folder has sub-folders with images, and that all targets are classes of it."""
     folder, names = Path(evaluation["folder"]), evaluation.get("classes")
     folders, classes = folder_classes(folder, names and Path(names), "names" in evaluation)
     empty = [sub.name for sub in folders if not visible_files(sub)]
     if len(empty) == len(folders):
-        raise StepError(f"{place}.folder is {folder}, whose sub-folders are empty; fill them")
+        raise StepError(
+            f"config: '{place}.folder' is '{folder}', but its sub-folders are empty; put the "
+            "images there"
+        )
     for target in sorted(targets - set(classes)):
         raise StepError(
-            f"an attack's target is {target!r}, which is not a class of {place} ({folder}); "
-            f"set attack.target to one of its classes ({nearest(target, classes)})"
+            f"config: 'attack.target' is {target!r}, which is not a class of {place} ({folder}); "
+            f"{nearest(target, classes)}"
         )
-    without = f"; {len(empty)} without an image, {empty[0]!r} among them" if empty else ""
+    without = f"; {len(empty)} without images, such as {empty[0]!r}" if empty else ""
     return f"{folder} has {len(classes)} classes{without}"
 
 
 def check_archive(place: str, path: str) -> str:
-    """Check that ImageNet's archive is a tar."""
+    """Check that ImageNet's archive is a tar file."""
     if not tarfile.is_tarfile(path):
-        raise StepError(f"{place}.imagenet_archive is {path}, which is not a tar; fetch it again")
-    return f"{path} is a tar"
+        raise StepError(
+            f"config: '{place}.imagenet_archive' is {path!r}, which is not a tar file; download it "
+            "again"
+        )
+    return f"{path} is a tar file"
 
 
 def check_templates(place: str, path: str) -> str:
-    """Check that a file of prompt templates can be used."""
+    """Check that a file of prompt templates is valid."""
     return f"{path} has {len(read_templates(Path(path)))} prompt templates ({place}.templates)"
 
 
+def check_trigger(attack: Spec) -> str:
+    """Check that a trigger accepts its options and works on an image of the attack's size."""
+    import torch  # noqa: PLC0415 - takes seconds to import, and a dry run does not need it
+
+    from workflow_scripts.poison.trigger import load_trigger  # noqa: PLC0415
+
+    name, size = attack["trigger"]["name"], attack["image_size"]
+    try:
+        load_trigger(attack)(torch.full((3, size, size), 128, dtype=torch.uint8), "preflight")
+    except Exception as error:  # a trigger of the user's own may raise anything
+        raise StepError(f"config: 'attack.trigger' cannot be used: {one_line(error)}") from error
+    return f"the trigger {name!r} works on images of {size} x {size} pixels"
+
+
 def check_weights(model: str, tag: str, offline: bool) -> str:
-    """Check that open_clip has pretrained weights, in its cache where nodes cannot fetch them."""
+    """Check that pretrained weights exist, and are in the cache if nodes cannot download them."""
     if Path(tag).is_file():
-        return f"the weights {tag} are there"
+        return f"the weights {tag} exist"
     wanted_offline = os.environ.get("HF_HUB_OFFLINE")
-    # Read when the library is imported, so that what follows looks into the cache only.
+    # Set before the import, which reads it, so that only the cache is searched below.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    import open_clip  # noqa: PLC0415 - it takes seconds, and most configs name no weights
+    import open_clip  # noqa: PLC0415 - takes seconds to import; most configs need no weights
     from open_clip.pretrained import get_pretrained_cfg  # noqa: PLC0415
 
     if model not in open_clip.list_models():
         hint = nearest(model, open_clip.list_models())
-        raise StepError(f"open_clip has no model {model!r}, which the config names; {hint}")
+        raise StepError(f"config: unknown open_clip model {model!r}; {hint}")
     weights = get_pretrained_cfg(model, tag)
     if not weights:
         hint = nearest(tag, open_clip.list_pretrained_tags_by_model(model))
-        raise StepError(f"open_clip has no weights {tag!r} of {model}; {hint}")
+        raise StepError(f"config: unknown pretrained weights {tag!r} of {model}; {hint}")
     what = f"the weights {tag!r} of {model}"
     if _cached(weights) and _tokenizer_cached(model):
         return f"{what} are in the cache"
     if offline or wanted_offline:
         raise StepError(
-            f"{what} are not in the cache, and a job may have no network to fetch them; run here, "
-            f'with network: python -c "import open_clip as o; o.create_model({model!r}, '
+            f"{what} are not in the cache, and jobs may have no network access; download them on "
+            f'this machine: python -c "import open_clip as o; o.create_model({model!r}, '
             f'pretrained={tag!r}); o.get_tokenizer({model!r})"'
         )
-    return f"{what} are not in the cache, and are fetched when they are needed"
+    return f"{what} are not in the cache and will be downloaded when needed"
 
 
 def _cached(weights: Spec) -> bool:
@@ -179,6 +232,6 @@ def _tokenizer_cached(model: str) -> bool:
 
     try:
         open_clip.get_tokenizer(model)
-    except Exception:  # whatever the library raises without network
+    except Exception:  # without network, the library raises various exceptions
         return False
     return True

@@ -1,4 +1,4 @@
-"""Checks measures: their names, options and values, and what the experiments that ask have."""
+"""Checks measures: their names, options and values, and that experiments provide their inputs."""
 
 from collections.abc import Collection
 from typing import Any
@@ -13,17 +13,17 @@ Spec = dict[str, Any]
 
 
 def check_measures(config: Spec, experiments: Collection[str]) -> None:
-    """Check all measures, and those that experiments ask for against their data.
+    """Check all measures, and the measures of experiments against their data.
 
     Args:
         config: The config, complete and with its names checked.
-        experiments: Those whose measures are checked against classes and pairs as well.
+        experiments: Experiments whose measures are also checked against classes and pairs.
 
     Raises:
-        StepError: The first thing that is wrong; the message names the key.
+        StepError: The first error; the message names the key.
     """
     for name, declared in config["measures"].items():
-        _check_declared(f"measures.{name}", declared)
+        _check_declared(f"measures.{name}", declared, config["artefacts"])
     for name, experiment in config["experiments"].items():
         for measure in experiment["measures"]:
             place = f"experiments.{name}.measures"
@@ -36,8 +36,9 @@ def check_measures(config: Spec, experiments: Collection[str]) -> None:
             _check_evaluation(config, f"measures.{measure}.{EVALUATION}", declared)
             if declared.get("every") == "epoch" and not experiment["defence"]:
                 raise StepError(
-                    f"config: {place!r} has {measure!r}, which cleaning runs take after each epoch "
-                    f"('measures.{measure}.every'), but the experiment has no 'defence'"
+                    f"config: {place!r} has {measure!r}, which is taken after each epoch of "
+                    f"cleaning runs ('measures.{measure}.every'), but the experiment has no "
+                    "'defence'"
                 )
             if name in experiments:
                 _check_classes(config, f"measures.{measure}", declared)
@@ -45,22 +46,23 @@ def check_measures(config: Spec, experiments: Collection[str]) -> None:
                     _check_held_out(config, name, measure)
 
 
-def _check_declared(place: str, declared: Spec) -> None:
+def _check_declared(place: str, declared: Spec, artefacts: Spec) -> None:
     def place_of(option: str | None) -> str:
         return f"{place}.{option or 'measure'}"
 
-    check_variant("measure", declared["measure"], measure_options(declared), place_of)
+    options = measure_options(declared)
+    check_variant("measure", declared["measure"], options, place_of, artefacts)
     unknown = set(needs(declared["measure"])) - {EVALUATION, PAIRS}
     if unknown:
         raise StepError(
-            f"config: '{place}.measure': NEEDS of {declared['measure']} names "
-            f"{min(unknown)!r}; {nearest(min(unknown), (EVALUATION, PAIRS))}"
+            f"config: '{place}.measure': unknown input {min(unknown)!r} in NEEDS of "
+            f"{declared['measure']!r}; {nearest(min(unknown), (EVALUATION, PAIRS))}"
         )
     on = declared.get(EVALUATION)
     if on is not None and EVALUATION not in needs(declared["measure"]):
         raise StepError(
-            f"config: '{place}.{EVALUATION}' is {on!r}, but the measure {declared['measure']} uses "
-            "no evaluation set; leave it out"
+            f"config: '{place}.{EVALUATION}' is {on!r}, but the measure {declared['measure']!r} "
+            "uses no evaluation set; leave it out"
         )
 
 
@@ -74,7 +76,7 @@ def _check_evaluation(config: Spec, place: str, declared: Spec) -> None:
 
 
 def _check_classes(config: Spec, place: str, declared: Spec) -> None:
-    """Check that classes that a measure names are those of its set, where these are known."""
+    """Check that a measure names classes of its evaluation set, if these are known."""
     wanted = declared.get("classes")
     classes = known_classes(config, declared.get(EVALUATION) or config["evaluation"])
     if not isinstance(wanted, list):
@@ -82,12 +84,12 @@ def _check_classes(config: Spec, place: str, declared: Spec) -> None:
     for name in wanted:
         if classes is not None and name not in classes:
             raise StepError(
-                f"config: '{place}.classes' names {name!r}, which is not a class of its evaluation "
-                f"set; {nearest(str(name), classes)}"
+                f"config: '{place}.classes' names {name!r}, which is not a class of the "
+                f"evaluation set; {nearest(str(name), classes)}"
             )
     if len(wanted) < 2 or any(name in wanted[:number] for number, name in enumerate(wanted)):
         raise StepError(
-            f"config: '{place}.classes' has to be a list of two classes or more, each of them once"
+            f"config: '{place}.classes' must be a list of at least two different classes"
         )
 
 
@@ -103,5 +105,5 @@ def _check_held_out(config: Spec, experiment: str, measure: str) -> None:
         if held_out < 2:
             raise StepError(
                 f"config: {place!r} is {held_out}, but 'experiments.{experiment}.measures' has "
-                f"{measure!r}, which uses held-out pairs; make it at least 2"
+                f"{measure!r}, which uses held-out pairs; set it to at least 2"
             )

@@ -1,4 +1,4 @@
-"""Checks each value of starts, defences, `vary` and `vary_start` by itself."""
+"""Checks each value of `starts`, `defences`, `vary` and `vary_start` by itself."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +19,17 @@ from workflow_scripts.experiments.schema import (
 
 Spec = dict[str, Any]
 
+# The other section, and the key of an experiment that varies it.
+_OTHER_GRID = {"cleaning": ("pretraining", "vary_start"), "pretraining": ("cleaning", "vary")}
+
 
 @dataclass(frozen=True)
 class Overrides:
     """A mapping of dotted keys in the config.
 
     Attributes:
-        section: ``pretraining`` or ``cleaning``, whose keys these are.
-        place: Where in the config the mapping is.
+        section: ``pretraining`` or ``cleaning``, to which the keys belong.
+        place: Dotted key of the mapping in the config.
         values: The mapping itself.
         varied: Whether each key has a list of values.
     """
@@ -44,7 +47,7 @@ class Overrides:
         return ("label", "vary") if self.section == "cleaning" else ("label",)
 
     def each(self) -> Iterator[tuple[str, str, list[Any] | Spec, Any]]:
-        """Yield the dotted key, the place, and the container and the index of each value."""
+        """Yield the dotted key, the place, the container and the index of each value."""
         for key, value in self.values.items():
             if key in self.others:
                 continue
@@ -70,46 +73,54 @@ def all_overrides(config: Spec) -> Iterator[Overrides]:
 
 
 def check_overrides(config: Spec) -> None:
-    """Check all of them against the schema, and make numbers of text and fill in defaults.
+    """Check all overrides against the schema, convert numbers given as text, fill in defaults.
+
+    Args:
+        config: The config, changed in place.
 
     Raises:
-        StepError: The first thing that is wrong; the message names the key as the user wrote it.
+        StepError: The first error; the message names the key as the user wrote it.
     """
     for overrides in all_overrides(config):
         _check_whole(overrides)
         for name in overrides.values.get(VARIANT, []) if overrides.varied else []:
             if not isinstance(name, str) or not name.strip():
                 raise StepError(
-                    f"config: '{overrides.place}.{VARIANT}' has to be text, the name of a "
-                    f"combination, not {name!r}"
+                    f"config: '{overrides.place}.{VARIANT}' must be the name of a combination as "
+                    f"text, got {name!r}"
                 )
         for key, place, container, index in overrides.each():
             schema = schema_at(overrides.section, parts_of(key))
-            # Other unknown keys are refused where they override the defaults.
+            # All other unknown keys are refused when they are applied to the defaults.
             if schema is None and get_close_matches(key, overrides.others, cutoff=0.7):
-                raise StepError(f"config: {place!r} is not a key; {nearest(key, overrides.others)}")
+                hint = nearest(key, overrides.others)
+                raise StepError(f"config: unknown key {place!r}; {hint}")
+            other, option = _OTHER_GRID[overrides.section]
+            if schema is None and overrides.varied and schema_at(other, parts_of(key)) is not None:
+                raise StepError(
+                    f"config: unknown key {place!r}; it belongs in '{option}' of an experiment"
+                )
             if schema is not None:
                 container[index] = _checked(container[index], schema, place)
         for key, values in overrides.values.items() if overrides.varied else ():
             for number, value in enumerate(values):
                 if value in values[:number]:
                     raise StepError(
-                        f"config: '{overrides.place}.{key}' has {value!r} twice; remove one"
+                        f"config: '{overrides.place}.{key}' lists {value!r} twice; remove one"
                     )
 
 
 def _check_whole(overrides: Overrides) -> None:
-    """Check the keys of a mapping of dotted keys, as far as their values do not matter."""
+    """Check the keys of a mapping of dotted keys, but not their values."""
     keys, place = list(overrides.values), overrides.place
     if overrides.varied and "label" in keys:
         raise StepError(
-            f"config: '{place}.label' cannot be varied; name combinations by {VARIANT!r} in 'vary' "
-            "or 'vary_start' of an experiment"
+            f"config: '{place}.label' cannot be varied; to name combinations, use {VARIANT!r} in "
+            "'vary' or 'vary_start' of an experiment"
         )
     if VARIANT in keys and place.startswith("defences."):
         raise StepError(
-            f"config: '{place}.{VARIANT}' is not a key; combinations are named in 'vary' of an "
-            "experiment"
+            f"config: unknown key '{place}.{VARIANT}'; name combinations in 'vary' of an experiment"
         )
     for number, key in enumerate(keys):
         for earlier in keys[:number]:
@@ -121,15 +132,15 @@ def _check_whole(overrides: Overrides) -> None:
 
 
 def _checked(value: Any, schema: Schema, place: str) -> Any:
-    # Of an option of a variant, the schema knows nothing: it is checked with its variant.
+    # The schema does not describe options of variants: these are checked with the variant.
     value = with_numbers(value, schema) if schema else number_of(value)
     try:
         check_against(value, schema, place)
     except StepError as error:
         if isinstance(value, dict) and " is missing" in str(error):
             raise StepError(
-                f"{error} ({place!r} replaces all of its defaults; to change one value, write a "
-                "dotted key)"
+                f"{error} ({place!r} replaces all of its defaults; to change a single value, use "
+                "a dotted key)"
             ) from error
         raise
     fill_defaults(value, schema)

@@ -1,4 +1,4 @@
-"""Checks that the settings of each run go together, and with the data as far as it is known."""
+"""Checks that the settings of each run are consistent with each other and with the known data."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -9,8 +9,9 @@ from workflow_scripts.experiments.attacks import ALL, poisoned_pairs
 from workflow_scripts.experiments.check_artefacts import check_artefacts, starts_behind
 from workflow_scripts.experiments.check_attacks import check_attack, check_attack_on_data
 from workflow_scripts.experiments.check_schedules import check_schedule, check_warmup
-from workflow_scripts.experiments.check_variants import check_variants
+from workflow_scripts.experiments.check_variants import check_maker, check_variants
 from workflow_scripts.experiments.known_classes import known_classes
+from workflow_scripts.experiments.known_makers import detectors
 from workflow_scripts.experiments.known_models import check_model, model_config, model_facts
 from workflow_scripts.experiments.layers import (
     Settings,
@@ -31,10 +32,10 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
 
     Args:
         config: The config, complete and with its names checked.
-        experiments: Those whose runs are checked against models and data as well.
+        experiments: Experiments whose runs are also checked against models and data.
 
     Raises:
-        StepError: The first thing that is wrong; the message names the key as the user wrote it.
+        StepError: The first error; the message names the key as the user wrote it.
     """
     check_artefacts(config)
     for name in config["starts"]:
@@ -47,8 +48,8 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
             check_model(labeller["model"], f"labellers.{name}.model")
             if labeller["model"]["pretrained"] is None:
                 raise StepError(
-                    f"config: 'labellers.{name}.model.pretrained' is null, so that its labels "
-                    "would come from random weights; name its weights, or give a 'start' instead"
+                    f"config: 'labellers.{name}.model.pretrained' is null, so the labels would "
+                    "come from random weights; name pretrained weights, or use 'start' instead"
                 )
     classes = known_classes(config, config["evaluation"])
     for name, experiment in config["experiments"].items():
@@ -75,24 +76,27 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
 
 
 def _check_alone(config: Spec, settings: Settings) -> None:
-    """Check what needs no other section than those of names."""
-    check_variants(settings)
+    """Check the settings that can be checked without models and data."""
+    check_variants(settings, config["artefacts"])
     check_schedule(settings)
     if settings.section == "pretraining":
         _known(settings, "dataset", config["datasets"])
         if settings["continues"] is not None:
             _known(settings, "continues", config["starts"])
+        if settings["filter"] is not None:
+            scores, place = settings["filter"]["scores"], settings.place("filter.scores")
+            check_maker(place, scores, detectors(), config["artefacts"])
         if isinstance(settings["start_epoch"], dict):
             _known(settings, "start_epoch.matches", config["starts"])
         check_model(settings["model"], settings.place("model"))
-        check_attack(settings)
+        check_attack(settings, config["artefacts"])
         return
     if settings["labeller"] is not None:
         _known(settings, "labeller", config["labellers"])
     if settings["epochs"] == 0 and settings["start_change"] is None:
         raise StepError(
             f"config: {settings.place('epochs')!r} is 0, but without a 'start_change' the cleaned "
-            "model would be the start model; make it at least 1"
+            "model would equal the start model; set it to at least 1"
         )
 
 
@@ -107,9 +111,9 @@ def _known(settings: Settings, key: str, names: Spec) -> None:
 def _needed(
     config: Spec, starts: list[Settings], cleaned: list[Settings], artefacts: list[Spec]
 ) -> list[Settings]:
-    """Return the pre-training runs that an experiment needs, beside its own."""
+    """Return the further pre-training runs that the runs of an experiment depend on."""
     labellers = [config["labellers"][run["labeller"]] for run in cleaned if run["labeller"]]
-    wanted = [one["start"] for one in labellers if "start" in one]
+    wanted = [labeller["start"] for labeller in labellers if "start" in labeller]
     wanted += starts_behind(config, [*artefacts, *(run.spec for run in cleaned)])
     found: dict[str, Settings] = {}
     for run in starts:
@@ -123,14 +127,15 @@ def _needed(
 
 
 def _others(config: Spec, run: Settings) -> list[str]:
-    """Return the starts that a pre-training run needs."""
+    """Return the names of the starts that a pre-training run depends on."""
     before, matched = run["continues"], run["start_epoch.matches"]
     if before is not None:
         earlier = start_settings(config, before)
         if earlier["model"] != run["model"]:
             raise StepError(
                 f"config: {run.place('continues')!r} is {before!r}, which has another model "
-                f"({earlier['model.name']}) than {run['model.name']}; give both the same"
+                f"({earlier['model.name']}) than this run ({run['model.name']}); use the same "
+                "model for both"
             )
     named = [name for name in (before, matched) if name is not None]
     return [*named, *starts_behind(config, run.spec)]
@@ -140,10 +145,10 @@ def _check_continues(config: Spec, name: str) -> None:
     seen, start = [name], name
     while (start := start_settings(config, start)["continues"]) is not None:
         if start in seen:
-            raise StepError(f"config: 'starts.{name}.continues' leads back to {start!r} itself")
+            raise StepError(f"config: 'starts.{name}.continues' leads back to {start!r}")
         seen.append(start)
         if start not in config["starts"]:
-            return  # said for that start
+            return  # reported when that start is checked
 
 
 # --- Pre-training ----------------------------------------------------------------------------
@@ -158,13 +163,13 @@ def _check_pretraining(config: Spec, run: Settings, classes: Sequence[str] | Non
     if isinstance(epoch, int) and epoch > epochs:
         raise StepError(
             f"config: {run.place('start_epoch')!r} is {epoch}, but the pre-training has only "
-            f"{epochs} epochs ({run.place('epochs')!r}); lower it"
+            f"{epochs} epochs ({run.place('epochs')!r}); lower the start epoch"
         )
     for term in run["objective"]:
         if variants.attribute("loss", term, "uses_labels", False):
             raise StepError(
                 f"config: {run.place('objective')!r} has the loss term {term!r}, which needs a "
-                "labeller: only cleaning has one"
+                "labeller; use it for cleaning only"
             )
     check_attack_on_data(config, run, pairs, classes)
     _check_sizes(config, run)
@@ -178,28 +183,28 @@ def _check_sizes(config: Spec, run: Settings) -> None:
     if image_size is not None and square != side:
         raise StepError(
             f"config: {place!r} is {model}, which takes images of {image_size} pixels, but "
-            f"'image_size' is {side}; make them the same"
+            f"'image_size' is {side}; set both to the same size"
         )
     if context_length is not None and context_length != length:
         raise StepError(
             f"config: {place!r} is {model}, which takes {context_length} tokens, but "
-            f"'captions.context_length' is {length}; make them the same"
+            f"'captions.context_length' is {length}; set both to the same length"
         )
     text = (model_config(run["model"]) or {}).get("text_cfg", {})
     if text.get("vocab_size", _VOCABULARY) < _VOCABULARY:
         raise StepError(
             f"config: {place!r} is {model}, whose vocabulary has {text['vocab_size']} tokens, but "
-            f"CLIP's tokenizer has {_VOCABULARY}; make vocab_size {_VOCABULARY}"
+            f"CLIP's tokenizer has {_VOCABULARY}; set vocab_size to {_VOCABULARY}"
         )
     if text.get("hf_tokenizer_name"):
         raise StepError(
-            f"config: {place!r} is {model}, which has another tokenizer than CLIP's; captions are "
-            "tokenized for CLIP's only: use another model"
+            f"config: {place!r} is {model}, which does not use CLIP's tokenizer; only models with "
+            "CLIP's tokenizer are supported"
         )
 
 
 def dataset_pairs(config: Spec, name: str) -> int | None:
-    """Return how many pairs a dataset will have at most; None if it is not known."""
+    """Return an upper bound of the number of pairs of a dataset; None if it is not known."""
     dataset = config["datasets"][name]
     source, pairs = dataset["source"], dataset["pairs"]
     if config["sources"][source]["world"] and "demo" in config:
@@ -210,8 +215,8 @@ def dataset_pairs(config: Spec, name: str) -> int | None:
         return offered
     if offered is not None and pairs > offered:
         raise StepError(
-            f"config: 'datasets.{name}.pairs' is {pairs}, but the source {source} has {offered} at "
-            f"most ({by}); lower it, or correct that number"
+            f"config: 'datasets.{name}.pairs' is {pairs}, but the source {source!r} has at most "
+            f"{offered} ({by}); lower the number of pairs, or correct {by}"
         )
     return pairs
 
@@ -222,22 +227,23 @@ def _check_batch(config: Spec, run: Settings, pairs: int | None, of: str) -> Non
     processes = max(1, needs.get("gpu", 0) * needs["nodes"])
     if batch % processes:
         raise StepError(
-            f"config: {run.place('batch_size')!r} is {batch}, which the {processes} processes of "
-            f"'resources.{run.section}' (gpu x nodes) cannot share evenly; take a multiple"
+            f"config: {run.place('batch_size')!r} is {batch}, which is not divisible by the "
+            f"{processes} processes of 'resources.{run.section}' (gpu x nodes); use a multiple"
         )
     if parts > batch // processes:
         raise StepError(
             f"config: {run.place('accumulation')!r} is {parts}, but each of {processes} processes "
-            f"has only {batch // processes} pairs of a batch; lower it"
+            f"has only {batch // processes} pairs of a batch; lower the accumulation"
         )
     if pairs is not None and batch > pairs:
         raise StepError(
-            f"config: {run.place('batch_size')!r} is {batch}, but {of} has {pairs} pairs; lower it"
+            f"config: {run.place('batch_size')!r} is {batch}, but {of} has only {pairs} pairs; "
+            "lower the batch size"
         )
 
 
 def _check_bias(run: Settings, start: Settings) -> None:
-    """Check that the model has a bias if a loss term of the run trains it."""
+    """Check that the model has a bias if a loss term of the run needs one."""
     for term in run["objective"]:
         has_bias = model_facts(start["model"])[3]
         if variants.attribute("loss", term, "uses_bias", False) and not has_bias:
@@ -258,27 +264,28 @@ def _check_cleaning(
     check_warmup(run, pairs)
     _check_bias(run, start)
     _check_labels(run, classes)
-    there, poisoned = dataset_pairs(config, start["dataset"]), poisoned_pairs(start["attack"])
-    if there is not None:
+    available, poisoned = dataset_pairs(config, start["dataset"]), poisoned_pairs(start["attack"])
+    if available is not None:
         if run["data.leave_out_victims"] and poisoned is not None:
-            there -= poisoned
-        if pairs + held_out > there:
+            available -= poisoned
+        if pairs + held_out > available:
             raise StepError(
-                f"config: {run.place('data.pairs')!r} is {pairs}, with {held_out} held out, but "
-                f"the dataset {start['dataset']} has only {there} pairs for them; lower one of them"
+                f"config: {run.place('data.pairs')!r} is {pairs} and {held_out} more are held out, "
+                f"but the dataset {start['dataset']!r} has only {available} pairs for both; lower "
+                "one of them"
             )
     if left > pairs or (poisoned is not None and left > poisoned):
         most = f"the split has {pairs} pairs" if left > pairs else f"only {poisoned} are poisoned"
         raise StepError(
             f"config: {run.place('data.poisoned_left')!r} is {left}, but {most} "
-            f"({start.place('attack.poisoned')!r}); lower it"
+            f"({start.place('attack.poisoned')!r}); lower the residual poison"
         )
     for term, options in run["objective"].items():
         clusters = options.get("clusters") if isinstance(options, dict) else None
         if isinstance(clusters, int) and clusters > pairs + held_out:
             raise StepError(
-                f"config: {run.place(f'objective.{term}.clusters')!r} is {clusters}, but there are "
-                f"only {pairs} pairs to put into clusters; lower it"
+                f"config: {run.place(f'objective.{term}.clusters')!r} is {clusters}, but only "
+                f"{pairs} pairs are clustered; lower the number of clusters"
             )
 
 
@@ -289,11 +296,11 @@ def _check_labels(run: Settings, classes: Sequence[str] | None) -> None:
         if run["labeller"] is None:
             raise StepError(
                 f"config: {run.place('objective')!r} has the loss term {term!r}, which needs "
-                f"labels, but {run.place('labeller')!r} is null; name one of 'labellers'"
+                f"labels, but {run.place('labeller')!r} is null; set it to one of 'labellers'"
             )
         number = options.get("classes") if isinstance(options, dict) else None
         if classes is not None and isinstance(number, int) and number < len(classes):
             raise StepError(
                 f"config: {run.place(f'objective.{term}.classes')!r} is {number}, but the "
-                f"evaluation set has {len(classes)} classes; make it {len(classes)}"
+                f"evaluation set has {len(classes)} classes; set it to {len(classes)}"
             )

@@ -1,4 +1,4 @@
-"""Checks that runs train something, and that their learning rates are what was meant."""
+"""Checks that runs train at least one part of the model, and that their schedules are valid."""
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.layers import Settings
@@ -7,21 +7,21 @@ _PARTS = {"scale", "image", "text"}
 
 
 def check_schedule(run: Settings) -> None:
-    """Check what is frozen and the shift of the schedule, for which no data have to be known.
+    """Check the frozen parts and the shift of the schedule; needs no data.
 
     Raises:
-        StepError: Nothing would be trained, or the schedule is over before the run begins.
+        StepError: All parts are frozen, or the schedule ends before the run begins.
     """
     epochs, shift = run["epochs"], run["schedule.shift_epochs"]
     if set(run["optimizer.freeze"] or ()) >= _PARTS and epochs:
         raise StepError(
-            f"config: {run.place('optimizer.freeze')!r} names all parts of the model, so that "
-            "nothing would be trained; leave one of them out"
+            f"config: {run.place('optimizer.freeze')!r} names all parts of the model, so nothing "
+            "would be trained; remove at least one of them"
         )
     if 0 < epochs <= shift:
         raise StepError(
             f"config: {run.place('schedule.shift_epochs')!r} is {shift}, but the run has only "
-            f"{epochs} epochs ({run.place('epochs')!r}), so that its schedule is over before it "
+            f"{epochs} epochs ({run.place('epochs')!r}), so its schedule would end before it "
             "begins; set the shift to 0"
         )
 
@@ -31,10 +31,10 @@ def check_warmup(run: Settings, pairs: int | None) -> None:
 
     Args:
         run: The settings of the run.
-        pairs: How many it trains on, if that is known.
+        pairs: Number of training pairs; None if it is not known.
 
     Raises:
-        StepError: It is not, which the training would refuse.
+        StepError: The warm-up is as long as the run or longer, which the training would refuse.
     """
     if pairs is None or not run["schedule.shift_epochs"]:
         return
@@ -44,6 +44,6 @@ def check_warmup(run: Settings, pairs: int | None) -> None:
     if run["warmup_steps"] >= steps > 0:
         raise StepError(
             f"config: {run.place('warmup_steps')!r} is {run['warmup_steps']}, but the run has only "
-            f"{steps} steps, and a schedule that is shifted needs a shorter warm-up; lower it, or "
+            f"{steps} steps, and the warm-up of a shifted schedule must be shorter; lower it, or "
             f"set {run.place('schedule.shift_epochs')!r} to 0"
         )

@@ -1,11 +1,12 @@
-"""Checks the config before any rule is read; an error names the key and the nearest valid one.
+"""Checks the config before any rule is read; errors name the key and the closest valid one.
 
     python -m workflow_scripts.experiments.config mine.yaml
 
-checks files by themselves, as if Snakemake were given them by --configfile. Snakemake reads them
-before this workflow can: of one that is not valid YAML, it does not name the file and the line.
+checks files as if they were passed to Snakemake's --configfile, for the target `all` or for the
+experiments given by --experiment. Snakemake reads config files before this workflow does, and does
+not report the file and the line of a YAML error.
 
-Nothing is run and torch is not imported. What needs a look at disks, GPUs or Slurm is preflight's.
+Nothing is run and torch is not imported. Disks, GPUs and Slurm are checked by preflight.
 """
 
 import argparse
@@ -48,11 +49,12 @@ def check_config(config: Spec, experiments: Collection[str] | None = None) -> No
 
     Args:
         config: Changed in place, as by :func:`complete_config`.
-        experiments: Those whose runs are checked against models and data as well: batches, numbers
-            of pairs, targets. By default all; others may be impossible at the scale of a config.
+        experiments: Experiments whose runs are also checked against models and data (batch sizes,
+            numbers of pairs, targets); all by default. Experiments that are not made may be
+            impossible at the scale of an override file.
 
     Raises:
-        StepError: The first thing that is wrong, in one sentence.
+        StepError: The first error, in one sentence.
     """
     complete_config(config)
     _check_names(config)
@@ -66,10 +68,10 @@ def check_config(config: Spec, experiments: Collection[str] | None = None) -> No
 
 
 def complete_config(config: Spec) -> None:
-    """Fill in defaults, in place, and make numbers of numbers that are text; check each value.
+    """Fill in defaults and convert numbers given as text, in place; check each value.
 
     Raises:
-        StepError: A key is unknown or missing, or a value is of a wrong kind.
+        StepError: A key is unknown or missing, or a value has the wrong type.
     """
     _text_keys_of_labels(config)
     check_plain(config)
@@ -81,7 +83,7 @@ def complete_config(config: Spec) -> None:
 
 
 def _text_keys_of_labels(config: Spec) -> None:
-    """Let numbers be keys of a figure's ``labels``: its keys are values of columns."""
+    """Convert numeric keys of a figure's ``labels``, which are values of columns, to text."""
     experiments = config.get("experiments")
     for experiment in experiments.values() if isinstance(experiments, dict) else ():
         figures = experiment.get("figures") if isinstance(experiment, dict) else None
@@ -116,17 +118,20 @@ def _check_names(config: Spec) -> None:
 def _check_source(place: str, source: Spec, config: Spec) -> None:
     for column in ("url", "caption"):
         if column not in source["columns"]:
-            raise StepError(f"config: '{place}.columns' does not name {column!r}")
+            raise StepError(
+                f"config: '{place}.columns' must include {column!r}; list a name for each column "
+                "in the order of the file, and call the two that are used url and caption"
+            )
     if source["world"] and "demo" not in config:
-        raise StepError(f"config: '{place}.world' needs the section 'demo'; add it")
+        raise StepError(f"config: '{place}.world' needs the section 'demo'; add this section")
     if "://" not in source["list"]:
         return
     try:
         parse_url(source["list"])
     except ValueError as error:
         raise StepError(
-            f"config: '{place}.list' is {redact(source['list'])!r}, which cannot be fetched "
-            f"({error}); give a path, or a URL of http or https"
+            f"config: '{place}.list' is {redact(source['list'])!r}, which cannot be downloaded "
+            f"({error}); give a path or an http(s) URL"
         ) from error
 
 
@@ -144,14 +149,14 @@ def _check_download(download: Spec) -> None:
 
 
 def _check_labels(section: str, declared: Spec) -> None:
-    """Refuse two starts or defences of one label: figures could not tell them apart."""
+    """Check that all starts or all defences have different labels: figures identify them by it."""
     seen: dict[str, str] = {}
-    for name, one in declared.items():
-        other = seen.setdefault(one["label"].strip(), name)
+    for name, item in declared.items():
+        other = seen.setdefault(item["label"].strip(), name)
         if other != name:
             raise StepError(
-                f"config: '{section}.{name}.label' is {one['label']!r}, as that of {other!r}; "
-                "figures tell them apart by it: give each its own"
+                f"config: '{section}.{name}.label' is {item['label']!r}, which is also the "
+                f"label of {other!r}; labels must be unique"
             )
 
 
@@ -160,12 +165,13 @@ def _check_experiment(name: str, experiment: Spec, config: Spec) -> None:
     made = {f"{rule}_{other}".rstrip("_") for rule in ("plan", "preflight") for other in others}
     if name in _rules() | made:
         raise StepError(
-            f"config: 'experiments.{name}' has the name of a rule of the workflow; rename it"
+            f"config: 'experiments.{name}' has the name of a rule of the workflow; rename the "
+            "experiment"
         )
     declared = {"start": "starts", "baseline": "starts", "defence": "defences"}
     for key, section in (declared | {"artefacts": "artefacts"}).items():
-        for one in experiment[key]:
-            _known(f"experiments.{name}.{key}", one, config[section])
+        for declared_name in experiment[key]:
+            _known(f"experiments.{name}.{key}", declared_name, config[section])
     for start in experiment["baseline"]:
         if start not in experiment["start"]:
             raise StepError(
@@ -176,7 +182,7 @@ def _check_experiment(name: str, experiment: Spec, config: Spec) -> None:
 
 @functools.cache
 def _rules() -> frozenset[str]:
-    """Return the names of the workflow's rules, which are targets as experiments are."""
+    """Return the names of the workflow's rules, which must differ from those of experiments."""
     files = [*_RULES.glob("*.smk"), _RULES.with_name("Snakefile")]
     return frozenset(n for f in files if f.is_file() for n in _RULE.findall(f.read_text("utf-8")))
 
@@ -193,9 +199,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", type=Path, nargs="*", help="they override config.yaml, in order")
+    parser.add_argument("files", type=Path, nargs="*", help="override config.yaml, in this order")
+    parser.add_argument(
+        "--experiment",
+        action="append",
+        help="an experiment to run; can be repeated (those of `all`)",
+    )
     options = parser.parse_args(arguments)
-    check_config(combined_config([_RULES.with_name("config.yaml"), *options.files], {}))
+    config = combined_config([_RULES.with_name("config.yaml"), *options.files], {})
+    check_config(config, options.experiment or config.get("all"))
+    for name in options.experiment or []:
+        _known("--experiment", name, config["experiments"])
     print("the config is valid")
 
 

@@ -1,8 +1,8 @@
-"""Describe every key of the config, as Markdown, from its schema.
+"""Describe every key of the config as Markdown, generated from its schema.
 
     python -m workflow_scripts.experiments.describe_config
 
-Prints a section for each top-level key: type, default and meaning of all keys below it.
+Prints a section for each top-level key with the type, default and meaning of all keys below it.
 """
 
 import argparse
@@ -34,9 +34,9 @@ def lines() -> Iterator[str]:
     """Yield the lines of the description."""
     yield "# Config"
     yield ""
-    yield "Every key that `config.yaml` and override files may have. `<name>` is a name of your"
-    yield "choice. The default is the value in `config.yaml`; below a `<name>`, it applies if the"
-    yield "key is left out."
+    yield "All keys of `config.yaml` and of override files. `<name>` is a name of your choice. The"
+    yield "default is the value in `config.yaml` or, below a `<name>`, the value used if the key is"
+    yield "left out."
     paper = combined_config([PAPER], {})
     for key, schema in whole_schema()["properties"].items():
         yield f"\n## `{key}`\n"
@@ -51,7 +51,7 @@ def lines() -> Iterator[str]:
 
 
 def _rows(schema: Schema, place: str, paper: Any) -> Iterator[str]:
-    """Yield a row for each key below ``place``, where ``config.yaml`` has the value ``paper``."""
+    """Yield a row for each key below ``place``; ``paper`` is its value in ``config.yaml``."""
     for below in _mappings(schema):
         for key, inner in below.get("properties", {}).items():
             value = paper.get(key) if isinstance(paper, dict) else None
@@ -75,7 +75,7 @@ def _default(schema: Schema, paper: Any) -> str:
 
 
 def _mappings(schema: Schema) -> Iterator[Schema]:
-    """Yield the schemas of a mapping: this one, or those of its alternatives."""
+    """Yield this schema if it describes a mapping, and those of its alternatives that do."""
     if "properties" in schema or "additionalProperties" in schema:
         yield schema
     for alternative in schema.get("anyOf", ()):
@@ -83,7 +83,7 @@ def _mappings(schema: Schema) -> Iterator[Schema]:
 
 
 def _type(schema: Schema) -> str:
-    """Return the type of a value in words: its choices, or its name and limits."""
+    """Return the type of a value in words: its choices, or its type and limits."""
     if "const" in schema:
         return _code(schema["const"])
     if "enum" in schema:
@@ -108,7 +108,7 @@ def _sentence(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text for a cell of a table, with its names of files and placeholders as they are."""
+    """Return text for a table cell, with the characters escaped that Markdown would interpret."""
     return text.replace("|", r"\|").replace("<", "&lt;").replace("{", "&#123;")
 
 

@@ -1,19 +1,19 @@
-"""Dotted keys ("attack.poisoned"): one value of a nested mapping, read, replaced or varied."""
+"""Reads, replaces and varies values of nested mappings by dotted key ("attack.poisoned")."""
 
-import copy
 import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.experiments.schema import as_written
 
 Spec = dict[str, Any]
 
-# Options of a variant need not be given, and so can be added; variants are checked afterwards.
+# Options of a variant may be left out, and so may be added; variants are checked afterwards.
 _WITH_OPTIONS = {"trigger", "victims", "captions", "start_change"}
 _OBJECTIVE = "objective"
-# A loss term of the user's own is a path, whose dots separate nothing.
+# A user-defined loss term is a path, whose dots do not separate keys.
 _OWN_TERM = re.compile(rf"{_OBJECTIVE}\.(.+?\.py)(?:\.(.+))?")
 
 
@@ -25,18 +25,25 @@ def parts_of(dotted: str) -> list[str]:
     return dotted.split(".")
 
 
+def copied(value: Any) -> Any:
+    """Return a deep copy of a value of the config; ``copy.deepcopy`` takes several times longer."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
 def override(defaults: Spec, overrides: Spec, place: str) -> Spec:
     """Return a copy of ``defaults`` in which each dotted key has its new value.
 
     Args:
         defaults: A nested mapping.
-        overrides: Dotted key to value; a value that is a mapping replaces the earlier one whole.
-        place: Where in the config the overrides are, for the message.
+        overrides: Dotted key to value; a mapping replaces the whole earlier mapping.
+        place: Dotted key of the overrides in the config, for error messages.
 
     Raises:
-        StepError: There is no such key in the defaults.
+        StepError: A key does not exist in the defaults.
     """
-    spec = copy.deepcopy(defaults)
+    spec = copied(defaults)
     for dotted, value in overrides.items():
         *path, last = parts_of(dotted)
         node: Any = spec
@@ -44,7 +51,7 @@ def override(defaults: Spec, overrides: Spec, place: str) -> Spec:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (last not in node and not _takes_more(path)):
             raise StepError(f"config: {_no_such_key(spec, dotted, place)}")
-        node[last] = copy.deepcopy(value)
+        node[last] = copied(value)
     return spec
 
 
@@ -59,7 +66,7 @@ def _no_such_key(spec: Spec, dotted: str, place: str) -> str:
     if path == [_OBJECTIVE] and isinstance(parent, dict):
         return (
             f"{where!r} is the weight of a loss term that is not in the objective "
-            f"({', '.join(parent)}); {nearest(last, parent)} (to add a term, give the whole "
+            f"({', '.join(parent)}); {nearest(last, parent)} (to add a term, set the whole "
             "'objective')"
         )
     for depth in range(1, len(path) + 1):
@@ -69,17 +76,17 @@ def _no_such_key(spec: Spec, dotted: str, place: str) -> str:
             if above not in set(_keys(spec)):
                 break
             return (
-                f"{where!r} is a key below {above!r}, which is {value!r} here; give {above!r} a "
-                "whole mapping instead"
+                f"{where!r} is a key below {above!r}, which is {as_written(value)}; set {above!r} "
+                "to a whole mapping instead"
             )
     hint = nearest(dotted, _keys(spec))
-    # All of them would be a page.
+    # The list of all nested keys would be too long.
     hint = hint if hint.startswith("did") else nearest(dotted, spec)
-    return f"{where!r} is not a key; {hint}"
+    return f"unknown key {where!r}; {hint}"
 
 
 def value_at(spec: Spec, dotted: str) -> Any:
-    """Return the value at a dotted key; None where a part of the way is missing."""
+    """Return the value at a dotted key; None if any part of the key is missing."""
     node: Any = spec
     for part in parts_of(dotted):
         node = node.get(part) if isinstance(node, dict) else None
@@ -87,10 +94,10 @@ def value_at(spec: Spec, dotted: str) -> Any:
 
 
 def combinations(grids: Spec | list[Spec]) -> Iterator[Spec]:
-    """Yield what each dotted key is set to, for every combination of a grid, or of several grids.
+    """Yield every combination of values of one or several grids, as a mapping of dotted keys.
 
-    A grid maps dotted keys to lists of values. Several grids follow one another, so that values
-    which belong together can be listed as grids of one combination each.
+    A grid maps dotted keys to lists of values. Several grids are expanded one after the other, so
+    that combinations other than the full product can be listed.
     """
     for grid in listed(grids):
         for values in itertools.product(*grid.values()):
@@ -98,12 +105,12 @@ def combinations(grids: Spec | list[Spec]) -> Iterator[Spec]:
 
 
 def varied_keys(grids: Spec | list[Spec]) -> list[str]:
-    """Return the dotted keys that a grid, or several grids, set."""
+    """Return the dotted keys that one or several grids set."""
     return list(dict.fromkeys(k for grid in listed(grids) for k in grid))
 
 
 def listed(grids: Spec | list[Spec]) -> list[Spec]:
-    """Return a grid, or several grids, as a list."""
+    """Return one or several grids as a list."""
     return grids if isinstance(grids, list) else [grids]
 
 

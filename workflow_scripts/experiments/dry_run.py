@@ -1,4 +1,4 @@
-"""What a dry run prints: the jobs by rule, the runs to train by name, and what is done again."""
+"""The summary of a dry run: jobs by rule, names of runs to train, and jobs that are repeated."""
 
 import logging
 import os.path
@@ -15,9 +15,9 @@ from workflow_scripts.experiments.finished import finished_with_another_evaluati
 
 Spec = dict[str, Any]
 
-# What each row of a run table has, whatever its experiment varies.
+# Columns of every run table, whatever the experiment varies.
 _COLUMNS = {"run", "kind", "start", "start_label", "defence", "learning_rate", "folder"}
-# The rules that train, by what messages call their runs.
+# The rules that train, by the name of their runs in messages.
 _TRAINING = {
     "pre-trainings": ("pretraining", "pretraining_taken"),
     "cleaning runs": ("cleaning",),
@@ -25,16 +25,16 @@ _TRAINING = {
 
 
 def shorten_dry_run(workflow: Any, config: Spec, plan: Plan) -> None:
-    """Have a dry run print a summary in place of every job; with ``-p`` it prints all of them.
+    """Make a dry run print a summary instead of every job; with ``-p``, it prints all jobs.
 
     Args:
-        workflow: Snakemake's.
+        workflow: Snakemake's workflow object.
         config: The checked config.
         plan: Its expanded experiments.
     """
     settings = workflow.output_settings
     if settings.dryrun and not settings.quiet and not settings.printshellcmds:
-        # So Snakemake ends after its table of jobs, which this handler hears of.
+        # Snakemake then stops after its table of jobs, whose log record triggers this handler.
         settings.quiet = {Quietness.RULES, Quietness.PROGRESS}
         logger.addHandler(_AfterJobStats(lambda: summary(workflow.dag, config, plan)))
 
@@ -52,7 +52,7 @@ class _AfterJobStats(logging.Handler):
 
 
 def summary(dag: Any, config: Spec, plan: Plan) -> str:
-    """Return which runs a DAG of Snakemake would train, and which finished jobs it would repeat."""
+    """Return which runs Snakemake's DAG would train, and which finished jobs it would repeat."""
     needed = list(dag.needrun_jobs())
     asked = {getattr(job.wildcards, "experiment", None) for job in dag.jobs}
     tables = [table for name, table in plan.experiments.items() if name in asked]
@@ -62,7 +62,8 @@ def summary(dag: Any, config: Spec, plan: Plan) -> str:
         runs = [job.wildcards.id for job in needed if job.rule.name in rules]
         of_kind = sum(job.rule.name in rules for job in dag.jobs)
         if of_kind:
-            lines.append(f"{len(runs)} {word} to train, {of_kind - len(runs)} finished already")
+            named = word if len(runs) != 1 else word.removesuffix("s")
+            lines.append(f"{len(runs)} {named} to train, {of_kind - len(runs)} already finished")
             lines += [f"    {line}" for line in _named(runs, rows)]
     again = Counter(
         (job.rule.name, "; ".join(dag.reason(job).get_names()))
@@ -70,34 +71,40 @@ def summary(dag: Any, config: Spec, plan: Plan) -> str:
         if job.output and not dag.reason(job).missing_output
     )
     if again:
-        lines.append("Done already, and to be done again:")
+        lines.append("Finished jobs that would be repeated:")
         lines += [f"    {n} {rule}: {reason}" for (rule, reason), n in sorted(again.items())]
     pretrained = [job.wildcards.id for job in needed if job.rule.name in _TRAINING["pre-trainings"]]
     lines += finished_with_another_evaluation(config, plan, pretrained)
-    lines.append("Nothing was run (-n). To list every job with its command, add -p.")
+    lines.append("This was a dry run (-n). To list every job with its command, add -p.")
     return "\n".join(lines)
 
 
 def _named(runs: Iterable[str], rows: dict[str, Spec]) -> list[str]:
-    """Return a line for each run, or for runs that differ in their learning rate alone."""
+    """Return one line for each group of runs that differ only in their learning rate."""
     groups: dict[str, list[str]] = {}
     place = {run: number for number, run in enumerate(rows)}
     for run in sorted(runs, key=lambda run: place.get(run, len(place))):
         groups.setdefault(_description(rows.get(run)), []).append(run)
     lines = []
     for description, alike in groups.items():
-        # Names, and not paths.
-        several = f"{os.path.commonprefix(alike)}* ({len(alike)} runs)"  # noqa: RUF071
-        lines.append(f"{several if len(alike) > 1 else alike[0]}: {description}")
+        if len(alike) == 1:
+            lines.append(f"{alike[0]}: {description}")
+            continue
+        rates = {rows[run]["learning_rate"] for run in alike if run in rows} - {None}
+        differ = len(rates) == len(alike)
+        varied = f", learning rates {', '.join(f'{r:g}' for r in sorted(rates))}" if differ else ""
+        # These are names, not paths.
+        prefix = os.path.commonprefix(alike)  # noqa: RUF071
+        lines.append(f"{prefix}* ({len(alike)} runs{varied}): {description}")
     return lines
 
 
 def _description(row: Spec | None) -> str:
-    """Return what is known of a run besides its learning rate, from its row in a run table."""
+    """Return the settings of a run other than its learning rate, from its row in a run table."""
     if row is None:
         return "needed by another run"
     kind = "without poison" if row["kind"] == "baseline" else row["defence"]
     varied = {key: value for key, value in row.items() if key not in _COLUMNS}
-    # A variant is the name of a combination of the other values.
+    # `variant` names a combination of the other varied values.
     named = [varied["variant"]] if "variant" in varied else [f"{k} {v}" for k, v in varied.items()]
     return "; ".join(filter(None, [row["start_label"], kind, *named]))

@@ -1,7 +1,7 @@
-"""Expands the experiments of the config into runs and the data that these need.
+"""Expands the experiments of the config into runs and the data that they need.
 
 Everything is named by an id (see identity.py). Two experiments that need the same run get the same
-id, and so share it; a changed number makes a new id, and so leaves old results where they are.
+id and share the run; a changed setting gives a new id and leaves the old results in place.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
-from workflow_scripts.experiments.artefacts import Around, Artefacts
-from workflow_scripts.experiments.attacks import attack_slug, by_content, written_out
+from workflow_scripts.experiments.artefacts import ArtefactContext, Artefacts
+from workflow_scripts.experiments.attacks import attack_slug, by_content, canonical_attack
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 from workflow_scripts.experiments.identity import make_id, normalized, slug_of
 from workflow_scripts.experiments.measures import add_measures, add_of_each_epoch
@@ -23,20 +23,20 @@ from workflow_scripts.experiments.sources import Data
 
 Spec = dict[str, Any]
 
-# In a grid, no key of the spec but the name that a combination of values goes by.
+# In a grid, not a key of the spec but the name of a combination of values.
 _VARIANT = "variant"
 
 
 @dataclass
 class Plan:
-    """All that is to be made: specs by id, and the rows of each experiment's run table.
+    """The expanded config: specs by id, and the rows of each experiment's run table.
 
     A model that cleaning starts from is an epoch of a pre-training run: ``models`` maps its id,
-    which is also its folder below ``pretraining/``, to the ``run``, to what is ``taken`` of it
-    (``last``, an epoch, ``best_accuracy`` or ``nearest_accuracy``), and to the ``reference``, the
-    model whose accuracy is to be matched. ``reports`` are the rows of each experiment's table of
-    artefacts; ``measured`` has a row for each model and measure of the experiments that ask for
-    measures (see measures.py).
+    which is also its folder below ``pretraining/``, to a mapping of ``run``, ``taken`` (``last``,
+    an epoch, ``best_accuracy`` or ``nearest_accuracy``) and ``reference`` (the model whose accuracy
+    is matched, or None). ``reports`` are the rows of each experiment's table of artefacts;
+    ``measured`` has a row for each model and measure of an experiment with measures (see
+    measures.py).
     """
 
     data: Data
@@ -55,7 +55,7 @@ class Plan:
 
 
 def own_inputs(config: Spec, trusted: bool = False) -> OwnInputs:
-    """Return the fingerprints of the user's own files, as remembered with the results."""
+    """Return the fingerprints of the user's own files, as stored with the results."""
     memory = Path(config["pathvars"]["results"], "workflow", "own_inputs.json")
     return OwnInputs(memory, trusted)
 
@@ -67,15 +67,15 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
     baseline), ``start`` (a model id), ``start_label``, ``defence``, ``learning_rate``, a column
     for each dotted key that varies, and ``folder``, relative to the results. A baseline is the
     clean control of its ``start``. Each row of ``plan.reports[name]`` has ``artefact`` (its name),
-    its ``id``, ``start``, ``start_label``, and the columns that vary.
+    ``id``, ``start``, ``start_label``, and the columns that vary.
 
     Args:
         config: The checked config.
-        inputs: Fingerprints of the user's own files; by default those of the config's results.
+        inputs: Fingerprints of the user's own files; by default those stored with the results.
 
     Raises:
-        StepError: An override names a key that does not exist, a start continues itself, or an
-            artefact is asked for that is not declared or made later.
+        StepError: An override names a key that does not exist, a start continues from itself, or
+            an artefact is not declared or depends on something made later.
     """
     plan = Plan(Data(config, inputs or own_inputs(config)))
     plan.artefacts = _artefacts(plan, config)
@@ -95,7 +95,7 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
                 for defence in experiment["defence"]:
                     made += _cleaning_rows(plan, config, experiment, defence, row)
                 for each in made:
-                    # One clean control may belong to several starts.
+                    # Several starts may share a clean control.
                     rows.setdefault((each["run"], each["kind"], each["start"]), each)
         plan.experiments[name], plan.reports[name] = list(rows.values()), reports
     add_measures(plan, config, lambda run: _default_split(plan, config, run))
@@ -103,34 +103,34 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
 
 
 def _artefacts(plan: Plan, config: Spec) -> Artefacts:
-    def model_of(start: str, place: str, on_the_way: tuple[str, ...]) -> str:
+    def model_of(start: str, place: str, resolving: tuple[str, ...]) -> str:
         _declared("starts", start, config, place)
-        return _model(plan, config, start, {}, on_the_way)
+        return _model(plan, config, start, {}, resolving)
 
-    def around_of(model: str, place: str, data: Spec) -> Around:
-        return _around(plan, model, place, data)
+    def context_of(model: str, place: str, data: Spec) -> ArtefactContext:
+        return _context(plan, model, place, data)
 
     def split_of(attack: str, data: Spec) -> str:
         stem = slug_of(plan.attacks[attack]["dataset"])
         return _split(plan, stem, {"attack_id": attack, "data": data})
 
-    return Artefacts(config, model_of, around_of, split_of)
+    return Artefacts(config, model_of, context_of, split_of)
 
 
-def _around(plan: Plan, model: str, place: str, data: Spec) -> Around:
-    """Return what artefacts can be made from that a user of a model asks for."""
+def _context(plan: Plan, model: str, place: str, data: Spec) -> ArtefactContext:
+    """Return the context of artefacts that a user of a model refers to."""
     run = plan.runs[plan.models[model]["run"]]
-    return Around(place, run["dataset"], run["attack_id"], model, data)
+    return ArtefactContext(place, run["dataset"], run["attack_id"], model, data)
 
 
 def _report_rows(
     plan: Plan, config: Spec, experiment: str, start: Spec, varied: list[str]
 ) -> Iterator[Spec]:
     place = f"experiments.{experiment}.artefacts"
-    around = _around(plan, start["start"], place, config["cleaning"]["data"])
-    there = {key: start[key] for key in ("start", "start_label", *varied) if key in start}
+    context = _context(plan, start["start"], place, config["cleaning"]["data"])
+    shared = {key: start[key] for key in ("start", "start_label", *varied) if key in start}
     for name in config["experiments"][experiment].get("artefacts", ()):
-        yield {"artefact": name, "id": plan.artefacts.artefact(name, around), **there}
+        yield {"artefact": name, "id": plan.artefacts.artefact(name, context), **shared}
 
 
 def _start_row(plan: Plan, config: Spec, start: str, values: Spec) -> Spec:
@@ -150,9 +150,9 @@ def _of_model(plan: Plan, model: str) -> Spec:
 
 
 def _model(
-    plan: Plan, config: Spec, start: str, values: Spec, on_the_way: tuple[str, ...] = ()
+    plan: Plan, config: Spec, start: str, values: Spec, resolving: tuple[str, ...] = ()
 ) -> str:
-    """Add the run of a start, the models that it needs, and the one taken of it; return its id."""
+    """Add the run of a start, the models that it needs, and its model; return the model's id."""
     declared = {k: v for k, v in config["starts"][start].items() if k != "label"}
     values = {k: v for k, v in values.items() if k != _VARIANT}
     spec = override(config["pretraining"], declared | values, f"starts.{start}")
@@ -160,7 +160,7 @@ def _model(
     _declared("datasets", dataset, config, f"starts.{start}.dataset")
     spec["attack"]["image_size"] = config["image_size"]
     dataset_id = plan.data.dataset(dataset)
-    here = (*on_the_way, f"starts.{start}")
+    here = (*resolving, f"starts.{start}")
 
     def other(name: str, key: str) -> str:
         _declared("starts", name, config, f"starts.{start}.{key}")
@@ -169,17 +169,17 @@ def _model(
         return _model(plan, config, name, {}, here)
 
     before = None if continues is None else other(continues, "continues")
-    around = Around(
+    context = ArtefactContext(
         f"starts.{start}.attack",
         dataset_id,
         attack=None,
         start=before,
         data=config["cleaning"]["data"],
-        on_the_way=here,
+        resolving=here,
     )
     spec["attack"] = {
-        key: plan.artefacts.resolved(value, replace(around, place=f"starts.{start}.attack.{key}"))
-        for key, value in written_out(spec["attack"]).items()
+        key: plan.artefacts.resolved(value, replace(context, place=f"starts.{start}.attack.{key}"))
+        for key, value in canonical_attack(spec["attack"]).items()
     }
     attack = {"dataset": dataset_id, **spec["attack"]}
     identity = normalized(by_content(attack, plan.data.inputs), "pretraining.attack")
@@ -195,17 +195,17 @@ def _model(
         "start_change": None,
         "labels_id": None,
     }
-    around = replace(around, attack=attack_id)
+    context = replace(context, attack=attack_id)
     for key in ("objective", "filter"):
         place = f"starts.{start}.{key}"
-        spec[key] = plan.artefacts.resolved(spec.get(key), replace(around, place=place))
+        spec[key] = plan.artefacts.resolved(spec.get(key), replace(context, place=place))
     spec["filter_id"] = _filter(plan, spec, f"starts.{start}.filter.scores")
     run = _add_run(plan, f"{dataset}-{objective_slug(spec['objective'])}", spec)
     return _taken(plan, run, taken, other, f"starts.{start}.start_epoch")
 
 
 def _taken(plan: Plan, run: str, taken: Any, other: Any, place: str) -> str:
-    """Add the model that is taken of a pre-training run; return its id."""
+    """Add the model that is taken from a pre-training run; return its id."""
     epochs = plan.runs[run]["epochs"]
     if taken in (None, "last", epochs):
         model, spec = run, {"taken": "last"}
@@ -217,18 +217,18 @@ def _taken(plan: Plan, run: str, taken: Any, other: Any, place: str) -> str:
         spec = {"taken": "nearest_accuracy", "reference": reference}
     elif taken > epochs:
         raise StepError(
-            f"config: {place!r} is {taken}, but the pre-training has {epochs} epochs; name an "
-            "epoch up to that"
+            f"config: {place!r} is {taken}, but the pre-training has only {epochs} epochs; lower "
+            "the start epoch"
         )
     else:
         model, spec = f"{run}/epoch-{taken}", {"taken": taken}
     plan.models[model] = {"run": run, "reference": None, **spec}
     rules = [other for other in plan.models.values() if other["run"] == run]
     if len(rules) > 1 and any(other["reference"] for other in rules):
-        # What is nearest is looked for while the run is trained, in one go.
+        # The nearest epoch is selected while the run is trained without interruption.
         raise StepError(
-            f"config: {place!r} and another start name different epochs of the same pre-training; "
-            "with {matches: ...} it has to be the only one"
+            f"config: {place!r} and another start use different epochs of the same pre-training; "
+            "with {matches: ...}, only a single epoch can be used"
         )
     return model
 
@@ -239,7 +239,7 @@ def _cleaning_rows(
     declared = dict(config["defences"][defence])
     label, sweep = declared.pop("label"), declared.pop("vary", {})
     defaults = override(config["cleaning"], declared, f"defences.{defence}")
-    # A column is there for all defences of the experiment, or a table would lack it for some.
+    # All defences of an experiment have the same columns, those of their sweeps included.
     sweeps = [config["defences"][name].get("vary", {}) for name in experiment["defence"]]
     varied = dict.fromkeys(
         key for grids in (experiment["vary"], *sweeps) for key in varied_keys(grids)
@@ -254,8 +254,8 @@ def _cleaning_rows(
             spec |= {key: pretraining[key] for key in taken_over}
             spec |= {"kind": "cleaning", "start": start["start"]}
             for key in ("objective", "start_change"):
-                around = _around(plan, start["start"], f"defences.{defence}.{key}", spec["data"])
-                spec[key] = plan.artefacts.resolved(spec[key], around)
+                context = _context(plan, start["start"], f"defences.{defence}.{key}", spec["data"])
+                spec[key] = plan.artefacts.resolved(spec[key], context)
             spec["split_id"] = _split(plan, stem, spec)
             spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
             taken = add_of_each_epoch(plan, config, experiment, start["start"], spec["split_id"])
@@ -267,7 +267,7 @@ def _cleaning_rows(
                 "folder": f"cleaning/{run}",
                 "kind": "cleaning",
                 "defence": label,
-                # A run of no epochs has none.
+                # Runs without epochs have no learning rate.
                 "learning_rate": value_at(spec, RATE) if spec["epochs"] else None,
                 **columns(spec | values, list(varied)),
             }
@@ -282,14 +282,14 @@ def _split(plan: Plan, stem: str, spec: Spec) -> str:
 
 
 def _filter(plan: Plan, spec: Spec, place: str) -> str | None:
-    """Add the pairs of an attack that a filter keeps; return their id."""
+    """Add the pairs of an attack that remain after filtering; return their id."""
     if spec["filter"] is None:
         return None
     for scores in references(spec["filter"]):
         if plan.artefacts.specs[scores]["pairs"] != {"attacks": spec["attack_id"]}:
             raise StepError(
-                f"config: {place!r} are scores of other pairs than those that the start is trained "
-                "on; name an artefact whose 'pairs' are those of the same attack"
+                f"config: {place!r} are scores of other pairs than the training pairs of the "
+                "start; use an artefact whose 'pairs' are those of the same attack"
             )
     kept = {"attack_id": spec["attack_id"], **spec["filter"]}
     name = make_id(f"{slug_of(spec['attack_id'])}-less{kept['drop_highest']:g}", kept)
@@ -311,7 +311,7 @@ def _captions(plan: Plan, config: Spec) -> str:
 
 
 def _labels(plan: Plan, config: Spec, spec: Spec, labeller: str | None) -> str | None:
-    """Add the labels that a teacher gives to a split's images; return their id."""
+    """Add the labels that a labeller gives to the images of a split; return their id."""
     if labeller is None:
         return None
     _declared("labellers", labeller, config, "cleaning.labeller")
@@ -331,7 +331,7 @@ def _labels(plan: Plan, config: Spec, spec: Spec, labeller: str | None) -> str |
 
 
 def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
-    # What its keys do not decide, the ids in it do.
+    # The ids in the spec stand for the data that its keys do not describe.
     identity = spec | {"attack": by_content(spec["attack"], plan.data.inputs)}
     run = make_id(slug, normalized(identity, spec["kind"]))
     plan.runs[run] = spec

@@ -1,4 +1,4 @@
-"""Which runs are finished."""
+"""Determines which runs are finished."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +10,9 @@ Spec = dict[str, Any]
 
 
 def is_finished(plan: Plan, run: str, results: Path) -> bool:
-    """Return whether a run's ``run.json``, which is written last, is there.
+    """Return whether a run's ``run.json``, which is written last, exists.
 
-    A pre-training is finished if all models that are taken of it are there.
+    A pre-training is finished if all models that are taken from it exist.
     """
     if plan.runs[run]["kind"] == "cleaning":
         folders = [f"cleaning/{run}"]
@@ -22,28 +22,29 @@ def is_finished(plan: Plan, run: str, results: Path) -> bool:
 
 
 def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[str]) -> list[str]:
-    """Return a sentence for each evaluation set with which some of ``runs`` are finished.
+    """Return a sentence for each other evaluation set with which some of ``runs`` are finished.
 
-    A model is measured at every epoch, so that the evaluation set is part of a run, and another
-    one means to train it again.
+    Models are evaluated at every epoch, so the evaluation set is part of a run, and another one
+    requires training again.
 
     Args:
         config: The checked config.
         plan: Its expanded experiments.
-        runs: Runs that are to be trained.
+        runs: Ids of the runs that would be trained.
     """
     results, runs = Path(config["pathvars"]["results"]), list(runs)
     sentences = []
     for other in config["evaluations"]:
         if other != config["evaluation"] and runs:
-            # The same runs in the same order, whatever they are called.
+            # The same runs in the same order, but with other ids.
             with_other = expand(config | {"evaluation": other})
             names = dict(zip(plan.runs, with_other.runs, strict=True))
             finished = sum(is_finished(with_other, names[run], results) for run in runs)
             if finished:
                 sentences.append(
                     f"{finished} of these runs are finished with `evaluation: {other}`; models are "
-                    f"measured at every epoch, so `evaluation: {config['evaluation']}` trains them "
-                    "again. To measure a finished model only, see docs/own-data.md."
+                    "evaluated at every epoch, so "
+                    f"`evaluation: {config['evaluation']}` trains them again. To measure finished "
+                    "models only, see docs/own-data.md."
                 )
     return sentences

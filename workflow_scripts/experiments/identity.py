@@ -1,8 +1,8 @@
-"""Ids: a slug for people, and a digest of everything that decides what is made.
+"""Ids: a readable slug, and a digest of every setting that affects the content.
 
-A setting at its default is not part of the digest, whether it is written out or left out: new
-settings with a default, in the schema or in a variant, rename nothing that exists. A default, once
-released, must therefore never change; give another setting another name instead.
+A setting at its default is not part of the digest, whether it is written out or left out: a new
+setting with a default, in the schema or in a variant, changes no existing id. The default of a
+released setting must therefore never change; add a setting with another name instead.
 """
 
 import functools
@@ -17,9 +17,9 @@ from workflow_scripts.experiments.schema import whole_schema
 
 Spec = dict[str, Any]
 
-# Which keys of a run's or an attack's spec name a variant with options.
+# Keys of the spec of a run or an attack that name a variant with options.
 _NAMED = {name: name for name in ("trigger", "victims", "captions", "start_change")}
-# Of these, a name alone is a variant without options.
+# Keys whose variant may be a name alone if it has no options.
 _NAME_ALONE = ("victims", "captions")
 _OBJECTIVE = "objective"
 _PARTS = "parts"
@@ -36,21 +36,21 @@ def slug_of(name: str) -> str:
 
 
 def stem_of(variant: str) -> str:
-    """Return a variant's name, or that of a user's file, as it may stand in an id."""
+    """Return a variant's name, or the stem of a user's file, with characters allowed in ids."""
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", Path(variant).stem)
 
 
 def options_of(kind: str, name: str, given: Spec) -> Spec:
-    """Return the options of a variant without those that have their default, in one order."""
+    """Return the options of a variant that differ from their defaults, in sorted order."""
     return _variant(kind, name, given)
 
 
 def normalized(spec: Spec, section: str) -> Spec:
-    """Return a spec without the settings that have their default, in one order.
+    """Return a spec without the settings that equal their defaults, in sorted order.
 
     Args:
         spec: A run's spec, or a part of the config.
-        section: The section of the config whose schema it follows, dotted: ``pretraining``.
+        section: Dotted key of the section whose schema the spec follows, such as ``pretraining``.
     """
     return _normalized(spec, _schema_of(section))
 
@@ -76,7 +76,7 @@ def _normalized(spec: Spec, described: Mapping[str, Any]) -> Spec:
 
 
 def _term(name: str, value: Any) -> Any:
-    """Return a loss term's weight, or a mapping if it has options beside it."""
+    """Return a loss term's weight, or a mapping if the term has options as well."""
     term = _variant("loss", name, value if isinstance(value, dict) else {"weight": value})
     return term["weight"] if set(term) == {"weight"} else term
 
@@ -93,7 +93,7 @@ def _variant(kind: str, name: str, given: Spec) -> Spec:
     return {option: given[option] for option in sorted(given) if not neutral(option)}
 
 
-# The same few variants are asked for by thousands of runs.
+# Thousands of runs use the same few variants.
 _options = functools.cache(options)
 
 

@@ -1,4 +1,4 @@
-"""The classes of an evaluation set, where they can be known before it is made."""
+"""The classes of an evaluation set, if they are known before it is made."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ Spec = dict[str, Any]
 
 
 def known_classes(config: Spec, name: str) -> Sequence[str] | None:
-    """Return the class names of an evaluation set; None where they are not known.
+    """Return the class names of an evaluation set; None if they are not known.
 
-    Known are ImageNet's, those of the demo's world, and those of a folder that exists.
+    Known are the classes of ImageNet, of the demo, and of folders that exist.
     """
     declared = config["evaluations"][name]
     try:
@@ -28,4 +28,4 @@ def known_classes(config: Spec, name: str) -> Sequence[str] | None:
             return None
         return folder_classes(folder, names and Path(names), "names" in declared)[1]
     except (StepError, OSError):
-        return None  # preflight says what is wrong
+        return None  # preflight reports the error

@@ -1,4 +1,4 @@
-"""What open_clip knows of its models, read from its files: importing it takes seconds."""
+"""open_clip's models and weights, read from its files because importing it takes seconds."""
 
 import ast
 import functools
@@ -25,7 +25,7 @@ _QUICK = "-quickgelu"
 
 @functools.cache
 def open_clip_folder() -> Path | None:
-    """Return the folder of open_clip; None if it is not installed."""
+    """Return the folder of the package open_clip; None if it is not installed."""
     package = find_spec("open_clip")
     return Path(package.origin).parent if package and package.origin else None
 
@@ -34,7 +34,7 @@ def check_model(model: Spec, place: str) -> None:
     """Check the name, the config and the pretrained weights of a model.
 
     Raises:
-        StepError: open_clip does not know one of them, or they do not go together.
+        StepError: open_clip does not know one of them, or they are inconsistent.
     """
     folder = open_clip_folder()
     if folder is None:
@@ -44,7 +44,7 @@ def check_model(model: Spec, place: str) -> None:
         if tag is not None:
             raise StepError(
                 f"config: {f'{place}.pretrained'!r} needs a model that open_clip knows, but this "
-                "one has a 'config'; set one of them to null"
+                "model has a 'config'; set one of them to null"
             )
         _check_inline(folder, config, f"{place}.config")
         return
@@ -52,7 +52,7 @@ def check_model(model: Spec, place: str) -> None:
     if name not in names:
         raise StepError(
             f"config: {f'{place}.name'!r} is {name!r}, which open_clip does not know; "
-            f"{_some_of(name, names)} (or give its 'config')"
+            f"{_some_of(name, names)} (or set 'config')"
         )
     if tag is not None:
         _check_pretrained(folder, name, tag, place)
@@ -61,26 +61,30 @@ def check_model(model: Spec, place: str) -> None:
 def _check_pretrained(folder: Path, name: str, tag: str, place: str) -> None:
     quick = name.endswith(_QUICK)
     tags = _tags(folder).get(name.removesuffix(_QUICK), {})
-    own = {known for known, needs_quick in tags.items() if needs_quick or not quick}
+    known_tags = {known for known, needs_quick in tags.items() if needs_quick or not quick}
     wanted = tag.lower().replace("-", "_")
-    if Path(tag).is_file() or tag in own or wanted in own:
+    if Path(tag).is_file() or tag in known_tags or wanted in known_tags:
         if not quick and tags.get(wanted) and not model_facts({"name": name, "config": None})[2]:
             raise StepError(
                 f"config: {f'{place}.pretrained'!r} is {tag!r}, whose weights were trained with "
-                f"QuickGELU; make {f'{place}.name'!r} {name + _QUICK!r}"
+                f"QuickGELU; set {f'{place}.name'!r} to {name + _QUICK!r}"
             )
         return
-    hint = nearest(tag, own) if own else "there are no weights of this model; set it to null"
+    hint = (
+        nearest(tag, known_tags)
+        if known_tags
+        else "this model has no pretrained weights; set it to null"
+    )
     raise StepError(
-        f"config: {f'{place}.pretrained'!r} is {tag!r}, which is not a tag of weights of {name} "
-        f"nor a file; {hint}"
+        f"config: {f'{place}.pretrained'!r} is {tag!r}, which is neither a tag of weights of "
+        f"{name} nor a file; {hint}"
     )
 
 
 def _some_of(name: str, names: list[str]) -> str:
-    """Return the nearest of many names, without listing them all."""
+    """Return a hint that names the closest match, without listing all names."""
     hint = nearest(name, names)
-    return hint if hint.startswith("did") else "see the names of open_clip.list_models()"
+    return hint if hint.startswith("did") else "see open_clip.list_models() for valid names"
 
 
 @functools.cache
@@ -90,7 +94,7 @@ def _names(folder: Path) -> list[str]:
 
 @functools.cache
 def _tags(folder: Path) -> dict[str, dict[str, bool]]:
-    """Return model to tag of weights to whether these need QuickGELU."""
+    """Return, for each model, its tags of weights and whether these need QuickGELU."""
     values = parsed(folder / "pretrained.py").values
     listed = values.get("_PRETRAINED")
     if not isinstance(listed, ast.Dict):
@@ -102,15 +106,15 @@ def _tags(folder: Path) -> dict[str, dict[str, bool]]:
             continue
         if isinstance(call, ast.Call):
             found[key.value] = {
-                one.arg: "quick_gelu=True" in ast.unparse(one.value)
-                for one in call.keywords
-                if one.arg
+                keyword.arg: "quick_gelu=True" in ast.unparse(keyword.value)
+                for keyword in call.keywords
+                if keyword.arg
             }
     return found
 
 
 def model_config(model: Spec) -> Spec | None:
-    """Return the open_clip config of a checked model; None if it cannot be known."""
+    """Return the open_clip config of a checked model; None if it is not known."""
     if model["config"] is not None:
         return model["config"]
     folder = open_clip_folder()
@@ -119,7 +123,7 @@ def model_config(model: Spec) -> Spec | None:
 
 
 def model_facts(model: Spec) -> tuple[int | None, int | None, bool, bool]:
-    """Return a model's image size, its context length, if it has QuickGELU and if it has a bias."""
+    """Return a model's image size, context length, and whether it has QuickGELU and a bias."""
     config = model_config(model)
     if config is None:
         return None, None, False, True
@@ -130,21 +134,22 @@ def model_facts(model: Spec) -> tuple[int | None, int | None, bool, bool]:
 
 
 def _check_inline(folder: Path, config: Spec, place: str) -> None:
-    """Check the keys of an open_clip model config that the user wrote."""
+    """Check the keys of an open_clip model config given by the user."""
     definitions = parsed(folder / "model.py").definitions
     body = definitions["CLIP"].body
     init = next(s for s in body if isinstance(s, ast.FunctionDef) and s.name == "__init__")
-    taken = init.args.args[1:]
-    types = {one.arg: one.annotation for one in taken} | {"custom_text": ast.Name("bool")}
+    arguments = init.args.args[1:]
+    types = {argument.arg: argument.annotation for argument in arguments}
+    types["custom_text"] = ast.Name("bool")
     _check_values(config, types, place)
-    for one in taken[: len(taken) - len(init.args.defaults)]:
-        if one.arg not in config:
+    for argument in arguments[: len(arguments) - len(init.args.defaults)]:
+        if argument.arg not in config:
             raise StepError(
-                f"config: {f'{place}.{one.arg}'!r} is missing; open_clip's models need it"
+                f"config: {f'{place}.{argument.arg}'!r} is missing, which open_clip's models need"
             )
     for key, name in (("vision_cfg", "CLIPVisionCfg"), ("text_cfg", "CLIPTextCfg")):
         if not isinstance(config[key], dict):
-            raise StepError(f"config: {f'{place}.{key}'!r} has to be a mapping")
+            raise StepError(f"config: {f'{place}.{key}'!r} must be a mapping")
         fields = [s for s in definitions[name].body if isinstance(s, ast.AnnAssign)]
         types = {ast.unparse(field.target): field.annotation for field in fields}
         _check_values(config[key], types, f"{place}.{key}")
@@ -152,29 +157,29 @@ def _check_inline(folder: Path, config: Spec, place: str) -> None:
 
 
 def _check_sides(config: Spec, place: str) -> None:
-    """Check that the widths of the towers can be shared by their heads."""
+    """Check that the widths of the towers are divisible by their numbers of heads."""
     text, vision = config["text_cfg"], config["vision_cfg"]
     width, heads = text.get("width") or _WIDTH, text.get("heads") or _HEADS
     if width % heads:
         raise StepError(
-            f"config: {f'{place}.text_cfg.width'!r} is {width}, which the {heads} heads cannot "
-            "share evenly"
+            f"config: {f'{place}.text_cfg.width'!r} is {width}, which is not divisible by the "
+            f"number of heads ({heads})"
         )
     if isinstance(vision.get("layers"), list) or vision.get("timm_model_name"):
-        return  # a ResNet, or a model of timm's
+        return  # a ResNet, or a timm model
     width, head = vision.get("width") or _VISION_WIDTH, vision.get("head_width") or _HEAD_WIDTH
     if width < head or width % (width // head):
         raise StepError(
-            f"config: {f'{place}.vision_cfg.width'!r} is {width}, which heads of the width {head} "
-            f"({f'{place}.vision_cfg.head_width'!r}) cannot share evenly"
+            f"config: {f'{place}.vision_cfg.width'!r} is {width}, which cannot be divided into "
+            f"heads of width {head} ({f'{place}.vision_cfg.head_width'!r})"
         )
 
 
 def _check_values(given: Spec, types: dict[str, ast.expr | None], place: str) -> None:
     for key, value in given.items():
         if key not in types:
-            raise StepError(f"config: {f'{place}.{key}'!r} is not a key; {nearest(key, types)}")
-        # open_clip's own configs have null for a number that does not apply.
+            raise StepError(f"config: unknown key {f'{place}.{key}'!r}; {nearest(key, types)}")
+        # open_clip's own configs use null for numbers that do not apply.
         annotation = types[key]
         if value is None or annotation is None:
             continue
@@ -183,4 +188,4 @@ def _check_values(given: Spec, types: dict[str, ast.expr | None], place: str) ->
         if wanted is None and key in _SIDES and min(sides, default=0) < 1:
             wanted = "at least 1"
         if wanted:
-            raise StepError(f"config: {f'{place}.{key}'!r} has to be {wanted}, not {value!r}")
+            raise StepError(f"config: {f'{place}.{key}'!r} must be {wanted}, got {value!r}")

@@ -1,4 +1,4 @@
-"""A run's settings as its start, its defence and its experiment change the defaults one by one."""
+"""Settings of runs: the defaults with the overrides of a start or defence and of an experiment."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ Spec = dict[str, Any]
 
 # In a grid, not a key of the settings but the name of a combination of values.
 VARIANT = "variant"
-# No setting of a run has a meaning that depends on these, so that one value stands for all.
+# The validity of a run does not depend on these values, so checking one of them is enough.
 _INDEPENDENT = ("optimizer.", "warmup_steps", "seed", "attack.seed", "data.seed")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of runs, and where in the config each of them is given.
+    """The settings of runs, and the place in the config where each of them is set.
 
     Attributes:
         section: ``pretraining`` or ``cleaning``.
         spec: The settings.
-        origins: Dotted key to its place in the config, for what differs from the section's own.
+        origins: Dotted key to its place in the config, for settings that override the section.
     """
 
     section: str
@@ -29,7 +29,7 @@ class Settings:
     origins: dict[str, str] = field(default_factory=dict)
 
     def over(self, place: str, values: Spec) -> "Settings":
-        """Return the settings with ``values``, which are at ``place`` in the config."""
+        """Return the settings overridden by ``values``, which are at ``place`` in the config."""
         values = {key: value for key, value in values.items() if key not in (VARIANT, "label")}
         spec = override(self.spec, values, place)
         return Settings(
@@ -40,7 +40,7 @@ class Settings:
         return value_at(self.spec, dotted)
 
     def place(self, dotted: str) -> str:
-        """Return where in the config the value of a dotted key was given."""
+        """Return the place in the config where the value of a dotted key is set."""
         found = f"{self.section}.{dotted}"
         for key, place in self.origins.items():
             if dotted == key or key.startswith(f"{dotted}."):
@@ -51,7 +51,7 @@ class Settings:
 
 
 def start_settings(config: Spec, name: str) -> Settings:
-    """Return the settings of a start, without what an experiment varies."""
+    """Return the settings of a start, without the values that an experiment varies."""
     defaults = Settings("pretraining", config["pretraining"])
     return defaults.over(f"starts.{name}", config["starts"][name])
 
@@ -66,7 +66,7 @@ def pretraining_settings(config: Spec, experiment: str, start: str) -> Iterator[
 
 
 def defence_settings(config: Spec, name: str) -> Settings:
-    """Return the settings of a defence, without what is varied."""
+    """Return the settings of a defence, without its varied values."""
     declared = {k: v for k, v in config["defences"][name].items() if k != "vary"}
     return Settings("cleaning", config["cleaning"]).over(f"defences.{name}", declared)
 
@@ -75,15 +75,15 @@ def cleaning_settings(config: Spec, experiment: str, defence: str) -> Iterator[S
     """Yield the settings of the cleaning runs of one defence in an experiment."""
     base, sweep = defence_settings(config, defence), config["defences"][defence].get("vary", {})
     for grid in listed(config["experiments"][experiment]["vary"]):
-        own = {key: values for key, values in sweep.items() if key not in grid}
+        unvaried = {key: values for key, values in sweep.items() if key not in grid}
         for values in combinations(_shortened(grid)):
             varied = base.over(f"experiments.{experiment}.vary", values)
-            for swept in combinations(_shortened(own)):
+            for swept in combinations(_shortened(unvaried)):
                 yield varied.over(f"defences.{defence}.vary", swept)
 
 
 def _shortened(grid: Spec) -> Spec:
-    """Return a grid with one value of each key on which no other setting depends."""
+    """Return a grid with only the first value of each key in ``_INDEPENDENT``."""
     return {
         key: values[:1] if key.startswith(_INDEPENDENT) else values for key, values in grid.items()
     }

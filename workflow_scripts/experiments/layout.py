@@ -1,4 +1,4 @@
-"""Where everything is in the folder of results, and what steps are told by files there."""
+"""The layout of the folder of results, and the files there that configure the steps."""
 
 import json
 import math
@@ -17,15 +17,15 @@ Spec = dict[str, Any]
 
 
 def run_of(folder: str) -> str:
-    """Return the run of a folder: ``cleaning/<run>``, ``pretraining/<run>`` or one below that."""
+    """Return the run of a folder: ``cleaning/<run>``, ``pretraining/<run>`` or a sub-folder."""
     return folder.split("/")[1]
 
 
 def run_inputs(plan: Plan, run: str) -> Spec:
     """Return the files that a training run reads, relative to the results; None where unused.
 
-    ``evaluation`` is a folder; ``augmented`` are the tokens of the augmented captions, ``labels``
-    the classes that a teacher gave to the images.
+    ``evaluation`` is a folder; ``augmented`` holds the tokens of the augmented captions, ``labels``
+    the pseudo-labels of the images.
     """
     spec = plan.runs[run]
     pairs = pairs_of(spec)
@@ -52,51 +52,55 @@ def pairs_of(spec: Spec) -> str:
 
 
 def artefacts_read(spec: Spec) -> list[str]:
-    """Return the ids of the artefacts that the step of an attack, a run, ... reads."""
-    # A run's filter is a step of its own.
-    told = {key: value for key, value in spec.items() if key != "filter"}
-    return sorted(set(references(told)))
+    """Return the ids of the artefacts that the step with this spec reads."""
+    # Filtering is a separate step.
+    return sorted(set(references({k: v for k, v in spec.items() if k != "filter"})))
 
 
 def artefact_inputs(plan: Plan, name: str) -> list[str]:
-    """Return the files that an artefact, given by its id, is made from."""
+    """Return the files that an artefact, given by its id, is made from.
+
+    They are relative to the results.
+    """
     spec = plan.artefacts.specs[name]
-    files = [f"{kind}/{one}/manifest.parquet" for kind, one in (spec["pairs"] or {}).items()]
+    files = [
+        f"{kind}/{pairs_id}/manifest.parquet" for kind, pairs_id in (spec["pairs"] or {}).items()
+    ]
     if spec["model"] and START in spec["model"]:
         files.append(f"pretraining/{spec['model'][START]}/model.pt")
-    return files + [values_of(one) for one in artefacts_read(spec)]
+    return files + [values_of(artefact) for artefact in artefacts_read(spec)]
 
 
 def model_before(plan: Plan, model: str) -> str | None:
-    """Return the model of the same pre-training run that is taken before this one, if any.
+    """Return the last earlier model that is taken from the same pre-training run, if any.
 
-    Training continues from it, so that no epoch is trained twice.
+    Training resumes from it, so that no epoch is trained twice.
 
     Args:
         plan: The expanded experiments.
-        model: Id of a model: a run, or a run and what is taken of it.
+        model: Id of a model: a run, or a run and which of its epochs is taken.
     """
     run = model.partition("/")[0]
     models = {run, model, *(m for m, spec in plan.models.items() if spec["run"] == run)}
 
-    def place(one: str) -> tuple[float, bool, str]:
-        taken = plan.models.get(one, {}).get("taken")
-        return taken if isinstance(taken, int) else math.inf, one == run, one
+    def place(model_id: str) -> tuple[float, bool, str]:
+        taken = plan.models.get(model_id, {}).get("taken")
+        return taken if isinstance(taken, int) else math.inf, model_id == run, model_id
 
     order = sorted(models, key=place)
     number = order.index(model)
-    # What the plan does not ask for is not made only to go on from it.
-    before = [one for one in order[:number] if one in plan.models]
+    # Models that are not in the plan are not made just to resume from them.
+    before = [model_id for model_id in order[:number] if model_id in plan.models]
     return before[-1] if before else None
 
 
 def share_of_training(plan: Plan, model: str) -> float:
-    """Return the share of its pre-training that is trained for a model, from the one before it."""
+    """Return the share of a pre-training that is trained for a model after the one before it."""
     epochs = plan.runs[model.partition("/")[0]]["epochs"]
 
-    def until(one: str) -> int:
-        taken = plan.models.get(one, {}).get("taken")
-        # A rule chooses among all epochs.
+    def until(model_id: str) -> int:
+        taken = plan.models.get(model_id, {}).get("taken")
+        # A selection rule needs all epochs.
         return taken if isinstance(taken, int) else epochs
 
     before = model_before(plan, model)
@@ -104,10 +108,10 @@ def share_of_training(plan: Plan, model: str) -> float:
 
 
 def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
-    """Return the content of ``specs/<kind>/<name>.json``: complete, so that a step needs no config.
+    """Return the content of ``specs/<kind>/<name>.json``, which replaces the config for a step.
 
     Args:
-        config: The checked config, for how runs are carried out and where results are.
+        config: The checked config, for execution settings and the folder of results.
         plan: The expanded experiments.
         kind: ``attacks``, ``artefacts``, ``pretraining`` or ``cleaning``.
         name: Id of the attack, the artefact or the run.
@@ -125,7 +129,8 @@ def written_spec(config: Spec, plan: Plan, kind: str, name: str) -> Spec:
 def _artefact_spec(config: Spec, plan: Plan, name: str) -> Spec:
     spec, root = plan.artefacts.specs[name], Path(config["pathvars"]["results"])
     manifests = [
-        root / kind / one / "manifest.parquet" for kind, one in (spec["pairs"] or {}).items()
+        root / kind / pairs_id / "manifest.parquet"
+        for kind, pairs_id in (spec["pairs"] or {}).items()
     ]
     model, checkpoint = spec["model"], None
     if model and START in model:
@@ -149,32 +154,32 @@ def _run_spec(config: Spec, plan: Plan, name: str) -> Spec:
     inputs = {k: v and str(Path(root, v)) for k, v in run_inputs(plan, name).items()}
     spec = plan.runs[name]
     logical = {k: v for k, v in spec.items() if k not in _IDS}
-    # In the one spelling that the id stands for, or a run would not resume after another one.
+    # Normalised as for the id: otherwise a differently written config would prevent resuming.
     attack = normalized(spec["attack"], "pretraining.attack")
     logical |= normalized({k: spec[k] for k in ("objective", "start_change")}, spec["kind"])
     logical |= {"attack": attack}
     logical["held_out"] = spec.get("data", {}).get("held_out", 0)
-    read = [str(Path(root, values_of(one))) for one in artefacts_read(spec)]
-    inputs |= {"artefacts": read} if read else {}
+    artefacts = [str(Path(root, values_of(artefact))) for artefact in artefacts_read(spec)]
+    inputs |= {"artefacts": artefacts} if artefacts else {}
     if has_instances(spec["attack"]):
-        # Not an output that is declared: it is made with the attack's manifest.
+        # Not a declared output of a rule: it is written together with the attack's manifest.
         inputs["instances"] = str(Path(root, "attacks", spec["attack_id"], "instances.parquet"))
-    measured = [written_measure(config, plan, one) for one in spec.get("measures", ())]
+    measured = [written_measure(config, plan, measure) for measure in spec.get("measures", ())]
     inputs |= {"measures": measured} if measured else {}
     return {"run": name, **logical, **config["execution"], "inputs": {"root": root, **inputs}}
 
 
-# These name files, which are listed under "inputs".
+# These keys refer to files, which are listed under "inputs".
 _IDS = {"start", "attack_id", "split_id", "labels_id", "dataset", "evaluation", "captions_id",
         "data", "filter", "filter_id"}  # fmt: skip
 
 
 def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield rule, id and arguments of the steps that read them from a file.
+    """Yield the rule, id and arguments of each step that reads its arguments from a file.
 
-    Snakemake runs a job again when its parameters have changed. These arguments also hold what
-    does not decide any result (where an input is, time-outs, batch sizes); the id stands for the
-    rest.
+    Snakemake repeats a job when its parameters have changed. These arguments include settings that
+    do not affect results (paths of inputs, time-outs, batch sizes), so they are kept out of the
+    parameters; the id covers all other settings.
     """
     root, data = Path(config["pathvars"]["results"]), plan.data
     download = {k: v for k, v in config["download"].items() if k != "min_size"}
@@ -189,7 +194,7 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
     for name, spec in plan.runs.items():
         if spec["kind"] == "pretraining":
             taken = [m["taken"] for m in plan.models.values() if m["run"] == name]
-            # The epoch of the best accuracy is known last and may be an early one.
+            # The epoch with the best accuracy is known only at the end.
             also = ["--take", "best_accuracy"] if "best_accuracy" in taken else []
             yield "pretraining", name, also
     for name, spec in plan.captions.items():
@@ -202,7 +207,7 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
         )
     for name, spec in plan.labels.items():
         start = spec["start"]
-        given = {
+        arguments = {
             "manifest": root / "splits" / spec["split_id"] / "manifest.parquet",
             "evaluation": root / "evaluation" / spec["evaluation"],
             "root": root,
@@ -211,13 +216,13 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
             "batch_size": config["execution"]["evaluation_batch_size"],
             "device": "cuda" if config["resources"]["pseudo_labels"].get("gpu") else "cpu",
         }
-        yield "pseudo_labels", name, options(given)
+        yield "pseudo_labels", name, options(arguments)
 
 
 def options(declared: Spec) -> list[str]:
     """Return declared values as command-line options.
 
-    What is null or false is left out; a list is an option for each of its values.
+    Null and false are left out; a list gives one option for each of its values.
     """
     return [
         f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}")

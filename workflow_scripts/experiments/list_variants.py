@@ -1,9 +1,9 @@
-"""List everything that the config can name: triggers, loss terms, artefacts, measures and more.
+"""List all variants that the config accepts: triggers, loss terms, artefacts, measures and more.
 
     snakemake variants --cores 1
 
-Prints each kind's variants with one line each and their options with defaults, as Markdown, read
-from the modules without importing them.
+Prints the variants of each kind as Markdown: a one-line summary, and the options with their
+defaults. The modules are parsed, not imported.
 """
 
 import argparse
@@ -27,8 +27,8 @@ def lines() -> Iterator[str]:
     """Yield the lines of the list."""
     yield "# Variants"
     yield ""
-    yield "What `snakemake variants --cores 1` prints: every name that the config accepts, by kind,"
-    yield "with its options and their defaults. The path of a file ending in `.py` is accepted too."
+    yield "Output of `snakemake variants --cores 1`: all variants that the config accepts, by kind,"
+    yield "with their options and defaults. The path of a file ending in `.py` is accepted as well."
     for kind, declared in variants.KINDS.items():
         yield f"\n## {declared.word[0].upper()}{declared.word[1:]}s: `{declared.folder}/`\n"
         for name in variants.names(kind):
@@ -54,7 +54,7 @@ def _option(name: str, option: variants.Option) -> str:
 
 
 def _type(annotation: str) -> str:
-    """Return a type in words: its choices, or its name and limits."""
+    """Return a type in words: its choices, or its type and limits."""
     return _in_words(ast.parse(annotation, mode="eval").body)
 
 

@@ -1,7 +1,7 @@
-"""Reads config files and combines them: config.yaml, those of profiles and --configfile, --config.
+"""Reads and combines config files: config.yaml, those of profiles and --configfile, and --config.
 
-A later file overrides single keys of earlier ones: mappings are merged. Some mappings only make
-sense as a whole: there, a later one replaces an earlier one (see ``_is_whole``).
+A later file overrides single keys of earlier files: mappings are merged. Mappings that only make
+sense as a whole are replaced instead (see ``_is_whole``).
 """
 
 import copy
@@ -17,52 +17,42 @@ from workflow_scripts.common.errors import StepError
 Spec = dict[str, Any]
 _Path = tuple[str, ...]
 
-# Values of runs that are given whole: what is left of an earlier one would have another meaning.
+# Settings that are replaced as a whole: remains of an earlier value would change their meaning.
 _WHOLE = {"objective", "trigger", "victims", "captions", "start_change", "model", "vary"}
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_config(workflow: Any, config: Spec) -> None:
-    """Replace ``config`` by what config.yaml, Snakemake's config files and ``--config`` say.
+    """Replace ``config`` by the combination of config.yaml, config files and ``--config``.
 
-    Snakemake itself has merged all their mappings already.
+    Snakemake has already merged them, but merges every mapping.
 
     Args:
-        workflow: Snakemake's.
-        config: Snakemake's, changed in place.
+        workflow: Snakemake's workflow object.
+        config: Snakemake's config, changed in place.
 
     Raises:
         StepError: As :func:`combined_config`.
     """
-    if workflow.modifier.skip_configfile:  # a module of another workflow, which gives the config
+    if workflow.modifier.skip_configfile:  # used as a module; the other workflow sets the config
         return
     settings = workflow.config_settings
-    own = [] if settings.replace_workflow_config else [Path(workflow.basedir, "config.yaml")]
-    combined = combined_config([*own, *settings.configfiles], settings.config)
+    defaults = [] if settings.replace_workflow_config else [Path(workflow.basedir, "config.yaml")]
+    combined = combined_config([*defaults, *settings.configfiles], settings.config)
     config.clear()
     config.update(combined)
 
 
-def wanted_experiments(workflow: Any, config: Spec) -> set[str]:
-    """Return the experiments that Snakemake is to make: those of its targets, or those of `all`."""
-    targets = workflow.dag_settings.targets if workflow.dag_settings else ()
-    parts = {part for target in targets for part in Path(target).parts}
-    named = config["experiments"].keys() & parts
-    if "all_experiments" in parts:
-        return set(config["experiments"])
-    return set(named) if named else set(config["all"])
-
-
 def combined_config(files: Iterable[Path], values: Mapping[str, Any]) -> Spec:
-    """Return the config that files and the command line's ``--config`` say together.
+    """Return the combination of config files and the command line's ``--config``.
 
     Args:
-        files: In order; a later one overrides an earlier one.
-        values: Of ``--config``; they override all files.
+        files: Config files; a later file overrides earlier ones.
+        values: Values of ``--config``, which override all files.
 
     Raises:
-        StepError: A file cannot be read; the message names it and the line.
+        StepError: A file cannot be read; the message names the file and the line.
     """
     config: Spec = {}
     for file in files:
@@ -71,7 +61,7 @@ def combined_config(files: Iterable[Path], values: Mapping[str, Any]) -> Spec:
 
 
 def merged(base: Any, over: Any, path: _Path = ()) -> Any:
-    """Return ``base`` with what ``over`` says in its place; neither is changed."""
+    """Return a copy of ``base`` overridden by ``over``; neither is changed."""
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)) or _is_whole(path, base, over):
         return copy.deepcopy(over)
     result = {key: copy.deepcopy(value) for key, value in base.items() if key not in over}
@@ -98,17 +88,17 @@ def _is_whole(path: _Path, base: Mapping[str, Any], over: Mapping[str, Any]) -> 
 
 
 def read_config(path: Path) -> Spec:
-    """Return the content of one config file, YAML or JSON; {} if it has nothing but comments.
+    """Return the content of a YAML or JSON config file; {} if it is empty or has only comments.
 
     Raises:
-        StepError: The file cannot be read, is not valid, or has a key twice in one mapping.
+        StepError: The file cannot be read, is not valid, or has a duplicate key.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise StepError(f"the config file {path} does not exist; correct its path") from error
     except UnicodeDecodeError as error:
-        raise StepError(f"the config file {path} is not text in UTF-8; save it as UTF-8") from error
+        raise StepError(f"the config file {path} is not UTF-8 text; save it as UTF-8") from error
     try:
         content = _parse(text, path)
     except yaml.MarkedYAMLError as error:
@@ -121,7 +111,7 @@ def read_config(path: Path) -> Spec:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise StepError(f"{path} is not a config: it has to consist of keys with values")
+        raise StepError(f"{path} is not a config file: its top level must be a mapping")
     return content
 
 
@@ -139,7 +129,7 @@ def _parse(text: str, path: Path) -> Any:
         names = [name for name, _ in pairs]
         for name in names:
             if names.count(name) > 1:
-                raise StepError(f"{path} has the key {name!r} twice in one mapping; remove one")
+                raise StepError(f"{path}: the key {name!r} is duplicated; remove one of them")
         return dict(pairs)
 
     try:
@@ -152,7 +142,7 @@ def _parse(text: str, path: Path) -> Any:
             _refuse_duplicates(node, path, set())
             content = loader.construct_document(node)
     if isinstance(content, dict) and content.get("__use_yte__"):
-        # A template, which Snakemake knows how to expand.
+        # A YTE template, which Snakemake expands.
         from snakemake.common.configfile import load_configfile  # noqa: PLC0415
 
         return load_configfile(path)
@@ -160,7 +150,7 @@ def _parse(text: str, path: Path) -> Any:
 
 
 def _refuse_duplicates(node: yaml.Node, path: Path, seen: set[int]) -> None:
-    """Refuse a key that is there twice in one mapping, of which YAML would keep the last."""
+    """Refuse duplicate keys of a mapping, of which YAML would silently keep the last."""
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))
@@ -174,8 +164,8 @@ def _refuse_duplicates(node: yaml.Node, path: Path, seen: set[int]) -> None:
         name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
         if name in lines:
             raise StepError(
-                f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} was already given "
-                f"on line {lines[name]}; remove one"
+                f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} duplicates line "
+                f"{lines[name]}; remove one of them"
             )
         if name is not None:
             lines[name] = key.start_mark.line + 1

@@ -1,8 +1,8 @@
-"""Expands the measures that experiments ask for: which model is measured by what, on what.
+"""Expands the measures of experiments: which model is measured, how, and on which data.
 
-A measure of finished models is not part of any run's identity; one that a run takes after each
-epoch is, by its id. That id follows from its declaration, from the
-evaluation set and from the clean split whose held-out pairs it uses.
+A measure of finished models does not enter the id of a run; a measure that a run takes after each
+epoch does, through its own id. The id of a measure depends on its declaration, the evaluation set
+and the clean split whose held-out pairs it uses.
 """
 
 import csv
@@ -14,7 +14,7 @@ from typing import Any
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.files import digest
-from workflow_scripts.experiments.artefacts import Around, values_of
+from workflow_scripts.experiments.artefacts import ArtefactContext, values_of
 from workflow_scripts.experiments.identity import make_id, options_of, stem_of
 from workflow_scripts.experiments.references import references, replaced
 
@@ -27,30 +27,30 @@ _COLUMNS = ("run", "kind", "start", "measure", "folder", "id")
 
 
 def needs(measure: str) -> tuple[str, ...]:
-    """Return what a measure uses beside the model: ``evaluation``, ``pairs``, or both."""
+    """Return the inputs of a measure besides the model: ``evaluation``, ``pairs``, or both."""
     return tuple(variants.attribute("measure", measure, "NEEDS", (EVALUATION,)))
 
 
 def add_measures(plan: Any, config: Spec, split_of: Callable[[Spec], str]) -> None:
-    """Add to an expanded plan what experiments measure on their models.
+    """Add the measures of all experiments to an expanded plan.
 
-    ``plan.measures`` gets each measure by id; ``plan.measured`` of each experiment that asks for
-    any gets a row for each model and measure.
+    ``plan.measures`` gets the spec of each measure by id; ``plan.measured`` gets, for each
+    experiment with measures, a row for each model and measure.
 
     Args:
         plan: The expanded experiments, changed in place.
         config: The checked config.
-        split_of: Adds the clean split of a pre-training run by the settings of ``cleaning``, for a
-            start model that no run of the experiment cleans; returns its id.
+        split_of: Adds the clean split of a pre-training run with the defaults of ``cleaning``, for
+            a start model that no run of the experiment cleans; returns its id.
     """
     for name, rows in plan.experiments.items():
         asked = config["experiments"][name].get("measures", ())
         splits = _splits(plan, rows, split_of) if asked else {}
         made = [
-            {**{key: row[key] for key in ("run", "kind", "start", "folder")}, "measure": one}
-            | {"id": _add(plan, config, one, row["start"], splits[row["run"], row["start"]])}
+            {**{key: row[key] for key in ("run", "kind", "start", "folder")}, "measure": measure}
+            | {"id": _add(plan, config, measure, row["start"], splits[row["run"], row["start"]])}
             for row in rows
-            for one in asked
+            for measure in asked
         ]
         if made:
             plan.measured[name] = made
@@ -59,10 +59,10 @@ def add_measures(plan: Any, config: Spec, split_of: Callable[[Spec], str]) -> No
 def _splits(
     plan: Any, rows: list[Spec], split_of: Callable[[Spec], str]
 ) -> dict[tuple[str, str], Callable[[], str]]:
-    """Return the clean split of each run and start model.
+    """Return, for each run and start model, a function that returns the id of its clean split.
 
-    A cleaned model has its own; its start model and the clean control that of the first one. They
-    are looked up when a measure needs one.
+    A cleaned model uses its own split; a start model and its clean control use the split of the
+    first run that cleans the start model. Splits are added only if a measure needs them.
     """
     cleaned = [row for row in rows if row["kind"] == "cleaning"]
     of_start = {row["start"]: plan.runs[row["run"]]["split_id"] for row in reversed(cleaned)}
@@ -77,7 +77,7 @@ def _splits(
 
 
 def of_each_epoch(config: Spec, experiment: Spec) -> list[str]:
-    """Return the measures of an experiment that its cleaning runs take, by name."""
+    """Return the names of the measures that an experiment takes at each epoch of cleaning."""
     asked = experiment.get("measures", ())
     return [name for name in asked if config["measures"][name].get("every") == "epoch"]
 
@@ -85,12 +85,12 @@ def of_each_epoch(config: Spec, experiment: Spec) -> list[str]:
 def add_of_each_epoch(
     plan: Any, config: Spec, experiment: Spec, model: str, split: str
 ) -> list[str]:
-    """Add the measures that the cleaning runs of an experiment take; return their ids.
+    """Add the measures that an experiment takes at each epoch of cleaning; return their ids.
 
     Args:
         plan: The plan so far, changed in place.
         config: The checked config.
-        experiment: Its declaration.
+        experiment: Declaration of the experiment.
         model: Id of the start model.
         split: Id of the clean split of the run.
     """
@@ -99,18 +99,18 @@ def add_of_each_epoch(
 
 
 def _add(plan: Any, config: Spec, name: str, model: str, split: Callable[[], str]) -> str:
-    """Add one measure of one model, given by its start model; return its id."""
+    """Add one measure for one start model; return its id."""
     declared = config["measures"][name]
     variant = declared["measure"]
     start = plan.runs[plan.models[model]["run"]]
-    around = Around(
+    context = ArtefactContext(
         f"measures.{name}",
         start["dataset"],
         start["attack_id"],
         model,
         config["cleaning"]["data"],
     )
-    options = plan.artefacts.resolved(measure_options(declared), around)
+    options = plan.artefacts.resolved(measure_options(declared), context)
     used, slug = needs(variant), stem_of(variant)
     identity = {"measure": variant}
     identity["options"] = options_of("measure", variant, options)
@@ -131,14 +131,14 @@ def measure_options(declared: Spec) -> Spec:
 
 
 def measured_on(config: Spec, experiments: Iterable[str]) -> list[str]:
-    """Return the evaluation sets that only measures of experiments need, by name."""
-    asked = [one for name in experiments for one in config["experiments"][name]["measures"]]
+    """Return the names of the evaluation sets that only measures of experiments need."""
+    asked = [measure for name in experiments for measure in config["experiments"][name]["measures"]]
     sets = {config["measures"][name].get(EVALUATION, config["evaluation"]) for name in asked}
     return sorted(sets - {config["evaluation"]})
 
 
 def measure_inputs(plan: Any, name: str) -> list[str]:
-    """Return the files that a measure, given by its id, reads beside a model, in the results."""
+    """Return the files that a measure reads besides the model, relative to the results."""
     spec, files = plan.measures[name], []
     if EVALUATION in spec:
         place = f"evaluation/{spec[EVALUATION]}"
@@ -160,13 +160,13 @@ def written_measures(config: Spec, plan: Any) -> Iterator[tuple[str, Spec]]:
 
 
 def written_measure(config: Spec, plan: Any, name: str) -> Spec:
-    """Return what a step is told of a measure, given by its id."""
+    """Return the spec of a measure as a step reads it."""
     root, spec = Path(config["pathvars"]["results"]), plan.measures[name]
     evaluation, split = spec.get(EVALUATION), spec.get("split")
     return {
         "id": name,
         "measure": spec["measure"],
-        "options": replaced(spec["options"], lambda one: str(root / values_of(one))),
+        "options": replaced(spec["options"], lambda artefact: str(root / values_of(artefact))),
         "evaluation": evaluation and str(root / "evaluation" / evaluation),
         "pairs": split and str(root / "splits" / split / "manifest.parquet"),
         "held_out": plan.splits[split]["held_out"] if split else 0,
@@ -176,7 +176,7 @@ def written_measure(config: Spec, plan: Any, name: str) -> Spec:
 
 
 def declared_measures(plan: Any, experiment: str) -> str:
-    """Return the table of what an experiment measures, as CSV text."""
+    """Return the table of an experiment's models and measures as CSV text."""
     text = io.StringIO()
     table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     table.writeheader()
@@ -185,15 +185,15 @@ def declared_measures(plan: Any, experiment: str) -> str:
 
 
 def declared_measures_name(plan: Any, experiment: str) -> str:
-    """Return the name of the file with that table, which has a digest of its content."""
+    """Return the name of the file with that table, which includes a digest of its content."""
     return f"{experiment}-{digest(plan.measured[experiment])}"
 
 
 def measure_images(config: Spec, plan: Any, name: str) -> float:
-    """Return how many images the image tower takes for a measure of one model, roughly.
+    """Return roughly how many images the image tower embeds to measure one model.
 
-    A module's ``PASSES`` says how often it takes each image of what it uses, by default twice; a
-    mapping of an option to a factor multiplies that option's value.
+    A module's ``PASSES`` is the number of times that each input image is embedded, 2 by default;
+    if it is a mapping of options to factors, each factor is multiplied by the option's value.
     """
     spec = plan.measures[name]
     variant, given = spec["measure"], spec["options"]

@@ -1,8 +1,8 @@
-"""Files of the user's own (URL lists, images), known by their content, not their place.
+"""Fingerprints of the user's own files (URL lists, images), which ids use instead of paths.
 
-Hashing is slow for large files, so that what was hashed is remembered with the results, and hashed
-again only if a size or a time stamp has changed. What is remembered also stands for a file that is
-not there any more: results that were moved to another machine keep their names.
+Hashing large files is slow, so digests are stored with the results and recomputed only if a size or
+a time stamp has changed. A stored digest is also used for a file that no longer exists, so that
+results moved to another machine keep their ids.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, sha256, visible_files
 
-_LARGE = 1 << 30  # bytes from which on hashing takes long enough to say so
+_LARGE = 1 << 30  # bytes; hashing larger inputs is announced
 
 
 class OwnInputs:
     """Fingerprints of files and folders.
 
     Args:
-        memory: JSON file of what was hashed before.
-        trusted: Take what is remembered without looking at the files, as jobs do: they must see
-            what the process saw that started them.
+        memory: JSON file of stored digests.
+        trusted: Use stored digests without looking at the files. Jobs do so, because they must
+            compute the same ids as the process that started them.
     """
 
     def __init__(self, memory: Path, trusted: bool = False):
@@ -33,9 +33,9 @@ class OwnInputs:
         self._known = _read(memory)
 
     def fingerprint(self, path: str) -> str:
-        """Return the SHA-256 of a file, or of a folder's files and their names.
+        """Return the SHA-256 of a file, or of the names and contents of a folder's files.
 
-        A path at which there is, and was, nothing stands for itself.
+        If the path does not exist and has no stored digest, the result contains the path itself.
 
         Raises:
             StepError: The file cannot be read.
@@ -56,25 +56,26 @@ class OwnInputs:
         return known["content"]
 
     def save(self) -> None:
-        """Write what is known, if that has changed."""
+        """Write the digests, if any has changed."""
         if self._known != _read(self._memory):
             with atomic(self._memory) as temporary:
                 temporary.write_text(json.dumps(self._known, indent=1) + "\n")
 
 
 def files_of(kind: str, variant: str | dict[str, Any]) -> dict[str, str]:
-    """Return the user's own files that a variant of an attack reads: option to path.
+    """Return the user's files that a variant of an attack reads: option to path.
 
     Args:
-        kind: Of the variant.
-        variant: ``name`` and options, of which a class names the paths in ``reads_files``, a module
-            of functions in ``READS_FILES``; or a name alone.
+        kind: Kind of the variant.
+        variant: Mapping of ``name`` and options, or a name alone. A trigger's class lists the
+            options that are paths in ``reads_files``; all other modules list them in
+            ``READS_FILES``.
     """
     if isinstance(variant, str):
         return {}
     names = "reads_files" if kind == "trigger" else "READS_FILES"
     declared = variants.attribute(kind, variant["name"], names, ())
-    # A reference to an artefact is no path yet.
+    # A reference to an artefact is not a path yet.
     return {key: variant[key] for key in declared if isinstance(variant.get(key), str)}
 
 
@@ -97,7 +98,7 @@ def _stamp(files: Iterable[Path]) -> str:
 def _content(path: Path, files: list[Path]) -> str:
     size = sum(file.stat().st_size for file in files)
     if size > _LARGE:
-        print(f"hashing {path} ({size / 1e9:.1f} GB), once", file=sys.stderr)
+        print(f"hashing {path} ({size / 1e9:.1f} GB); its digest is stored", file=sys.stderr)
     if not path.is_dir():
         return f"sha256:{sha256(path)}"
     hashed = hashlib.sha256()

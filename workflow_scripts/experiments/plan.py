@@ -1,15 +1,15 @@
-"""Say what the experiments of a config cost, and how much of it is done already.
+"""Estimate the cost of the experiments of a config, and how much of it is already done.
 
-Needs   --config           the whole config as JSON, with its folder of results
-        --experiment       one of the experiments; without it, all of them
-        --gpus, --cores    that can be used at the same time
-Makes   OUTPUT/plan.csv    a row for each experiment, for two totals, and for each rule of `all`;
-                           for one experiment, a row for it and for each of its rules
-        OUTPUT/plan.md     the same for people, which is printed as well
+Inputs  --config           the complete config as JSON, with its folder of results
+        --experiment       name of one experiment (default: all experiments)
+        --gpus, --cores    numbers of GPUs and cores available at the same time
+Outputs OUTPUT/plan.csv    one row per experiment, two totals, and one row per rule of `all`; for a
+                           single experiment, one row for it and one per rule
+        OUTPUT/plan.md     the same tables as Markdown, which are also printed
 
-A run that several experiments share is counted in each of them, and once in a total. GPU-hours are
-those of all GPUs of a job together, core-hours those of jobs without a GPU. Hours on the clock are
-those of what is missing, on the given GPUs and cores.
+A run shared by several experiments is counted in each of them, but only once in the totals.
+GPU-hours sum over all GPUs of a job; core-hours are those of jobs without a GPU. Wall-clock hours
+are those of the missing jobs on the given GPUs and cores.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.wall_clock import Machines, machines, wall_clock_hours
-from workflow_scripts.experiments.work import Job, Work
+from workflow_scripts.experiments.workload import Job, Workload
 
 Row = dict[str, Any]
 EVERY = "every experiment"
@@ -37,50 +37,52 @@ _RULES = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, write the plan and print it."""
+    """Parse the command line, write the plan and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, help="the whole config (JSON)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the two files")
-    parser.add_argument("--experiment", help="of the config (default: all of them)")
-    parser.add_argument("--gpus", type=int, help="at hand (default: as many as a job asks for)")
-    parser.add_argument("--cores", type=int, help="at hand (at least as many as a job asks for)")
+    parser.add_argument("--config", type=Path, required=True, help="the complete config (JSON)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the two output files")
+    parser.add_argument("--experiment", help="name of an experiment (default: all)")
+    parser.add_argument("--gpus", type=int, help="available GPUs (default: those of one job)")
+    parser.add_argument("--cores", type=int, help="available cores (at least those of one job)")
     options = parser.parse_args(arguments)
     config = read_json(options.config)
     work = work_of(config)
-    there = machines(config["resources"], options.gpus, options.cores)
-    rows = plan_rows(config, work, there, options.experiment)
+    available = machines(config["resources"], options.gpus, options.cores)
+    rows = plan_rows(config, work, available, options.experiment)
     with atomic(options.output / "plan.csv") as path, path.open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0], lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
     targets = [options.experiment] if options.experiment else config["all"]
-    text = _text(rows, targets, there, _speeds(work, targets))
+    text = _text(rows, targets, available, _speeds(work, targets))
     with atomic(options.output / "plan.md") as path:
         path.write_text(text)
     print(text)
 
 
-def work_of(config: Row) -> Work:
-    """Return the jobs of a checked config, as far as its folder of results has them."""
-    return Work(config, expand(config), Path(config["pathvars"]["results"]))
+def work_of(config: Row) -> Workload:
+    """Return the workload of a checked config, given the state of its folder of results."""
+    return Workload(config, expand(config), Path(config["pathvars"]["results"]))
 
 
-def plan_rows(config: Row, work: Work, there: Machines, experiment: str | None = None) -> list[Row]:
-    """Return the rows of ``plan.csv``, of all experiments or of one.
+def plan_rows(
+    config: Row, work: Workload, available: Machines, experiment: str | None = None
+) -> list[Row]:
+    """Return the rows of ``plan.csv`` for all experiments or for one.
 
-    ``by`` is ``experiment``, ``total`` or ``rule``; ``name`` the experiment, ``all``, "every
-    experiment", or the rule. ``jobs`` counts what takes long or makes much, of which
-    ``pretraining`` and ``cleaning`` are the runs. Hours are those of GPUs and of cores; each column
-    has one that ends in ``_done`` (counts) or ``_missing`` (costs). ``clock_hours_missing`` are
-    the hours on the clock that what is missing takes on the machines that are there.
+    ``by`` is ``experiment``, ``total`` or ``rule``; ``name`` is the experiment, ``all``, "every
+    experiment", or the rule. ``jobs`` counts the jobs that are long or write much data, among them
+    the ``pretraining`` and ``cleaning`` runs; ``gpu_hours``, ``core_hours`` and ``bytes`` are their
+    costs. Each count also has a column ending in ``_done``, each cost one ending in ``_missing``.
+    ``clock_hours_missing`` are the wall-clock hours of the missing jobs on the given machines.
     """
 
     def row(by: str, name: str, jobs: Iterable[Job]) -> Row:
         jobs = list(jobs)
         missing = [job for job in jobs if not job.done]
-        clock = wall_clock_hours(missing, config["resources"], there)
+        clock = wall_clock_hours(missing, config["resources"], available)
         return {"by": by, "name": name, **_sums(jobs), "clock_hours_missing": round(clock, 6)}
 
     if experiment:
@@ -110,8 +112,8 @@ def _sums(jobs: list[Job]) -> Row:
     return row
 
 
-def _speeds(work: Work, experiments: list[str]) -> list[tuple[str, ...]]:
-    """Return what the training hours follow from: kinds of runs, their speed, where it is from."""
+def _speeds(work: Workload, experiments: list[str]) -> list[tuple[str, ...]]:
+    """Return the speeds that training hours are based on: kind of run, speed and its origin."""
     kinds: dict[tuple[str, ...], None] = {}
     for run in {row["run"] for name in experiments for row in work.plan.experiments[name]}:
         spec = work.plan.runs[run]
@@ -119,12 +121,12 @@ def _speeds(work: Work, experiments: list[str]) -> list[tuple[str, ...]]:
         terms = " + ".join(sorted(Path(term).stem for term in spec["objective"]))
         line = (spec["kind"], spec["model"]["name"], terms, _number(speed))
         kinds[*line, "measured" if measured else "config"] = None
-    # Pre-training is the first of the two.
+    # Pre-training comes before cleaning.
     return sorted(kinds, key=lambda line: (line[0] != "pretraining", line))
 
 
 def _text(
-    rows: list[Row], targets: list[str], there: Machines, speeds: list[tuple[str, ...]]
+    rows: list[Row], targets: list[str], available: Machines, speeds: list[tuple[str, ...]]
 ) -> str:
     gpus = any(row["gpu_hours"] for row in rows)
     hours = ["gpu_hours", "core_hours"] if gpus else ["core_hours"]
@@ -142,17 +144,19 @@ def _text(
     experiments = [cells(row, runs) for row in rows if row["by"] != "rule"]
     rules = [cells(row, ["jobs"]) for row in rows if row["by"] == "rule"]
     device = "GPU" if gpus else "core"
-    machine = f"{there.gpus} GPUs and {there.cores} cores" if gpus else f"{there.cores} cores"
+    machine = (
+        f"{available.gpus} GPUs and {available.cores} cores" if gpus else f"{available.cores} cores"
+    )
     of = "the target `all`" if any(row["by"] == "total" for row in rows) else "the experiment"
     return "\n".join(
         [
-            "Runs of each experiment: how many are done, what all of them cost, what is missing.",
-            "Runs that experiments share are counted in each of them, and once in the totals.",
-            f"The last column is what is missing in hours on the clock, on {machine}.\n",
+            "Runs of each experiment: how many are done, their total cost, and the missing part.",
+            "Runs shared by several experiments are counted in each of them, once in the totals.",
+            f"The last column is the wall-clock time of the missing jobs on {machine}.\n",
             *_table(["experiment", "pre-trained", "cleaned", *costs], experiments),
             f"\nLong jobs of {of} ({', '.join(targets)}), by rule.\n",
             *_table(["rule", "done", *costs], rules),
-            f"\nSpeed of training that the hours follow from: pairs per second of a {device}.\n",
+            f"\nTraining speed assumed in these estimates: pairs per second of one {device}.\n",
             *_table(["kind", "model", "objective", "pairs/s", "from"], speeds, numbers=[3]),
             "",
         ]
@@ -160,7 +164,7 @@ def _text(
 
 
 def _number(value: float) -> str:
-    """Return a number with two digits or more that count; nothing is 0."""
+    """Return a number with at least two significant digits."""
     if value < 0.001:
         return "<0.001" if value else "0"
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
@@ -169,7 +173,7 @@ def _number(value: float) -> str:
 def _table(
     head: list[str], rows: Iterable[Iterable[str]], numbers: list[int] | None = None
 ) -> list[str]:
-    """Return a Markdown table, aligned; ``numbers`` are its right-aligned columns."""
+    """Return the lines of an aligned Markdown table; ``numbers`` are its right-aligned columns."""
     lines = [head, *map(list, rows)]
     right = set(range(1, len(head)) if numbers is None else numbers)
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]

@@ -1,9 +1,11 @@
-"""Check, before anything is run, what would otherwise fail after hours: one line for each check.
+"""Check, before anything is run, for problems that would otherwise appear after hours.
 
-Needs   --config      the whole config as JSON, with its folder of results
-        --experiment  one of the experiments; without it, those that `all` makes
-        --executor    of Snakemake: slurm is asked what it offers; else the GPUs must be here
-        --gpus        of this machine that Snakemake may use
+Inputs  --config      the complete config as JSON, with its folder of results
+        --experiment  name of one experiment (default: those of `all`)
+        --executor    Snakemake's executor; for slurm, the cluster is checked, otherwise the GPUs of
+                      this machine
+        --gpus        number of GPUs of this machine that Snakemake may use
+Outputs one line per check, printed
 
 The config itself is checked whenever Snakemake reads it. Each failed check prints one sentence that
 says how to fix it, and the exit status is 1.
@@ -34,31 +36,31 @@ from workflow_scripts.experiments.check_slurm import slurm_checks
 from workflow_scripts.experiments.finished import finished_with_another_evaluation, is_finished
 from workflow_scripts.experiments.measures import measured_on
 from workflow_scripts.experiments.plan import work_of
-from workflow_scripts.experiments.work import Work
+from workflow_scripts.experiments.workload import Workload
 
 Spec = dict[str, Any]
-# Returns what holds, or raises a StepError.
+# Returns a sentence about what was found, or raises a StepError.
 Check = Callable[[], str]
 
 _GIGABYTE = 1e9
-# Files of a run besides its checkpoints, and of any other job, generously counted.
+# Generous upper bound of the files that a job writes, without checkpoints.
 _FILES_OF_A_JOB = 20
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, make all checks and print what came of each."""
+    """Parse the command line, run all checks and print their results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, help="the whole config (JSON)")
-    parser.add_argument("--experiment", help="of the config (default: those of `all`)")
-    parser.add_argument("--executor", default="local", help="of Snakemake (default local)")
-    parser.add_argument("--gpus", type=int, help="at most so many at once (default: no limit)")
+    parser.add_argument("--config", type=Path, required=True, help="the complete config (JSON)")
+    parser.add_argument("--experiment", help="name of an experiment (default: those of `all`)")
+    parser.add_argument("--executor", default="local", help="Snakemake's executor (default: local)")
+    parser.add_argument("--gpus", type=int, help="GPUs that may be used (default: no limit)")
     options = parser.parse_args(arguments)
     config = read_json(options.config)
     experiments = [options.experiment] if options.experiment else config["all"]
     failed = 0
-    print("ok      the config, which Snakemake has read")
+    print("ok      the config is valid")
     for check in checks(config, experiments, options.executor, options.gpus):
         try:
             print(f"ok      {check()}")
@@ -66,13 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
             failed += 1
             print(f"FAILED  {redact(str(error))}")
     if failed:
-        raise StepError(f"{failed} of the checks failed, see above; fix them and check again")
+        number = "1 check" if failed == 1 else f"{failed} checks"
+        raise StepError(f"{number} failed (see above); fix the problems and check again")
 
 
 def checks(
     config: Spec, experiments: list[str], executor: str = "local", gpus: int | None = None
 ) -> Iterator[Check]:
-    """Yield all checks of what experiments of a checked config need."""
+    """Yield all checks for the given experiments of a checked config."""
     work = work_of(config)
     rows = [row for name in experiments for row in work.plan.experiments[name]]
     runs = list(dict.fromkeys(row["run"] for row in rows))
@@ -102,80 +105,83 @@ def checks(
 
 
 def check_results(results: Path) -> str:
-    """Check that files can be written to the folder of results, or where it is to be made."""
-    there = _existing(results)
+    """Check that the folder of results is writable, or the folder in which it will be created."""
+    folder = _existing(results)
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise StepError(
-            f"no file can be written to {there} ({error.strerror}); make it writable, or set "
+            f"{folder} is not writable ({error.strerror}); change its permissions, or set "
             "pathvars.results to another folder"
         ) from error
-    return f"files can be written to {there}"
+    return f"{folder} is writable"
 
 
-def check_disk(config: Spec, work: Work, experiments: list[str], gpus: int | None) -> str:
-    """Check that what experiments will still write fits on the disk of the results.
+def check_disk(config: Spec, work: Workload, experiments: list[str], gpus: int | None) -> str:
+    """Check that the files still to be written fit on the disk of the results.
 
-    Checkpoints of the trainings that run at the same time are counted with it.
+    The checkpoints of trainings that run at the same time are included.
     """
     results = Path(config["pathvars"]["results"]).absolute()
-    there = _existing(results)
+    folder = _existing(results)
     jobs = [job for job in work.jobs(experiments) if not job.done]
     checkpoints = _checkpoint_bytes(config, work, experiments, gpus) / _GIGABYTE
     written = sum(job.bytes for job in jobs) / _GIGABYTE
-    free = shutil.disk_usage(there).free / _GIGABYTE
+    free = shutil.disk_usage(folder).free / _GIGABYTE
     if written + checkpoints > free:
         raise StepError(
-            f"{results} has {free:,.1f} GB free, but about {written:,.1f} GB will still be written "
-            f"(see `snakemake plan`), and up to {checkpoints:,.1f} GB of checkpoints; make room, "
-            "set pathvars.results to a larger disk, or lower execution.checkpoint.keep"
+            f"{results} has {free:,.1f} GB free, but about {written:,.1f} GB of results (see "
+            f"`snakemake plan`) and up to {checkpoints:,.1f} GB of checkpoints will be written; "
+            "free disk space, set pathvars.results to a larger disk, set execution.keep_selected "
+            "to false, or lower execution.checkpoint.keep"
         )
-    status, files = os.statvfs(there), len(jobs) * _FILES_OF_A_JOB
-    # Some file systems have no fixed number of files and report 0.
+    status, files = os.statvfs(folder), len(jobs) * _FILES_OF_A_JOB
+    # File systems without a limit on the number of files report 0.
     if status.f_files and status.f_favail < files:
         raise StepError(
-            f"{results} can take {status.f_favail:,} more files, but about {files:,} will be "
-            "written; remove files there, or set pathvars.results to another disk"
+            f"the disk of {results} has room for {status.f_favail:,} more files, but about "
+            f"{files:,} will be written; remove files, or set pathvars.results to another disk"
         )
     return (
-        f"{free:,.1f} GB are free at {results}, about {written:,.1f} GB will still be written, "
-        f"and up to {checkpoints:,.1f} GB of checkpoints"
+        f"{results} has {free:,.1f} GB free; about {written:,.1f} GB of results and up to "
+        f"{checkpoints:,.1f} GB of checkpoints will be written"
     )
 
 
-def _checkpoint_bytes(config: Spec, work: Work, experiments: list[str], gpus: int | None) -> float:
-    """Return the bytes of checkpoints while as many trainings run as there can be at once."""
+def _checkpoint_bytes(
+    config: Spec, work: Workload, experiments: list[str], gpus: int | None
+) -> float:
+    """Return the bytes of checkpoints when the largest trainings run at the same time."""
     missing = [
         job
         for job in work.jobs(experiments)
         if job.rule in ("pretraining", "cleaning") and not job.done
     ]
     largest = max((config["resources"][job.rule].get("gpu", 0) for job in missing), default=0)
-    # Without GPUs, and where nobody said how many there are, as many as the largest job has.
+    # If the number of GPUs is not given, assume that of the largest job; without GPUs, one run.
     at_once = gpus or largest or 1
-    # Weights and the optimiser's two numbers for each.
+    # The weights and two optimiser values for each weight.
     sizes = sorted((3 * work.model_bytes(job.name.split("/")[1]) for job in missing), reverse=True)
-    # One more exists while it is written.
+    # One more exists while a checkpoint is written.
     return sum(sizes[:at_once]) * (config["execution"]["checkpoint"]["keep"] + 1)
 
 
 def _existing(folder: Path) -> Path:
     folder = folder.absolute()
-    return next(one for one in (folder, *folder.parents) if one.exists())
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def check_wordnet(folder: Path) -> str:
-    """Check that WordNet is there and gives synonyms."""
+    """Check that WordNet is installed and returns synonyms."""
     corpus = folder / "corpora" / "wordnet"
     if not WordNet(corpus).synonyms("picture"):
-        raise StepError(f"{corpus} cannot be read; remove it and make it anew with `make setup`")
-    return f"WordNet is ready in {corpus}"
+        raise StepError(f"{corpus} is damaged; delete it and install it again with `make setup`")
+    return f"WordNet is installed in {corpus}"
 
 
 def check_tokenizer() -> str:
-    """Check that the tokenizer's vocabulary is there; open_clip itself takes seconds to import."""
+    """Check that the tokenizer's vocabulary is readable, without importing open_clip (seconds)."""
     package = find_spec("open_clip")
     if package is None or package.origin is None:
         raise StepError("open_clip is not installed; run `make setup` and activate .venv")
@@ -185,20 +191,20 @@ def check_tokenizer() -> str:
             file.read()
     except (OSError, EOFError) as error:
         raise StepError(
-            f"the tokenizer's vocabulary {vocabulary} cannot be read; install open_clip_torch again"
+            f"the tokenizer's vocabulary {vocabulary} cannot be read; reinstall open_clip_torch"
         ) from error
     return f"the tokenizer's vocabulary is {vocabulary}"
 
 
 def check_wandb(mode: str) -> str:
-    """Check that there is a key where runs are sent to Weights & Biases as they go."""
+    """Check that an API key is available if runs are logged to Weights & Biases online."""
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     if mode == "online" and not (os.environ.get("WANDB_API_KEY") or _in_netrc(host)):
         raise StepError(
-            f"execution.wandb.mode is online, but there is no key for {host}; run `wandb login`, "
-            "set WANDB_API_KEY, or set the mode to offline"
+            f"execution.wandb.mode is online, but no API key for {host} was found; run `wandb "
+            "login`, set WANDB_API_KEY, or set the mode to offline"
         )
-    return f"wandb is {mode}" + (", and there is a key for it" if mode == "online" else "")
+    return f"wandb is {mode}" + (", and an API key was found" if mode == "online" else "")
 
 
 def _in_netrc(host: str) -> bool:
@@ -210,75 +216,74 @@ def _in_netrc(host: str) -> bool:
 
 
 def check_graphviz() -> str:
-    """Check that the graphs can be drawn, which the target `all` does at its end."""
+    """Check that Graphviz, which draws the workflow's graphs, is installed."""
     dot = shutil.which("dot")
     if dot is None:
         raise StepError(
-            "Graphviz is not installed (no `dot` on PATH), which draws the workflow's graphs; run "
+            "Graphviz, which draws the workflow's graphs, is not installed (no `dot` on PATH); run "
             "`make setup`, or install the package graphviz"
         )
-    return f"Graphviz is {dot}"
+    return f"Graphviz is installed ({dot})"
 
 
 def check_staging(staging: str) -> str:
-    """Check that trainings can copy their images to the folder that the config names."""
+    """Check that trainings can copy their images to the staging folder."""
     folder = Path(os.path.expandvars(staging))
-    there = _existing(folder)
+    parent = _existing(folder)
     unset = re.search(r"\$\{?\w+\}?", str(folder))
-    if unset or not folder.is_absolute() or not os.access(there, os.W_OK):
+    if unset or not folder.is_absolute() or not os.access(parent, os.W_OK):
         raise StepError(
-            f"execution.staging is {staging!r}, where no folder can be made; give an absolute path "
-            "on this machine, with variables that are set, or null"
+            f"execution.staging is {staging!r}, but this folder cannot be created; give an "
+            "absolute path on this machine in which all variables are set, or null"
         )
     return f"images can be copied to {folder} (execution.staging)"
 
 
 def check_gpus(config: Spec, rules: list[str], limit: int | None) -> str:
-    """Check that this machine has as many GPUs as the largest rule asks for, and what they can do.
+    """Check that this machine has the GPUs that the rules request, and that they support bf16.
 
     Args:
         config: The checked config.
         rules: Names of the rules that will run.
-        limit: As many GPUs as Snakemake may use; a job that asks for more gets these.
+        limit: Number of GPUs that Snakemake may use; a job that requests more gets this number.
     """
     resources = {rule: config["resources"][rule] for rule in rules}
     several = [rule for rule, needs in resources.items() if needs.get("nodes", 1) > 1]
     if several:
         raise StepError(
-            f"resources.{several[0]} asks for several nodes, and only --profile slurm has them; "
-            "set its nodes to 1"
+            f"resources.{several[0]} requests several nodes, which needs --profile slurm; set its "
+            "nodes to 1"
         )
     rule, needs = max(resources.items(), key=lambda item: item[1].get("gpu", 0))
     asked = min(needs.get("gpu", 0), math.inf if limit is None else limit)
     if not asked:
         if config["execution"]["device"] == "cuda":
             raise StepError(
-                "execution.device is cuda, but no rule asks for a GPU; set resources.*.gpu, or "
-                "device to auto"
+                "execution.device is cuda, but no rule requests a GPU; set resources.*.gpu, or "
+                "set the device to auto"
             )
-        return "no rule asks for a GPU"
-    there = _compute_capabilities()
-    if len(there) < asked:
+        return "no rule requests a GPU"
+    capabilities = _compute_capabilities()
+    if len(capabilities) < asked:
+        fewer = "limit the number with --resources gpu=N, or " if capabilities else ""
         raise StepError(
-            f"resources.{rule} asks for {asked} GPUs, and nvidia-smi shows {len(there)} on this "
-            "machine; say how many there are (--resources gpu=N), or use --profile slurm on a "
-            "cluster"
+            f"resources.{rule} requests {asked} GPUs, but nvidia-smi lists {len(capabilities)} on "
+            f"this machine; {fewer}use --profile slurm on a cluster, or --profile demo without GPUs"
         )
     bf16 = [kind for kind in ("pretraining", "cleaning") if config[kind]["precision"] == "bf16"]
-    if bf16 and min(there) < _FIRST_WITH_BF16:
+    if bf16 and min(capabilities) < _FIRST_WITH_BF16:
         raise StepError(
-            f"{bf16[0]}.precision is bf16, which a GPU of this machine does not have (compute "
-            f"capability {min(there)}); set it to auto or fp32"
+            f"{bf16[0]}.precision is bf16, which a GPU of this machine does not support (compute "
+            f"capability {min(capabilities)}); set it to auto or fp32"
         )
-    return f"{len(there)} GPUs are here, {rule} asks for {asked}"
+    return f"this machine has {len(capabilities)} GPUs; {rule} requests {asked}"
 
 
-# Ampere.
-_FIRST_WITH_BF16 = 8.0
+_FIRST_WITH_BF16 = 8.0  # compute capability of Ampere
 
 
 def _compute_capabilities() -> list[float]:
-    """Return the compute capability of each GPU of this machine; none if nvidia-smi fails."""
+    """Return the compute capability of each GPU of this machine; [] if nvidia-smi fails."""
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],

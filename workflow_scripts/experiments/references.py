@@ -1,4 +1,4 @@
-"""References to artefacts in the config, ``{artefact: NAME}``: found and replaced."""
+"""Finds and replaces references to artefacts in the config, ``{artefact: NAME}``."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,23 +7,31 @@ ARTEFACT = "artefact"
 
 
 def referred(value: Any) -> str | None:
-    """Return the name, or the id, that a value refers to; None if it is no reference."""
+    """Return the name or the id that a value refers to; None if it is not a reference."""
     is_one = isinstance(value, dict) and set(value) == {ARTEFACT}
     return value[ARTEFACT] if is_one and isinstance(value[ARTEFACT], str) else None
 
 
 def references(value: Any) -> Iterator[str]:
-    """Yield all that a value and the values in it refer to, in their order."""
+    """Yield the targets of all references in a value, in order."""
+    return (name for _, name in references_at("", value))
+
+
+def references_at(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the place and the target of all references in a value, in order."""
     name = referred(value)
     if name is not None:
-        yield name
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from references(item)
+        yield place, name
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from references_at(f"{place}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from references_at(f"{place}[{number}]", item)
 
 
 def replaced(value: Any, by: Callable[[str], Any]) -> Any:
-    """Return a copy of a value in which each reference is what ``by`` makes of its name."""
+    """Return a copy of a value in which each reference is replaced by ``by(name)``."""
     name = referred(value)
     if name is not None:
         return by(name)

@@ -1,4 +1,4 @@
-"""What each rule asks for: cores, memory, time and GPUs, as Snakemake and Slurm take them."""
+"""Resources of each rule (cores, memory, time, GPUs), as Snakemake and Slurm expect them."""
 
 import math
 from collections.abc import Callable
@@ -15,21 +15,21 @@ _TRAININGS = ("pretraining", "cleaning")
 
 
 def rule_resources(config: Spec, plan: Plan, rule: str) -> Spec:
-    """Return the resources of a rule: those of its name in the config, as its site calls them."""
+    """Return the resources of a rule, from ``resources`` and ``cluster`` of the config."""
     declared, site = config["resources"][rule], config["cluster"]
     gpu, nodes = declared.get("gpu", 0), declared.get("nodes", 1)
     kind = "gpu" if gpu else "cpu"
-    # A training that is tried again goes on where it was, and needs no more than before.
+    # A retried training resumes from its checkpoint and needs no more resources than before.
     grows = rule not in _TRAININGS
     asked = {
         "nodes": nodes,
-        # A profile makes the members of a group take turns by it.
+        # A profile may limit it to run the jobs of a group one after the other.
         "in_turn": 1,
         "cpus_per_task": declared["threads"],
         "mem_mb": lambda w, attempt: declared["mem_mb"] * (attempt if grows else 1),
         "runtime": _run_time(config, plan, rule),
         "gpu": gpu,
-        # Of a training, on each node; a resource, because a changed parameter would train anew.
+        # Training processes per node; a resource, because a changed param repeats the training.
         "processes": gpu,
         "gpu_model": gpu and site["gpu_model"],
         "slurm_partition": site["partition"][kind],
@@ -41,7 +41,7 @@ def rule_resources(config: Spec, plan: Plan, rule: str) -> Spec:
 
 
 def _run_time(config: Spec, plan: Plan, rule: str) -> Callable[..., int]:
-    """Return how a rule's run time in minutes follows from its data and the attempt."""
+    """Return the function that computes a rule's run time in minutes for a job and an attempt."""
     base, longest = config["resources"][rule]["runtime"], config["cluster"]["max_runtime"]
 
     def of_step(w: Any, attempt: int) -> int:
@@ -60,15 +60,15 @@ def _run_time(config: Spec, plan: Plan, rule: str) -> Callable[..., int]:
 
 def _rows(manifest: str) -> int:
     """Return the number of pairs of a manifest."""
-    from pyarrow import parquet  # noqa: PLC0415 (takes long, and few jobs are trainings)
+    from pyarrow import parquet  # noqa: PLC0415 (slow to import, and few jobs are trainings)
 
-    # Snakemake waits for a file that is not there yet if the error names it: Arrow's does not.
+    # Snakemake waits for a missing file if the error names it, which Arrow's error does not.
     with Path(manifest).open("rb") as file:
         return parquet.read_metadata(file).num_rows
 
 
 def _training_minutes(config: Spec, plan: Plan, run: str, pairs: int) -> float:
-    """Return the estimated minutes of a training on the GPUs that it asks for."""
+    """Return the estimated minutes of a training on the GPUs that it requests."""
     spec, costs = plan.runs[run], config["costs"]
     asked = config["resources"][spec["kind"]]
     gpus = max(1, asked.get("gpu", 0)) * asked["nodes"]
@@ -76,17 +76,17 @@ def _training_minutes(config: Spec, plan: Plan, run: str, pairs: int) -> float:
 
 
 def _on_several_nodes(gpu: int, model: str | None, threads: int) -> Spec:
-    """Return how the executor plugin is asked for as much on each of several nodes.
+    """Return the resources with which the executor plugin reserves several equal nodes.
 
-    Such a job is to it one of MPI, whose command calls srun itself, with two tasks or more on a
-    node.
+    The plugin treats such a job as an MPI job, whose command calls srun itself and which has at
+    least two tasks per node.
     """
     tasks = max(2, gpu)
     return {
         "mpi": "srun",
         "tasks_per_node": tasks,
         "cpus_per_task": math.ceil(threads / tasks),
-        # `gpu` counts those of the whole job, which Slurm might share out unevenly.
+        # `gpu` is the total of the job, which Slurm may distribute unevenly over nodes.
         "gres": ":".join(filter(None, ["gpu", model, str(gpu)])),
         "gpu": 0,
         "gpu_model": None,

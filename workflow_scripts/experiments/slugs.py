@@ -1,7 +1,8 @@
-"""What people read of a run: the slug of its id, and its varied values in tables."""
+"""Readable names: slugs of ids, and varied values in tables."""
 
 from typing import Any
 
+from workflow_scripts.common.attacks import captions_of, parts_of
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.dotted import value_at
 from workflow_scripts.experiments.identity import stem_of
@@ -9,17 +10,18 @@ from workflow_scripts.experiments.identity import stem_of
 Spec = dict[str, Any]
 
 RATE = "optimizer.learning_rate"
+_CAPTIONS = "attack.captions"
 
 
 def cleaning_slug(spec: Spec) -> str:
-    """Return the slug of a way of cleaning: objective and rate, or the start change alone."""
+    """Return the slug of a cleaning run: objective and learning rate, or only the start change."""
     if spec["epochs"] == 0:
         return stem_of(spec["start_change"]["name"])
     return f"{objective_slug(spec['objective'])}-lr{value_at(spec, RATE):g}"
 
 
 def objective_slug(objective: Spec) -> str:
-    """Return the loss terms, each with its weight unless that is 1."""
+    """Return the slug of an objective: its loss terms, each with its weight unless that is 1."""
 
     def weight(term: Any) -> float:
         return term["weight"] if isinstance(term, dict) else term
@@ -31,8 +33,11 @@ def objective_slug(objective: Spec) -> str:
 
 
 def columns(spec: Spec, keys: list[str]) -> Spec:
-    """Return what of the varied values goes into a table: a mapping is known by its name."""
+    """Return the columns of varied values, except the learning rate; mappings become names."""
     values = {key: value_at(spec, key) for key in keys if key != RATE}
+    if _CAPTIONS in values and values[_CAPTIONS] is None:
+        names = (captions_of(part)[0] for part in parts_of(spec["attack"]))
+        values[_CAPTIONS] = ", ".join(dict.fromkeys(names))
     return {key: _text(value) for key, value in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a Slurm cluster offers, as its ``sinfo`` tells."""
+"""Reads the nodes of a Slurm cluster from ``sinfo``."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from workflow_scripts.common.errors import StepError
 
-# Partition (* marks the default), nodes; cores, MB and generic resources of each, time limit.
+# Partition (* marks the default), number of nodes; cores, MB and GRES per node; time limit.
 _FORMAT = "%P %D %c %m %G %l"
 _GPUS = re.compile(r"gpu(?::(?P<model>[^:,(]+))?:(?P<count>\d+)")
 _PATIENCE = 60  # seconds
@@ -15,7 +15,17 @@ _PATIENCE = 60  # seconds
 
 @dataclass(frozen=True)
 class Nodes:
-    """``count`` nodes of one kind in a partition; ``gpus`` by model, ``minutes`` is the limit."""
+    """``count`` equal nodes of a partition.
+
+    Attributes:
+        partition: Name of the partition.
+        default: Whether it is the default partition.
+        count: Number of nodes.
+        cores: Cores per node.
+        mem_mb: Memory per node.
+        gpus: GPUs per node, by model ("" if unknown).
+        minutes: Time limit of jobs; infinity if there is none.
+    """
 
     partition: str
     default: bool
@@ -26,7 +36,7 @@ class Nodes:
     minutes: float
 
     def gpus_of(self, model: str | None) -> int:
-        """Return how many GPUs a node has, of one model or of all."""
+        """Return the number of GPUs per node, of one model or in total."""
         return sum(self.gpus.values()) if model is None else self.gpus.get(model, 0)
 
 
@@ -34,9 +44,9 @@ def read_offer() -> list[Nodes]:
     """Return the nodes of all partitions, one entry for each kind of node in a partition.
 
     Raises:
-        StepError: There is no ``sinfo``, or Slurm does not answer it.
+        StepError: ``sinfo`` is not installed, or Slurm does not respond.
     """
-    # --exact: nodes that differ are not summed up as "64+".
+    # --exact: nodes that differ are not merged into one line ("64+").
     command = ["sinfo", "--noheader", "--exact", "--format", _FORMAT]
     try:
         done = subprocess.run(
@@ -44,14 +54,18 @@ def read_offer() -> list[Nodes]:
         )
     except FileNotFoundError as error:
         raise StepError(
-            "the executor is slurm, but there is no sinfo on PATH; start Snakemake on a login node "
-            "of the cluster, or load its Slurm module"
+            "the executor is slurm, but sinfo is not on PATH; start Snakemake on a login node of "
+            "the cluster, or load its Slurm module"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise StepError(f"sinfo said nothing for {_PATIENCE} seconds; is Slurm up?") from error
+        raise StepError(
+            f"sinfo did not respond within {_PATIENCE} seconds; check that Slurm is running"
+        ) from error
     if done.returncode:
         reason = " ".join(done.stderr.split()[-12:])
-        raise StepError(f"sinfo failed, so that no job can be submitted; is Slurm up? ({reason})")
+        raise StepError(
+            f"sinfo failed ({reason}), so no job can be submitted; check that Slurm is running"
+        )
     return [_parse(line) for line in done.stdout.splitlines() if line.strip()]
 
 
@@ -73,7 +87,7 @@ def _parse(line: str) -> Nodes:
 
 
 def _minutes(limit: str) -> float:
-    """Return the minutes of ``[days-]hours:minutes:seconds``; infinity where there is no limit."""
+    """Return the minutes of ``[days-]hours:minutes:seconds``; infinity if there is no limit."""
     if not re.fullmatch(r"(\d+-)?[\d:]+", limit):
         return math.inf
     days, _, clock = limit.rpartition("-")

@@ -1,4 +1,4 @@
-"""The files that tell steps what the config says: specs of attacks and runs, arguments of steps."""
+"""Writes the files that configure the steps: specs of attacks and runs, arguments of steps."""
 
 import json
 from pathlib import Path
@@ -18,22 +18,24 @@ Spec = dict[str, Any]
 
 
 def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
-    """Write the whole config and all that steps are told, each file only if it has changed.
+    """Write the complete config, the specs and the arguments of steps; skip unchanged files.
+
+    Files that contain secrets are readable only by their owner.
 
     Args:
         config: The checked config.
         plan: Its expanded experiments.
-        folder: ``config.json`` goes there, for people and archives and without secrets;
+        folder: Output folder. It gets ``config.json`` without secrets, for reference;
             ``specs/<kind>/<id>.json`` for attacks, artefacts, measures, pretraining and cleaning;
-            and into ``arguments`` ``<rule>/<id>.txt``, one argument a line, and ``config.json`` as
-            it is, because ids follow from it. Those with secrets can be read by this user alone.
+            ``arguments/<rule>/<id>.txt`` with one argument per line; and
+            ``arguments/config.json``, the unredacted config, from which ids are computed.
     """
-    told = folder / "arguments"
+    arguments_folder = folder / "arguments"
     named = [("attacks", name) for name in plan.attacks]
     named += [("artefacts", name) for name in plan.artefacts.specs]
     named += [(spec["kind"], name) for name, spec in plan.runs.items()]
     _write(folder / "config.json", _json(redact(config)))
-    _write(told / "config.json", _json(config))
+    _write(arguments_folder / "config.json", _json(config))
     for kind, name in named:
         spec = written_spec(config, plan, kind, name)
         _write(folder / "specs" / kind / f"{name}.json", _json(spec))
@@ -41,9 +43,9 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
         _write(folder / "specs" / "measures" / f"{name}.json", _json(spec))
     for experiment in plan.measured:
         name = declared_measures_name(plan, experiment)
-        _write(told / "measures" / f"{name}.csv", declared_measures(plan, experiment))
+        _write(arguments_folder / "measures" / f"{name}.csv", declared_measures(plan, experiment))
     for rule, name, arguments in step_arguments(config, plan):
-        _write(told / rule / f"{name}.txt", "".join(f"{a}\n" for a in arguments))
+        _write(arguments_folder / rule / f"{name}.txt", "".join(f"{a}\n" for a in arguments))
     plan.data.inputs.save()
 
 

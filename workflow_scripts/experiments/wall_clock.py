@@ -1,76 +1,77 @@
-"""How long jobs take on a number of GPUs and cores, as hours on the clock."""
+"""Estimates the wall-clock time of jobs on given numbers of GPUs and cores."""
 
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from workflow_scripts.experiments.work import Job
+from workflow_scripts.experiments.workload import Job
 
 Spec = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Machines:
-    """GPUs and cores that jobs can have at the same time."""
+    """Numbers of GPUs and cores that jobs can use at the same time."""
 
     gpus: int
     cores: int
 
 
-def machines_at_hand(workflow: Any) -> dict[str, int | None]:
-    """Return what ``--resources gpu=N`` and ``--cores`` say; None if they say nothing.
+def available_machines(workflow: Any) -> dict[str, int | None]:
+    """Return the values of ``--resources gpu=N`` and ``--cores``; None if not given.
 
     Args:
-        workflow: Snakemake's.
+        workflow: Snakemake's workflow object.
     """
-    given = {name: resource.value for name, resource in workflow.global_resources.items()}
-    return {"gpus": given.get("gpu"), "cores": given["_cores"]}
+    values = {name: resource.value for name, resource in workflow.global_resources.items()}
+    return {"gpus": values.get("gpu"), "cores": values["_cores"]}
 
 
 def machines(resources: Spec, gpus: int | None, cores: int | None) -> Machines:
-    """Return what there is: the given numbers, and at least what the largest rule asks for.
+    """Return the available GPUs and cores; by default, those that the largest rule requests.
 
-    Fewer GPUs than that are taken as they are given, because a training uses those that there are.
+    The number of cores is raised to that of the largest rule. The number of GPUs is not, because a
+    training adapts to the available GPUs.
 
     Args:
-        resources: Of the config.
-        gpus: None if nobody said.
-        cores: None if nobody said.
+        resources: Section ``resources`` of the config.
+        gpus: Number of GPUs; None if not given.
+        cores: Number of cores; None if not given.
     """
     largest_gpus = max(_gpus(needs) for needs in resources.values())
     largest_cores = max(needs["threads"] for needs in resources.values())
     return Machines(largest_gpus if gpus is None else gpus, max(largest_cores, cores or 0))
 
 
-def wall_clock_hours(jobs: Iterable[Job], resources: Spec, there: Machines) -> float:
-    """Return the hours until jobs are done: rule after rule, and the jobs of a rule side by side.
+def wall_clock_hours(jobs: Iterable[Job], resources: Spec, available: Machines) -> float:
+    """Return the hours until all jobs are done, excluding queueing time.
 
-    The time that jobs wait for machines of others is not known and not in it.
+    Rules run one after the other, and the jobs of a rule in parallel.
     """
     durations: dict[str, list[float]] = {}
     for job in jobs:
-        hours = _hours(job, resources.get(job.rule), there)
+        hours = _hours(job, resources.get(job.rule), available)
         durations.setdefault(job.rule, []).append(hours)
     return sum(
-        _until_done(hours, _at_once(resources.get(rule), there))
+        _until_done(hours, _at_once(resources.get(rule), available))
         for rule, hours in durations.items()
     )
 
 
-def _hours(job: Job, needs: Spec | None, there: Machines) -> float:
+def _hours(job: Job, needs: Spec | None, available: Machines) -> float:
     if needs is None:
         return 0.0
-    gpus = min(_gpus(needs), there.gpus)
+    gpus = min(_gpus(needs), available.gpus)
     return job.gpu_hours / max(1, gpus) + job.core_hours / needs["threads"]
 
 
-def _at_once(needs: Spec | None, there: Machines) -> int:
+def _at_once(needs: Spec | None, available: Machines) -> int:
     if needs is None:
         return 1
     if _gpus(needs):
-        return max(1, there.gpus // _gpus(needs))
-    return max(1, there.cores // needs["threads"])
+        return max(1, available.gpus // _gpus(needs))
+    return max(1, available.cores // needs["threads"])
 
 
 def _gpus(needs: Spec) -> int:
@@ -78,7 +79,7 @@ def _gpus(needs: Spec) -> int:
 
 
 def _until_done(hours: list[float], at_once: int) -> float:
-    """Return when jobs end of which each, the longest first, takes the place that is free first."""
+    """Return the makespan of jobs on ``at_once`` slots, scheduled longest first."""
     places = [0.0] * min(at_once, len(hours))
     for duration in sorted(hours, reverse=True):
         heapq.heapreplace(places, places[0] + duration)

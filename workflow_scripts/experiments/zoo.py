@@ -1,19 +1,20 @@
-"""Which models and which data the target `zoo` describes."""
+"""Selects the models and data that the target `zoo` describes."""
 
 from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.expand import Plan
-from workflow_scripts.experiments.layout import pairs_of
+from workflow_scripts.experiments.layout import pairs_of, run_of
+from workflow_scripts.experiments.targets import of_results
 
 Spec = dict[str, Any]
 
 
 def check_zoo(config: Spec) -> None:
-    """Check the experiments that the zoo names.
+    """Check that the experiments of the zoo are declared.
 
     Raises:
-        StepError: One is not declared.
+        StepError: An experiment is not declared.
     """
     for name in config["zoo"]["experiments"]:
         if name not in config["experiments"]:
@@ -26,8 +27,8 @@ def check_zoo(config: Spec) -> None:
 def zoo_models(config: Spec, plan: Plan) -> dict[str, str]:
     """Return the models of the zoo: name to folder, relative to the results.
 
-    They are all start models and clean controls of its experiments, and the cleaned models whose
-    rows of the run table have the values of ``where``.
+    These are all start models and clean controls of its experiments, and the cleaned models whose
+    rows in the run table match ``where``.
     """
     where = config["zoo"]["where"]
     found = {}
@@ -41,12 +42,32 @@ def zoo_models(config: Spec, plan: Plan) -> dict[str, str]:
 
 
 def zoo_data(config: Spec, plan: Plan) -> list[str]:
-    """Return the folders of manifests that the zoo's models were trained and measured on."""
-    runs = [plan.runs[folder.split("/")[1]] for folder in zoo_models(config, plan).values()]
+    """Return the folders of the manifests that the zoo's models were trained and evaluated on."""
+    runs = _runs(config, plan)
     folders = [pairs_of(run) for run in runs] + [f"evaluation/{run['evaluation']}" for run in runs]
     return sorted(set(folders))
 
 
+def zoo_files(config: Spec, plan: Plan) -> list[str]:
+    """Return the files of the target ``zoo``.
+
+    Raises:
+        StepError: ``zoo.where`` is given, and no cleaned model has its values.
+    """
+    if config["zoo"]["where"] and all(r["kind"] != "cleaning" for r in _runs(config, plan)):
+        raise StepError(
+            f"config: 'zoo.where' is {config['zoo']['where']}, which no cleaned model of "
+            f"{', '.join(config['zoo']['experiments'])} has; the run tables "
+            "(experiments/*/runs.csv) list the values"
+        )
+    data = (f"zoo/data/{folder}/croissant.json" for folder in zoo_data(config, plan))
+    return of_results(["zoo/README.md", *data])
+
+
 def evaluation_of(plan: Plan, folder: str) -> str:
     """Return the id of the evaluation set of the model in a folder."""
-    return str(plan.runs[folder.split("/")[1]]["evaluation"])
+    return str(plan.runs[run_of(folder)]["evaluation"])
+
+
+def _runs(config: Spec, plan: Plan) -> list[Spec]:
+    return [plan.runs[run_of(folder)] for folder in zoo_models(config, plan).values()]

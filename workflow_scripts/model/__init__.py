@@ -1,1 +1,1 @@
-"""CLIP models: made, loaded, and used to embed images and texts, without a loss."""
+"""CLIP models: creating and loading them, and embedding images and texts."""

@@ -1,4 +1,4 @@
-"""The contrastive loss of two sets of embeddings."""
+"""The contrastive loss between two sets of embeddings."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,13 @@ from torch.nn import functional as F
 
 
 def contrast(first: Tensor, second: Tensor, scale: Tensor) -> Tensor:
-    """Return the symmetric InfoNCE of two views: (CE(s A Bᵀ) + CE(s B Aᵀ)) / 2.
+    """Return the symmetric InfoNCE loss of two views: (CE(s A Bᵀ) + CE(s B Aᵀ)) / 2.
 
     Source: Radford et al., 2021, figure 3.
 
     Args:
-        first: float32 [n, d], unit norm.
-        second: float32 [n, d], unit norm; row i belongs to row i of ``first``.
+        first: A, float32 [n, d], unit norm.
+        second: B, float32 [n, d], unit norm; row i matches row i of ``first``.
         scale: Scalar s.
     """
     logits = scale * first @ second.T

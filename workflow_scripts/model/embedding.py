@@ -1,4 +1,4 @@
-"""The embeddings of many images at once, for what looks at a whole set."""
+"""Embedding of whole sets of images or texts, distributed over processes."""
 
 import contextlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.images import fit, stack
 from workflow_scripts.data.loading import Batches, share
@@ -45,20 +45,20 @@ def embed_images(
     *,
     batch_size: int,
     workers: int,
-    world: World,
+    world: ProcessGroup,
     normalize: bool = True,
 ) -> Tensor:
-    """Return float32 [rows, d] on every process; each embeds its share of the rows.
+    """Return the embeddings of images, float32 [rows, d], on every process.
 
-    The model is in evaluation mode for the time being.
+    Each process embeds its share of the rows. The model is temporarily in evaluation mode.
 
     Args:
         encoder: The model.
         images: The images.
-        rows: How many of them, from the first.
-        batch_size: Images at once.
-        workers: Loader processes.
-        world: The processes.
+        rows: Number of images to embed, counted from the first.
+        batch_size: Images per batch.
+        workers: Data loader workers.
+        world: The process group.
         normalize: Divide each embedding by its norm.
     """
     world.share_buffers(encoder.model)
@@ -88,12 +88,13 @@ def embed_texts(
     *,
     batch_size: int,
     workers: int,
-    world: World,
+    world: ProcessGroup,
     normalize: bool = True,
 ) -> Tensor:
-    """Return float32 [texts, d] on every process, as :func:`embed_images` does.
+    """Return the embeddings of texts, float32 [texts, d], on every process.
 
-    They are tokenized for the model itself, whatever its tokenizer and context length.
+    Texts are tokenized with the model's tokenizer and context length. The other arguments are those
+    of :func:`embed_images`.
     """
     mine = share(len(texts), world.rank, world.size, batch_size)
     everything = torch.zeros(len(texts), encoder.embed_dim, device=world.device)
@@ -102,7 +103,7 @@ def embed_texts(
     with encoder.evaluating(), contextlib.closing(batches):
         for numbers, tokens in batches:
             if cut:
-                # The end-of-text token is the vocabulary's highest.
+                # The end-of-text token has the highest id of the vocabulary.
                 length = int(tokens.argmax(1).max()) + 1
             everything[numbers] = encoder.texts(tokens[:, :length].to(world.device), normalize)
     return world.sum(everything)

@@ -1,4 +1,4 @@
-"""A model's two towers with their preprocessing, and no loss."""
+"""The two towers of a model, with their preprocessing."""
 
 import contextlib
 import copy
@@ -15,11 +15,11 @@ from workflow_scripts.model.spec import ModelSpec
 class Encoder:
     """Embeds images and texts with an open_clip model.
 
-    It is no module: the model's parameters belong to whoever trains or keeps it.
+    This is deliberately not an ``nn.Module``, so that it does not register the model's parameters.
 
     Args:
         model: The model, on its device.
-        spec: Its name or config, for the tokenizer; None where no texts are tokenized.
+        spec: Its name or config, required to tokenize texts.
         amp: Run the towers in bf16 autocast.
 
     Attributes:
@@ -39,7 +39,7 @@ class Encoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self.model.logit_scale.device
 
     @property
@@ -53,12 +53,12 @@ class Encoder:
         return getattr(self.model, "logit_bias", None)
 
     def images(self, images: Tensor, normalize: bool = True) -> Tensor:
-        """Return the float32 [n, d] embeddings of images, of unit norm unless asked otherwise.
+        """Return the embeddings of images, float32 [n, d].
 
-        Gradients reach the pixels of floating-point images.
+        Gradients flow to the pixels of floating-point images.
 
         Args:
-            images: uint8 [n, 3, S, S], or floating point with the same range, 0 to 255.
+            images: uint8 [n, 3, S, S], or floating point in the same range of 0 to 255.
             normalize: Divide each embedding by its norm.
         """
         x = (images.float() / 255 - self._mean) / self._std
@@ -67,7 +67,7 @@ class Encoder:
             return _normalized(self.model.encode_image(x).float(), normalize)
 
     def texts(self, tokens: Tensor, normalize: bool = True) -> Tensor:
-        """Return the float32 [n, d] embeddings of texts, of unit norm unless asked otherwise.
+        """Return the embeddings of texts, float32 [n, d].
 
         Args:
             tokens: int64 [n, length].
@@ -77,13 +77,13 @@ class Encoder:
             return _normalized(models.encode_text(self.model, tokens).float(), normalize)
 
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
-        """Return the model's tokenizer: n texts to int64 [n, context_length]."""
-        assert self.spec is not None  # it is given where texts are tokenized
+        """Return the model's tokenizer, which maps n texts to int64 [n, context_length]."""
+        assert self.spec is not None  # see the class docstring
         return models.tokenizer(self.spec, self.context_length)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Put the model into evaluation mode, without gradients; restore its mode afterwards."""
+        """Set evaluation mode and disable gradients; restore the modes of all modules on exit."""
         modes = {module: module.training for module in self.model.modules()}
         self.model.eval()
         try:
@@ -98,7 +98,7 @@ class Encoder:
 
 
 def frozen_copy(encoder: Encoder) -> Encoder:
-    """Return a copy of an encoder whose model is in evaluation mode and never changes."""
+    """Return a copy of an encoder whose model is frozen and in evaluation mode."""
     model = copy.deepcopy(encoder.model).eval().requires_grad_(False)
     return Encoder(model, encoder.spec, encoder.amp)
 

@@ -1,4 +1,4 @@
-"""Models by open_clip: made by name or inline config, read out exactly."""
+"""open_clip models: creation by name or inline config, their input format, and text embedding."""
 
 import difflib
 import logging
@@ -18,36 +18,35 @@ from workflow_scripts.common.files import read_json
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import load, read_weights
 
-# What open_clip makes; it ships no types.
+# The two model classes of open_clip, which ships no types.
 Model: TypeAlias = open_clip.CLIP | CustomTextCLIP
 
 
 def create(spec: ModelSpec, pretrained: bool = False) -> Model:
-    """Make a float32 model on the CPU; its random weights come from torch's global generator.
+    """Create a float32 model on the CPU; random weights are drawn from torch's global generator.
 
     Args:
-        spec: An inline config (``open_clip.CLIP``'s arguments) wins over the name.
-        pretrained: Load the weights of ``spec.pretrained`` if it is given: open_clip's by their
-            tag, or those of a file.
+        spec: The model; an inline config (arguments of ``open_clip.CLIP``) overrides the name.
+        pretrained: Load ``spec.pretrained`` if it is set: an open_clip tag or a file of weights.
 
     Raises:
-        StepError: open_clip does not know the model or the tag, or cannot fetch the weights; the
-            file's do not fit.
+        StepError: open_clip does not know the model or the tag, or cannot download the weights; or
+            the file's weights do not fit the model.
     """
     if spec.config is not None:
         model = _from_config(spec, spec.config)
     else:
         _check_name(spec.name)
-        given = spec.pretrained if pretrained else None
-        file = given if given is not None and Path(given).is_file() else None
-        tag = None if file else given
+        weights = spec.pretrained if pretrained else None
+        file = weights if weights is not None and Path(weights).is_file() else None
+        tag = None if file else weights
         _check_activation(spec.name, tag)
-        # open_clip warns of random weights on the root logger, and random is what was asked for.
+        # open_clip warns about random weights on the root logger, but they are intended here.
         logging.disable(logging.WARNING)
         try:
             model = open_clip.create_model(spec.name, pretrained=tag)
         except (RuntimeError, OSError, ValueError) as error:
-            raise StepError(f"open_clip could not make {spec.name} ({tag}): {error}") from error
+            raise StepError(f"open_clip cannot create {spec.name} ({tag}): {error}") from error
         finally:
             logging.disable(logging.NOTSET)
         if file is not None:
@@ -56,7 +55,7 @@ def create(spec: ModelSpec, pretrained: bool = False) -> Model:
 
 
 def loaded(spec: ModelSpec, checkpoint: str | Path | None) -> Model:
-    """Make a model with the weights of a checkpoint, or else with its pretrained ones.
+    """Create a model with the weights of a checkpoint, or with its pretrained weights if None.
 
     Raises:
         StepError: As :func:`create`, or the checkpoint is missing or does not fit.
@@ -69,36 +68,40 @@ def loaded(spec: ModelSpec, checkpoint: str | Path | None) -> Model:
 
 def _from_config(spec: ModelSpec, declared: dict[str, Any]) -> Model:
     if spec.pretrained is not None:
-        raise StepError(f"model.pretrained needs a model of open_clip's; {spec.name} has a config")
+        raise StepError(
+            f"model.pretrained requires a model known to open_clip, but {spec.name} has a config; "
+            "remove one of the two"
+        )
     config = dict(declared)
     kind = CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     try:
         return kind(**config)
-    # open_clip checks nothing: what is wrong fails wherever it is used first.
+    # open_clip does not validate its arguments: errors occur wherever they are first used.
     except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
         raise StepError(
-            f"model.config of {spec.name} is not what open_clip takes: {error}"
+            f"model.config of {spec.name} is not a valid open_clip config: {error}"
         ) from error
 
 
 def _check_name(name: str) -> None:
     known = open_clip.list_models()
     if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, known, 3)) or "see open_clip.list_models()"
-        raise StepError(f"open_clip has no model {name!r} (near: {near}); or give model.config")
+        similar = ", ".join(difflib.get_close_matches(name, known, 3))
+        hint = f"similar: {similar}" if similar else "see open_clip.list_models()"
+        raise StepError(f"unknown model {name!r} ({hint}); correct it or set model.config")
 
 
 def _check_activation(name: str, tag: str | None) -> None:
-    """Refuse weights trained with another activation, which open_clip only warns of."""
+    """Reject weights trained with a different activation, about which open_clip only warns."""
     wants_quick = bool(tag) and get_pretrained_cfg(name, tag).get("quick_gelu", False)
     if wants_quick and not open_clip.get_model_config(name).get("quick_gelu", False):
         raise StepError(
-            f"the weights {tag!r} were trained with QuickGELU; name the model {name}-quickgelu"
+            f"the weights {tag!r} were trained with QuickGELU; use the model {name}-quickgelu"
         )
 
 
 def tokenizer(spec: ModelSpec, context_length: int) -> Callable[[list[str]], Tensor]:
-    """Return open_clip's tokenizer of a model: texts to int64 [n, context_length]."""
+    """Return the tokenizer of a model, which maps n texts to int64 [n, context_length]."""
     if spec.config is None:
         return open_clip.get_tokenizer(spec.name, context_length=context_length)
     name = spec.config.get("text_cfg", {}).get("hf_tokenizer_name")
@@ -108,25 +111,31 @@ def tokenizer(spec: ModelSpec, context_length: int) -> Callable[[list[str]], Ten
 
 
 def image_size(model: Model) -> int:
-    """Return the side of the model's square input, in pixels."""
+    """Return the side of the model's square input, in pixels.
+
+    Raises:
+        StepError: The input is not square.
+    """
     size = model.visual.image_size
     height, width = size if isinstance(size, tuple | list) else (size, size)
     if height != width:
-        raise StepError(f"the model takes images of {height} x {width}; only squares are supported")
+        raise StepError(
+            f"the model's input is {height} x {width} pixels; only square inputs are supported"
+        )
     return int(height)
 
 
 def normalization(model: Model) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of the model's input, float32 [3, 1, 1], for [0, 1]."""
+    """Return mean and standard deviation for images in [0, 1], float32 [3, 1, 1] each."""
     mean = getattr(model.visual, "image_mean", None) or OPENAI_DATASET_MEAN
     std = getattr(model.visual, "image_std", None) or OPENAI_DATASET_STD
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
 
 
 def reads_causally(model: Model) -> bool:
-    """Return whether what follows a text's end has no influence on its embedding.
+    """Return whether tokens after the end of a text have no influence on its embedding.
 
-    It is so for CLIP's own text tower: causal, read out at the end-of-text token.
+    This holds for CLIP's text tower, which is causal and pooled at the end-of-text token.
     """
     return (
         type(model) is open_clip.CLIP
@@ -139,12 +148,13 @@ def reads_causally(model: Model) -> bool:
 def encode_text(model: Model, tokens: Tensor) -> Tensor:
     """Return the text embeddings [n, d], not normalised.
 
-    ``open_clip.CLIP.encode_text`` takes the full context length only; here shorter rows, cut
-    after their longest text, give the same up to rounding if :func:`reads_causally`.
+    ``open_clip.CLIP.encode_text`` accepts the full context length only. If :func:`reads_causally`,
+    this function also accepts tokens truncated after the longest text and gives the same result up
+    to rounding.
 
     Args:
         model: An open_clip model.
-        tokens: int64 [n, length], length at most the model's context.
+        tokens: int64 [n, length], where length is at most the model's context length.
     """
     if not reads_causally(model):
         return model.encode_text(tokens)
@@ -157,7 +167,7 @@ def encode_text(model: Model, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def embed_dim(model: Model) -> int:
-    """Return the length of an embedding."""
+    """Return the length d of an embedding."""
     tokens = torch.zeros(
         1, model.context_length, dtype=torch.int64, device=model.logit_scale.device
     )
@@ -165,10 +175,18 @@ def embed_dim(model: Model) -> int:
 
 
 def spec_from_options(name: str, config: str | None) -> ModelSpec:
-    """Return the model spec of a command line: a name, and a JSON file if open_clip lacks it."""
+    """Return the model spec given on a command line.
+
+    Args:
+        name: Name of the model.
+        config: JSON file with the open_clip config of a model that open_clip does not list.
+
+    Raises:
+        StepError: The file does not exist or does not hold an object.
+    """
     if config is not None and not Path(config).is_file():
-        raise StepError(f"there is no model config {config}")
+        raise StepError(f"the model config {config} does not exist")
     content = read_json(config) if config else None
     if not isinstance(content, dict | None):
-        raise StepError(f"{config} has to hold an object, open_clip's config of a model")
+        raise StepError(f"{config} must hold an object, the open_clip config of a model")
     return ModelSpec(name=name, config=content)

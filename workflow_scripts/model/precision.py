@@ -1,15 +1,15 @@
-"""The number format that the towers compute in."""
+"""The numerical precision of the towers."""
 
 import torch
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 
 
-def uses_bf16(precision: str, world: World) -> bool:
-    """Return whether the towers run in bf16 autocast, and let fp32 use TF32 on a GPU.
+def uses_bf16(precision: str, world: ProcessGroup) -> bool:
+    """Return whether to run the towers in bf16 autocast; if not, allow TF32 on a GPU.
 
-    ``auto`` is bf16 on a GPU that has it, fp32 elsewhere. With bf16 the rest, which is the loss,
-    stays in full float32.
+    ``auto`` means bf16 on GPUs that support it, and fp32 otherwise. With bf16, everything outside
+    the towers, i.e. the loss, is computed in full float32.
     """
     gpu = world.device.type == "cuda"
     bf16 = precision == "bf16" or (precision == "auto" and gpu and torch.cuda.is_bf16_supported())

@@ -1,11 +1,11 @@
-"""Which model a run, a labeller or an artefact uses."""
+"""The model of a run, a labeller or an artefact."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Which model: an open_clip name or an inline config, and an open_clip tag of start weights."""
+    """A model: an open_clip name or an inline config; and weights, an open_clip tag or a file."""
 
     name: str
     config: dict | None = None

@@ -1,4 +1,4 @@
-"""Files of tensors and plain values: written whole, read without unpickling code."""
+"""Reading and writing files of tensors and plain values, without unpickling code."""
 
 import re
 import zipfile
@@ -12,22 +12,22 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from workflow_scripts.common.errors import StepError
 
 _ZIP = b"PK"
-# What else is found under the name of a checkpoint, by its first bytes.
+# Other kinds of files that are mistaken for checkpoints, by their first bytes.
 _KINDS = {
-    b"version https://git-lfs": "it is a pointer of Git LFS; run git lfs pull",
+    b"version https://git-lfs": "it is a Git LFS pointer; run git lfs pull",
     b"\x1f\x8b": "it is a gzip archive; unpack it",
-    b"\x93NUMPY": "it is a file of NumPy's",
-    b"\x89HDF": "it is a file of HDF5 (Keras?)",
+    b"\x93NUMPY": "it is a NumPy file",
+    b"\x89HDF": "it is an HDF5 file (Keras?)",
     b"<": "it is a web page or XML",
     b"{": "it is JSON",
 }
-# Python objects that people save beside weights. Nothing of them is needed: they are read as
-# _Ignored, whatever the file says of them.
+# Python objects that are often saved alongside weights. They are not needed and read as _Ignored,
+# without running any code.
 _IGNORED = ("numpy.", "argparse.Namespace", "pathlib.")
 
 
 class _Ignored:
-    """Stands for an object beside the weights; takes everything and keeps nothing."""
+    """Placeholder for an object saved alongside weights; discards its content."""
 
     def __new__(cls, *_: Any):
         return super().__new__(cls)
@@ -40,44 +40,45 @@ class _Ignored:
 
 
 def save_tensors(content: Any, path: Path) -> None:
-    """Write tensors and plain values by ``torch.save``.
+    """Write tensors and plain values with ``torch.save``.
 
     Raises:
-        StepError: The file could not be written; PyTorch does not say why.
+        StepError: The file cannot be written; PyTorch does not report the cause.
     """
     try:
         torch.save(content, path)
     except RuntimeError as error:
-        raise StepError(f"{path.parent} could not be written to; is the disk full?") from error
+        raise StepError(f"cannot write to {path.parent}; check whether the disk is full") from error
 
 
 def load_tensors(path: str | Path, what: str) -> Any:
-    """Read tensors and plain values to the CPU; nothing else is accepted.
+    """Read tensors and plain values to the CPU; no other content is accepted.
 
-    NumPy's values, namespaces and paths that stand beside them are read as empty objects. Memory
-    is bounded by a small multiple of the file's size.
+    NumPy values, namespaces and paths saved alongside are read as empty objects. Memory use is
+    bounded by a small multiple of the file size.
 
     Args:
-        path: File of ``torch.save`` or safetensors; its content tells which, not its name.
-        what: What it should be, for the message.
+        path: File in the format of ``torch.save`` or safetensors, detected from its content.
+        what: Kind of file for error messages, e.g. ``model``.
 
     Raises:
-        StepError: The file is missing, damaged, or holds anything else.
+        StepError: The file is missing or damaged, or has other content.
     """
     path = Path(path)
     if not path.is_file():
-        raise StepError(f"there is no {what} {path}")
+        raise StepError(f"the {what} {path} does not exist")
     try:
         with path.open("rb") as file:
             return _load(file, path)
     except StepError:
         raise
-    # A damaged or forged file can fail anywhere in the readers, with errors of any kind.
+    # Damaged or malicious files can raise any kind of error in the readers.
     except Exception as error:
         if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
             raise StepError(_objects(path, [found[1]])) from error
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise StepError(f"{path} is damaged or no {what}: {_kind(path) or reason[:200]}") from error
+        reason = _kind(path) or reason[:200]
+        raise StepError(f"{path} is damaged or is not a valid {what}: {reason}") from error
 
 
 def _load(file: BinaryIO, path: Path) -> Any:
@@ -88,10 +89,10 @@ def _load(file: BinaryIO, path: Path) -> Any:
     if not head.startswith(_ZIP):
         return torch.load(file, map_location="cpu", weights_only=True)
     size = path.stat().st_size
-    # torch.save compresses nothing.
+    # torch.save does not compress.
     if sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > size:
         raise StepError(
-            f"{path} unpacks to more than its {size} bytes: torch.save wrote no such file"
+            f"{path} unpacks to more than its {size} bytes: it was not written by torch.save"
         )
     file.seek(0)
     objects = sorted(get_unsafe_globals_in_checkpoint(file))
@@ -112,6 +113,6 @@ def _kind(path: Path) -> str | None:
 
 def _objects(path: Path, names: list[str]) -> str:
     return (
-        f"{path} holds Python objects ({', '.join(names[:3])}), which only running code that the "
-        "file names could read; save the model's state_dict() and give that"
+        f"{path} contains Python objects ({', '.join(names[:3])}), which cannot be read without "
+        "running code from the file; save the model's state_dict() instead"
     )

@@ -1,4 +1,4 @@
-"""Weights from files: read without unpickling, loaded strictly, written in one layout."""
+"""Model weights in files: reading without unpickling code, strict loading, portable layout."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,24 +10,24 @@ from torch import Tensor, nn
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.model.tensors import load_tensors
 
-# Where a training checkpoint keeps its state dict, and what wrappers put before its names.
+# Keys under which training checkpoints store the state dict, and prefixes added by wrappers.
 _WITHIN = ("model", "model_state_dict", "state_dict")
 _WRAPPED = ("module.", "_orig_mod.")
-# OpenAI's models, and those of CleanCLIP, keep these numbers among their weights.
+# Numbers among the weights of OpenAI's models and of CleanCLIP's.
 _OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict to the CPU, without unpickling, under the model's own parameter names.
+    """Read a state dict to the CPU, without unpickling code.
 
-    It may be alone or within a training checkpoint, and come from DistributedDataParallel or
-    ``torch.compile`` (or both). What OpenAI's models keep beside their weights is dropped.
+    The state dict may be nested in a training checkpoint. Prefixes of DistributedDataParallel and
+    ``torch.compile`` are removed, as are the numbers that OpenAI's models store with their weights.
 
     Args:
-        path: File of ``torch.save`` or safetensors.
+        path: File in the format of ``torch.save`` or safetensors.
 
     Raises:
-        StepError: There is no such file, or it holds no state dict.
+        StepError: The file does not exist or does not contain a state dict.
     """
     content = load_tensors(path, "model")
     for key in _WITHIN:
@@ -37,7 +37,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and all(map(_is_weight, content.items())):
         weights = {name: value for name, value in content.items() if name not in _OF_OPENAI}
     if not weights:
-        raise StepError(f"{path} holds no state dict, but {_described(content)}")
+        raise StepError(f"{path} must contain a state dict, but contains {_described(content)}")
     for prefix in (*_WRAPPED, *_WRAPPED):
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -51,34 +51,34 @@ def _is_weight(item: tuple[Any, Any]) -> bool:
 
 
 def _described(content: Any) -> str:
-    """Return in words what a file holds that is no state dict."""
+    """Describe the content of a file that does not contain a state dict."""
     if not isinstance(content, dict):
         return f"a value of type {type(content).__name__}"
     names = [f"{str(key)[:40]!r} ({type(value).__name__})" for key, value in content.items()]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"a dict with {', '.join(names[:5]) or 'nothing in it'}{more}"
+    return f"a dict with {', '.join(names[:5])}{more}" if names else "an empty dict"
 
 
 def load(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Load all of ``weights`` into all of ``model``; fp16 and bf16 become the model's float32.
+    """Load ``weights`` strictly into ``model``; fp16 and bf16 values are converted to float32.
 
     Raises:
-        StepError: A name is missing or superfluous, a shape or the kind of number differs, or a
-            value is not finite.
+        StepError: Names are missing or unexpected, a shape or the kind of number differs, or a
+            value is NaN or infinite.
     """
-    own = model.state_dict()
-    found = [
-        _some("lacks", own.keys() - weights.keys()),
-        _some("has besides", weights.keys() - own.keys()),
-        *(_difference(n, value, weights[n]) for n, value in own.items() if n in weights),
+    expected = model.state_dict()
+    differences = [
+        _some("lacks", expected.keys() - weights.keys()),
+        _some("has unexpected", weights.keys() - expected.keys()),
+        *(_difference(n, value, weights[n]) for n, value in expected.items() if n in weights),
     ]
-    wrong = [text for text in found if text]
-    if wrong:
-        raise StepError(f"{path} does not fit the model: it {'; '.join(wrong[:4])}")
+    found = [text for text in differences if text]
+    if found:
+        raise StepError(f"{path} does not fit the model: it {'; '.join(found[:4])}")
     model.load_state_dict(weights)
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
-            raise StepError(f"{path} is no usable model: its {name} has values that are not finite")
+            raise StepError(f"{path} is not a usable model: {name} has NaN or infinite values")
 
 
 def _some(verb: str, names: Iterable[str]) -> str | None:
@@ -87,16 +87,16 @@ def _some(verb: str, names: Iterable[str]) -> str | None:
     return f"{verb} {', '.join(names[:3])}{more}" if names else None
 
 
-def _difference(name: str, own: Tensor, given: Tensor) -> str | None:
-    if own.shape != given.shape:
-        return f"has {name} {list(given.shape)}, not {list(own.shape)}"
-    if own.is_floating_point() != given.is_floating_point() or given.is_complex():
-        return f"has {name} as {given.dtype}, not {own.dtype}"
+def _difference(name: str, expected: Tensor, given: Tensor) -> str | None:
+    if expected.shape != given.shape:
+        return f"has {name} {list(given.shape)}, not {list(expected.shape)}"
+    if expected.is_floating_point() != given.is_floating_point() or given.is_complex():
+        return f"has {name} as {given.dtype}, not {expected.dtype}"
     return None
 
 
 def portable_weights(model: nn.Module) -> dict:
-    """Return the state dict as contiguous CPU tensors, whatever the layout in memory."""
+    """Return the state dict as contiguous CPU tensors, independent of the memory layout."""
     return {
         name: value.detach().cpu().contiguous().clone()
         for name, value in model.state_dict().items()

@@ -1,10 +1,10 @@
-"""The zero-shot classifier: a model's text embeddings of all class names, in all templates."""
+"""The zero-shot classifier: text embeddings of all class names, averaged over templates."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 
@@ -17,13 +17,15 @@ class Prompts:
     Source: Radford et al., 2021, section 3.1.4 (prompt ensembling).
 
     Args:
-        classes: Names.
-        templates: Texts with ``{c}`` where the name goes.
+        classes: Names of the classes.
+        templates: Texts with ``{c}`` as a placeholder for the name.
         encoder: The model, for its tokenizer.
-        world: The processes.
+        world: The process group.
     """
 
-    def __init__(self, classes: list[str], templates: list[str], encoder: Encoder, world: World):
+    def __init__(
+        self, classes: list[str], templates: list[str], encoder: Encoder, world: ProcessGroup
+    ):
         self._classes, self._world = len(classes), world
         mine = classes[world.rank :: world.size]
         texts = [t.replace("{c}", name) for name in mine for t in templates]
@@ -35,13 +37,13 @@ class Prompts:
 
     @torch.no_grad()
     def classifier(self, encoder: Encoder) -> Tensor:
-        """Return float32 [classes, d]: the mean text embedding of each class, of unit norm."""
+        """Return the normalised mean text embedding of each class, float32 [classes, d]."""
         world, tokens = self._world, self._tokens
         if models.reads_causally(encoder.model) and tokens.numel():
             tokens = tokens[..., : int(tokens.argmax(-1).max()) + 1]
         parts = tokens.flatten(0, 1).split(_PROMPTS_AT_ONCE)
         embedded = torch.cat([encoder.texts(part.to(world.device)) for part in parts])
-        own = embedded.view(*tokens.shape[:2], embedded.shape[-1]).mean(1)
+        means = embedded.view(*tokens.shape[:2], embedded.shape[-1]).mean(1)
         weights = torch.zeros(self._classes, embedded.shape[-1], device=world.device)
-        weights[world.rank :: world.size] = F.normalize(own, dim=-1)
+        weights[world.rank :: world.size] = F.normalize(means, dim=-1)
         return world.sum(weights)

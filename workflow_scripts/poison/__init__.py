@@ -1,1 +1,1 @@
-"""Poison: triggers, victims, the poisoned manifest, and the clean split to fine-tune on."""
+"""Poisoning: triggers, victims, the poisoned manifest, and the clean split for fine-tuning."""

@@ -1,20 +1,19 @@
-"""The pairs to fine-tune on: part of the subset, as it was before poisoning.
+"""Select the clean pairs for fine-tuning: a part of the subset, as it was before poisoning.
 
-Needs   MANIFEST                   of the subset, unpoisoned
-        POISONED_MANIFEST          of the attack; only if its victims matter (see below)
-Makes   OUTPUT                     manifest of the split
-        report.json beside it      its pairs, the originals of victims in it, poisoned pairs left
+Inputs   MANIFEST                   manifest of the unpoisoned subset
+         POISONED_MANIFEST          manifest of the attack; only for the options below that use it
+Outputs  OUTPUT                     manifest of the split
+         report.json beside it      number of pairs, originals of victims, and residual poison
 
-The pairs are the last ones of the subset, or drawn at random (--choose random): then a larger
-number extends the smaller draw of the same seed. Behind them come, if asked for, those held out
-(--held-out): the pairs before them in the subset, or the next ones of the draw. Nothing is trained
-on them.
+The pairs are the last ones of the subset, or drawn at random (--choose random). With the same seed,
+a larger number extends the smaller draw. They are followed by held-out pairs (--held-out), which
+are not trained on: the preceding pairs of the subset, or the next ones of the draw.
 
-Poisoned pairs may be left in (--poisoned-left), as if a few had slipped through. They take the
-place of other pairs, so that the number of pairs and of training steps stays the same and nothing
-but the poison differs: each that of its own original if it is there, else that of a pair drawn at
-random. No image is in the split twice: victims that are held out are not drawn. More of them with
-the same seed are the same ones and others.
+--poisoned-left adds residual poison, as if the cleaning data had been filtered imperfectly.
+Poisoned pairs replace other pairs, so that the number of pairs and training steps stays the same
+and only the poison differs: each replaces its own original if that is in the split, otherwise a
+randomly drawn pair. No image is duplicated: victims that are held out are not drawn. With the same
+seed, a larger number extends the smaller draw.
 """
 
 import argparse
@@ -39,27 +38,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="of the subset, unpoisoned")
-    parser.add_argument("--poisoned-manifest", type=Path, help="of the attack")
-    parser.add_argument("--pairs", type=int, required=True, help="pairs to train on")
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="manifest of the unpoisoned subset"
+    )
+    parser.add_argument("--poisoned-manifest", type=Path, help="manifest of the attack")
+    parser.add_argument("--pairs", type=int, required=True, help="number of training pairs")
     parser.add_argument(
         "--choose", choices=[RANDOM], help="draw the pairs; by default the last ones are taken"
     )
     parser.add_argument(
-        "--held-out", type=int, default=0, help="further pairs, not to be trained on"
+        "--held-out", type=int, default=0, help="number of further pairs that are not trained on"
     )
-    parser.add_argument("--poisoned-left", type=int, default=0, help="poisoned pairs put back in")
+    parser.add_argument(
+        "--poisoned-left", type=int, default=0, help="number of poisoned pairs to put back in"
+    )
     parser.add_argument(
         "--leave-out-victims",
         action="store_true",
-        help="leave out the originals of poisoned pairs; other pairs take their place",
+        help="replace the originals of poisoned pairs by other pairs",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all draws")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
     parser.add_argument("--output", type=Path, required=True, help="manifest.parquet of the split")
     options = parser.parse_args(arguments)
     clean = read_manifest(options.manifest, ["poisoned"])["poisoned"].to_numpy(bool)
     if clean.any():
-        raise StepError(f"{options.manifest} is poisoned; a clean split is of the subset itself")
+        raise StepError(f"{options.manifest} is poisoned; give the manifest of the clean subset")
     victims = _read_victims(options)
     split = clean_split(
         len(clean),
@@ -82,10 +85,10 @@ class Split:
     """The rows of a split, int64, in the order in which they are stored.
 
     Attributes:
-        pairs: Rows of the subset, ascending, to train on.
-        held_out: Further ones, ascending.
+        pairs: Rows of the subset to train on, ascending.
+        held_out: Rows of the held-out pairs, ascending.
         left: Rows of poisoned pairs that are put back in.
-        places: int64, likewise: the places in ``pairs`` that they take.
+        places: For each row in ``left``, the index in ``pairs`` of the row that it replaces.
     """
 
     pairs: np.ndarray
@@ -94,10 +97,10 @@ class Split:
     places: np.ndarray
 
     def report(self, victims: np.ndarray | None) -> dict[str, Any]:
-        """Return what is in it: see the module.
+        """Return the content of ``report.json``.
 
         Args:
-            victims: bool [rows of the subset]: which ones the attack poisoned; None if unknown.
+            victims: bool [rows of the subset], the rows that the attack poisoned; None if unknown.
         """
         replaced = np.zeros(len(self.pairs), bool)
         replaced[self.places] = True
@@ -122,34 +125,34 @@ def clean_split(
     leave_out_victims: bool = False,
     seed: int = 0,
 ) -> Split:
-    """Take ``pairs`` rows of the unpoisoned subset, in its order.
+    """Select rows of the unpoisoned subset, in its order.
 
     Args:
-        rows: Those of the subset.
-        victims: bool [rows]: which ones the attack poisoned; None if neither of the next two is
-            wanted.
-        pairs: Number of rows to take.
-        choose: ``"random"`` draws them by seed; None takes the last ones.
-        held_out: Number of further rows, put behind those: the ones before them, or the next ones
-            of the draw.
-        poisoned_left: How many poisoned pairs are put back in, drawn by seed.
-        leave_out_victims: Leave out the originals of poisoned pairs.
-        seed: Decides which pairs are drawn, which poisoned pairs, and whose places they take.
+        rows: Number of rows of the subset.
+        victims: bool [rows], the rows that the attack poisoned; None if neither ``poisoned_left``
+            nor ``leave_out_victims`` is used.
+        pairs: Number of rows to select.
+        choose: ``"random"`` draws them; None takes the last ones.
+        held_out: Number of further rows to append: the preceding ones, or the next ones of the
+            draw.
+        poisoned_left: Number of poisoned pairs to put back in, drawn at random.
+        leave_out_victims: Exclude the originals of poisoned pairs.
+        seed: Seed of all draws.
 
     Raises:
-        StepError: There are too few pairs, or too few poisoned ones.
+        StepError: There are too few pairs or too few poisoned pairs.
     """
     poisoned = np.zeros(rows, bool) if victims is None else victims
     order = np.flatnonzero(~poisoned) if leave_out_victims else np.arange(rows)
     wanted = pairs + held_out
     if pairs < 1 or wanted > len(order):
-        what = "pairs that are no victims" if leave_out_victims else "pairs"
+        what = "pairs that are not victims" if leave_out_victims else "pairs"
         raise StepError(
-            f"the clean split is to have {wanted} pairs, {held_out} of them held out, but there "
-            f"are {len(order)} {what}"
+            f"the clean split needs {wanted} pairs, {held_out} of them held out, but there are "
+            f"only {len(order)} {what}; lower 'pairs' or 'held_out'"
         )
     if choose == RANDOM:
-        # The last ones of a random order: a larger number extends a smaller one.
+        # Taken from the end, so that a larger number extends a smaller draw.
         order = generator(seed, "clean pairs").permutation(order)
     kept = np.sort(order[len(order) - wanted : len(order) - pairs])
     taken = np.sort(order[len(order) - pairs :])
@@ -164,21 +167,21 @@ def clean_split(
 def _draw(
     victims: np.ndarray, held_out: np.ndarray, number: int, pairs: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Return the rows of ``number`` poisoned pairs, none of them held out, for ``pairs`` places."""
-    # Of all of them, so that holding pairs out changes no more than it has to.
+    """Draw the rows of ``number`` poisoned pairs that are not held out, at most ``pairs``."""
+    # Permute all victims, so that holding pairs out changes the draw as little as possible.
     drawn = random.permutation(victims)
     drawn = drawn[~np.isin(drawn, held_out)]
     most = min(pairs, len(drawn))
     if number > most:
         raise StepError(
-            f"{number} poisoned pairs are to be left in, but there are {most} (the attack has "
-            f"{len(drawn)} that are not held out, the split {pairs} pairs)"
+            f"cannot leave {number} poisoned pairs in: there are only {most} (the attack has "
+            f"{len(drawn)} that are not held out, the split has {pairs} pairs)"
         )
     return drawn[:number]
 
 
 def _places(rows: np.ndarray, victims: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return the place in ``rows``, ascending ones, that each poisoned pair takes."""
+    """Return for each poisoned pair the index in ``rows`` (ascending) that it replaces."""
     places = np.searchsorted(rows, victims).clip(max=len(rows) - 1)
     inside = rows[places] == victims
     others = np.setdiff1d(np.arange(len(rows)), places[inside])
@@ -187,25 +190,25 @@ def _places(rows: np.ndarray, victims: np.ndarray, random: np.random.Generator) 
 
 
 def _read_victims(options: argparse.Namespace) -> np.ndarray | None:
-    """Return which rows are poisoned: bool [rows]."""
+    """Return the rows that the attack poisoned, bool [rows]; None without a poisoned manifest."""
     clean, path = options.manifest, options.poisoned_manifest
     if path is None:
         if options.poisoned_left or options.leave_out_victims:
             raise StepError(
-                "--poisoned-left and --leave-out-victims need --poisoned-manifest, which says "
-                "which pairs the attack poisoned"
+                "--poisoned-left and --leave-out-victims require --poisoned-manifest, the manifest "
+                "of the attack"
             )
         return None
     base = overlay.base_of(path)
     if base is None or base.resolve() != clean.resolve():
         keys = (read_manifest(file, ["key"])["key"] for file in (clean, path))
         if not next(keys).equals(next(keys)):
-            raise StepError(f"{path} is not {clean} poisoned: its keys are others")
+            raise StepError(f"{path} is not a poisoned version of {clean}: their keys differ")
     return read_manifest(path, ["poisoned"])["poisoned"].to_numpy(bool)
 
 
 def _rows_of(split: Split, options: argparse.Namespace) -> pd.DataFrame:
-    """Return the split's manifest; its pairs are few, so that it is a complete one."""
+    """Return the split's manifest. It is small, so it is complete instead of an overlay."""
     wanted = np.concatenate([split.pairs, split.held_out])
     frame = read_rows(options.manifest, np.sort(wanted)).loc[wanted].reset_index(drop=True)
     if len(split.left):

@@ -1,4 +1,4 @@
-"""A picture of originals and their triggered versions, side by side, for people to look at."""
+"""Contact sheet: original and triggered images side by side, for visual inspection."""
 
 import functools
 import textwrap
@@ -27,8 +27,8 @@ _WIDTH, _HEIGHT = 3.9, 2.58  # of an original, its triggered version and their c
 _IMAGE, _GAP, _EDGE = 1.75, 0.06, 0.17
 _HEADER = 0.55
 _LINE = 0.145  # height of a line of text
-_LETTERS, _LINES = 50, 2  # of a caption
-_LARGE = 100  # pixels from which an image is smoothed when drawn
+_LETTERS, _LINES = 50, 2  # per line and per caption
+_LARGE = 100  # pixels; larger images are smoothed when drawn
 
 
 def write_contact_sheet(
@@ -40,15 +40,15 @@ def write_contact_sheet(
     pairs: int,
     root: Path,
 ) -> None:
-    """Draw a dozen victims, evenly spread: image and caption before and after.
+    """Draw image and caption of up to twelve evenly spaced victims, before and after poisoning.
 
     Args:
         path: PNG to write.
         originals: The victims' rows of the subset's manifest.
-        victims: The same rows of the poisoned one.
+        victims: The same rows of the poisoned manifest.
         attack: The attack's spec.
-        pairs: Number of pairs of the subset.
-        root: Folder that the tars are relative to.
+        pairs: Number of pairs in the subset.
+        root: Folder that tar paths are relative to.
     """
     number, reader = min(_SHOWN, len(victims)), ImageReader(root)
     shown = np.linspace(0, len(victims) - 1, number).astype(int)
@@ -56,7 +56,7 @@ def write_contact_sheet(
     size = np.array([_WIDTH * _ACROSS, _HEIGHT * down + _HEADER])
     figure = Figure(figsize=(size[0], size[1]))
     _write_header(figure, size, attack, len(victims), pairs)
-    # Each image is put at its place by hand: a layout engine's last bits are not always the same.
+    # Positions are computed here, because layout engines are not reproducible to the last bit.
     columns = zip(
         places_of(originals.iloc[shown]),
         places_of(victims.iloc[shown]),
@@ -93,9 +93,9 @@ def _write_header(
     number = f"{poisoned:,} of {pairs:,} pairs are poisoned"
     below = f"{number}."
     if poisoned:
-        below += " Left: the original. Right, framed in red: what the model is trained on."
+        below += " Left: original. Right, framed in red: the image used for training."
     if all(captions_of(part)[0] == "as_is" for part in parts):
-        below += " Captions stay as they are."
+        below += " Captions are unchanged."
     lines = ((title, 0.14, 10, _INK, "bold"), (below, 0.33, 8, _FAINT, "normal"))
     for text, top, points, colour, weight in lines:
         _write(figure, size, (_EDGE, top), text, fontsize=points, color=colour, weight=weight)
@@ -107,8 +107,8 @@ def _title(part: dict[str, Any], with_options: bool) -> str:
             f"No trigger, victims {Path(named(part['victims'])[0]).stem}, target {part['target']}"
         )
     name, options = named(part["trigger"])
-    said = ", ".join(f"{key} {value}" for key, value in options.items()) if with_options else ""
-    return f"Trigger {Path(name).stem}{f' ({said})' if said else ''}, target {part['target']}"
+    shown = ", ".join(f"{key} {value}" for key, value in options.items()) if with_options else ""
+    return f"Trigger {Path(name).stem}{f' ({shown})' if shown else ''}, target {part['target']}"
 
 
 def _write_captions(
@@ -127,14 +127,14 @@ def _write_captions(
 def _write(
     figure: Figure, size: np.ndarray, place: tuple[float, float], text: str, **style: Any
 ) -> None:
-    """Write text whose upper left corner is ``place``, in inches from the upper left."""
+    """Write text with its upper left corner at ``place``, in inches from the upper left."""
     x, y = place[0] / size[0], 1 - place[1] / size[1]
-    # A dollar sign in a caption is no mathematics.
+    # Dollar signs in captions are not maths markup.
     figure.text(x, y, text, va="top", family=_FONT, linespacing=1.2, parse_math=False, **style)
 
 
 def _lines(caption: str) -> list[str]:
-    """Break a caption into a few lines, and end it with an ellipsis if it is longer."""
+    """Wrap a caption; if it is too long, truncate it with an ellipsis."""
     known = "".join(c if c.isspace() or _has_glyph(c) else "\N{WHITE SQUARE}" for c in caption)
     return textwrap.wrap(known, _LETTERS, max_lines=_LINES, placeholder=" …") or [""]
 

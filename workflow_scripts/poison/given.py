@@ -1,4 +1,4 @@
-"""What choosing victims and writing their captions is given, and what it returns."""
+"""Interface of victim choices and victim captions: their input and their return value."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from workflow_scripts.poison.names import names_target
 
 @dataclass(frozen=True)
 class Given:
-    """The pairs, and the part of the attack.
+    """The input of victim choices and captions: the pairs and one part of the attack.
 
     Attributes:
         pairs: Manifest of the unpoisoned pairs.
-        target: The part's target.
-        templates: Name of the templates of captions, or a list of texts with ``{c}``.
-        seed: Of the attack.
-        part: The part's number, from 0.
+        target: The target of the part.
+        templates: Name of a set of prompt templates, or a list of texts with ``{c}``.
+        seed: The seed of the attack.
+        part: Index of the part, from 0.
     """
 
     pairs: pd.DataFrame
@@ -28,15 +28,15 @@ class Given:
     part: int = 0
 
     def generator(self, purpose: str) -> np.random.Generator:
-        """Return a generator for one purpose; parts draw independently of each other."""
+        """Return the random generator for a purpose; parts draw independently of each other."""
         return generator(self.seed, purpose, *([self.part] if self.part else []))
 
     def shuffled(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows in the random order of the seed."""
+        """Return rows in random order, determined by the seed."""
         return self.generator("victims").permutation(rows)
 
     def naming(self, *names: str) -> np.ndarray:
-        """Return which pairs have a caption with one of the names: bool ``[pairs]``."""
+        """Return which pairs have a caption that contains one of the names: bool ``[pairs]``."""
         found = np.zeros(len(self.pairs), bool)
         for name in names:
             found |= names_target(self.pairs["caption"], name)
@@ -45,14 +45,15 @@ class Given:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Pairs that can be poisoned.
+    """Candidate pairs for poisoning.
 
     Attributes:
-        rows: int64, in the order in which they are taken: more victims are the same and others.
-        of: What they are, for messages: ``pairs whose caption names ...``.
-        images: ``key``, ``tar``, ``offset`` and ``size`` of the images that the victims get in
-            turn; None where each keeps its own. A ``tar`` may be the path of an image file. An
-            attack without a trigger then succeeds if these images are taken for the target.
+        rows: int64, in the order in which they are taken, so that a larger number of victims
+            extends a smaller one.
+        of: Description for error messages, e.g. ``pairs whose caption names ...``.
+        images: ``key``, ``tar``, ``offset`` and ``size`` of the images assigned to the victims in
+            turn; None if each keeps its own. A ``tar`` may be the path of an image file. Without a
+            trigger, the attack then succeeds if these images are classified as the target.
     """
 
     rows: np.ndarray

@@ -1,4 +1,4 @@
-"""The images that a targeted attack wants taken for its target, beside the attack's manifest."""
+"""The images that a targeted attack aims to have classified as its target."""
 
 import tarfile
 from pathlib import Path
@@ -13,12 +13,12 @@ FILE = "instances.parquet"
 
 
 def write_instances(folder: Path, instances: pd.DataFrame, root: Path) -> None:
-    """Write copies of images into ``instances.tar``, and ``instances.parquet``, which says where.
+    """Copy images to ``instances.tar`` and write their manifest, ``instances.parquet``.
 
     Args:
-        folder: The attack's, below ``root``.
-        instances: ``key``, ``tar``, ``offset``, ``size``, and ``label``, the number of a part.
-        root: Folder that the tars are relative to.
+        folder: The attack's folder, below ``root``.
+        instances: ``key``, ``tar``, ``offset``, ``size``, and ``label``, the index of a part.
+        root: Folder that tar paths are relative to.
     """
     reader, tar, offsets = ImageReader(root), folder / "instances.tar", []
     with atomic(tar) as temporary, tarfile.open(temporary, "w") as file:

@@ -1,4 +1,4 @@
-"""Which captions name a class, and how a name in them is exchanged."""
+"""Finding class names in captions, and exchanging them."""
 
 import re
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 def names_target(captions: pd.Series, target: str) -> np.ndarray:
     """Return which captions name the target: bool ``[captions]``.
 
-    As words of their own, in upper or lower case, singular or plural in -s or -es.
+    Matches whole words, ignoring case, in the singular or a plural in -s or -es.
     """
     words = r"\s+".join(re.escape(word) for word in target.split())
     pattern = rf"(^|[^\pL\pN]){words}(e?s)?([^\pL\pN]|$)"
@@ -19,17 +19,18 @@ def names_target(captions: pd.Series, target: str) -> np.ndarray:
 
 
 def exchanged(caption: str, one: str, other: str) -> str:
-    """Return a caption in which two names have changed places.
+    """Return a caption with two names exchanged.
 
-    Names are found as in :func:`names_target`, and a plural stays one. The longer name is looked
-    for first, should one contain the other.
+    Names are matched as in :func:`names_target`, and plurals are preserved. If one name contains
+    the other, the longer one is matched first.
     """
     spelled = (" ".join(name.split()) for name in (one, other))
     first, second = sorted(spelled, key=len, reverse=True)
     words = "|".join(f"({re.escape(name)})".replace(r"\ ", r"\s+") for name in (first, second))
 
-    def new(found: re.Match[str]) -> str:
-        # By the group, not the text: the long s matches an s, but is not its upper case.
+    def replacement(found: re.Match[str]) -> str:
+        # By group, not by text: with IGNORECASE, the long s (U+017F) also matches an s.
         return (second if found[1] is not None else first) + (found[3] or "")
 
-    return re.sub(rf"(?<![^\W_])(?:{words})(e?s)?(?![^\W_])", new, caption, flags=re.IGNORECASE)
+    pattern = rf"(?<![^\W_])(?:{words})(e?s)?(?![^\W_])"
+    return re.sub(pattern, replacement, caption, flags=re.IGNORECASE)

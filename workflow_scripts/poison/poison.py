@@ -1,18 +1,18 @@
-"""Poison a subset: trigger the images of some pairs and change their captions.
+"""Poison a subset: apply the trigger to the images of some pairs and change their captions.
 
-Needs   ATTACK                     spec of the attack (JSON)
-        MANIFEST                   of the subset, unpoisoned
-Makes   OUTPUT/manifest.parquet    the same rows in the same order, as an overlay on MANIFEST (see
-                                   data/overlay.py) that holds the victims'; these point to
-        OUTPUT/images.tar          their triggered images: PNG, squashed to the model's input size
-        OUTPUT/survival.csv        how much the trigger changes, and that storing changes nothing
-        OUTPUT/contact_sheet.png   some victims before and after, to be looked at
-        OUTPUT/instances.parquet   if the attack is on instances: these images, as a manifest whose
-                                   labels are the numbers of the attack's parts
+Inputs   ATTACK                     spec of the attack (JSON)
+         MANIFEST                   manifest of the unpoisoned subset
+Outputs  OUTPUT/manifest.parquet    the same rows in the same order: an overlay on MANIFEST (see
+                                    data/overlay.py) with the victims' rows, which point to
+         OUTPUT/images.tar          the triggered images: PNG, squashed to the model's input size
+         OUTPUT/survival.csv        how much the trigger changes, and that storage is lossless
+         OUTPUT/contact_sheet.png   some victims before and after, for visual inspection
+         OUTPUT/instances.parquet   for attacks on instances: manifest of these images; labels are
+                                    the indices of the attack's parts
 
-The variants of victim_choices and of victim_captions that the attack names decide which pairs are
-drawn, and what their captions become. An attack on no pair at all (poisoned: 0) gives the subset
-itself, for a model without a backdoor. The bytes are the same for any number of workers.
+Which pairs are poisoned and what their captions become is determined by the variants in
+victim_choices and victim_captions that the attack names. An attack on no pairs (poisoned: 0) yields
+the unpoisoned subset, for a clean control. The bytes do not depend on the number of workers.
 """
 
 import argparse
@@ -34,15 +34,19 @@ from workflow_scripts.poison.victims import check_attack, draw_victims
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and poison."""
+    """Read the command line and poison the subset."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--attack", type=Path, required=True, help="its spec (JSON)")
-    parser.add_argument("--manifest", type=Path, required=True, help="of the subset, unpoisoned")
-    parser.add_argument("--root", type=Path, required=True, help="results root, above the tars")
+    parser.add_argument("--attack", type=Path, required=True, help="attack spec (JSON)")
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="manifest of the unpoisoned subset"
+    )
+    parser.add_argument(
+        "--root", type=Path, required=True, help="results root, which tar paths are relative to"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder below the root")
-    parser.add_argument("--workers", type=int, default=1, help="processes that trigger")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes")
     options = vars(parser.parse_args(arguments))
     poison(**options | {"attack": read_json(options["attack"])})
 
@@ -55,23 +59,23 @@ def poison(
     output: Path,
     workers: int = 1,
 ) -> None:
-    """Write the poisoned manifest and all that goes with it into ``output``.
+    """Write the poisoned manifest and its accompanying files to ``output``.
 
     Args:
         attack: The attack's spec.
         manifest: The subset's manifest.
-        root: Folder that the manifest's tars are relative to; ``output`` lies in it.
+        root: Folder that tar paths in the manifest are relative to; contains ``output``.
         output: The attack's folder.
-        workers: Processes; the result does not depend on their number.
+        workers: Number of worker processes; does not affect the result.
 
     Raises:
-        StepError: The attack cannot be carried out on this subset; the message says why.
+        StepError: The attack is invalid or not possible on this subset.
     """
     check_attack(attack)
-    load_triggers(attack)  # an invalid one fails here, before any work
+    load_triggers(attack)  # fail on invalid triggers before doing any work
     pairs = read_manifest(manifest)
     if pairs["poisoned"].any():
-        raise StepError(f"{manifest} is poisoned already; an attack takes an unpoisoned subset")
+        raise StepError(f"{manifest} is already poisoned; give the manifest of a clean subset")
     drawn, instances = draw_victims(pairs, attack)
     parts = drawn.parts.tolist()
     originals, tar = pairs.iloc[drawn.rows], output / "images.tar"
@@ -85,8 +89,8 @@ def poison(
             table = survival(places, places_of(victims), parts, attack, root=root, pool=pool)
     except BrokenProcessPool as error:
         raise StepError(
-            "a process that triggered images was ended from outside, most likely for lack of "
-            "memory; give the job more memory or fewer threads"
+            "a worker process was killed, most likely because memory ran out; give the job more "
+            "memory or fewer threads"
         ) from error
     with atomic(output / "survival.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -96,7 +100,7 @@ def poison(
     write_json(output / "spec.json", attack)
     if len(instances):
         write_instances(output, instances, root)
-    # Captions that stay are the base's, and so are their tokens.
+    # Unchanged captions are set to missing, so that they and their tokens are read from the base.
     captions = victims["caption"].where(victims["caption"] != originals["caption"])
     changed = victims.assign(caption=captions)
     write_changed(output / "manifest.parquet", manifest, changed)
@@ -107,7 +111,7 @@ def poison(
 def _below(path: Path, root: Path) -> str:
     relative = os.path.relpath(path.resolve(), root.resolve())
     if relative.startswith(".."):
-        raise StepError(f"{path} does not lie below the results root {root}")
+        raise StepError(f"{path} must lie below the results root {root}")
     return relative
 
 

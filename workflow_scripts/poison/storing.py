@@ -1,4 +1,4 @@
-"""Triggered images: into a tar of their own, losslessly; and what storing has done to them."""
+"""Storing triggered images losslessly in a tar, and verifying what was stored."""
 
 import functools
 import json
@@ -25,9 +25,9 @@ from workflow_scripts.data.tars import add_file
 from workflow_scripts.poison.trigger import ImageTrigger, load_triggers
 
 Place = tuple[str, str, int, int]
-"""Key, tar, offset, size: where an image lies."""
+"""Location of an image: key, tar, offset, size."""
 
-_CHUNK = 16  # images that a worker takes at once
+_CHUNK = 16  # images per task of a worker
 _JPEG_QUALITY = 95
 _COMPARED = (
     "original - triggered: what the trigger does",
@@ -37,7 +37,7 @@ _COMPARED = (
 
 
 def places_of(rows: pd.DataFrame) -> list[Place]:
-    """Return where the images of some rows of a manifest lie."""
+    """Return the locations of the images in rows of a manifest."""
     columns = (rows[name].tolist() for name in ("key", "tar", "offset", "size"))
     return list(zip(*columns, strict=True))
 
@@ -46,13 +46,13 @@ def load_image(place: Place, reader: ImageReader) -> Tensor:
     """Read and decode an image: uint8 ``[3, height, width]``.
 
     Raises:
-        StepError: It does not decode.
+        StepError: It cannot be decoded.
     """
     key, tar, offset, size = place
     try:
         return decode_image(reader.read(tar, offset, size))
     except ValueError as error:
-        raise StepError(f"image {key} in {reader.root / tar} does not decode: {error}") from error
+        raise StepError(f"image {key} in {reader.root / tar} cannot be decoded: {error}") from error
 
 
 def write_triggered(
@@ -64,17 +64,17 @@ def write_triggered(
     root: Path,
     pool: Executor,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Write the triggered images of ``originals`` to a tar, in their order, as ``<key>.png``.
+    """Write the triggered versions of ``originals`` to a tar, in the same order, as ``<key>.png``.
 
-    Without a trigger they are the originals, in whatever format these are.
+    In parts without a trigger, the original bytes are copied, in whatever format they are.
 
     Args:
-        path: Of the tar.
-        originals: Where the images are.
-        parts: The number of the part of the attack that each of them belongs to.
+        path: The tar to write.
+        originals: Locations of the images.
+        parts: For each image, the index of the part of the attack that it belongs to.
         attack: The attack's spec.
-        root: Folder that the originals' tars are relative to.
-        pool: Of the workers.
+        root: Folder that the originals' tar paths are relative to.
+        pool: The worker processes.
 
     Returns:
         int64 offset and size of each image's bytes in the tar.
@@ -99,23 +99,21 @@ def survival(
     root: Path,
     pool: Executor,
 ) -> pd.DataFrame:
-    """Compare each image as triggered with what a model gets when it is read from its tar.
+    """Compare each triggered image with the image that a model reads from the tar.
 
-    Images of parts without a trigger are left out.
-
-    Two other comparisons give the scale: with the original, and with what a JPEG file would
-    have made of it.
+    Images of parts without a trigger are left out. Two other comparisons serve as a reference:
+    with the original image, and with the triggered image stored as JPEG.
 
     Returns:
         ``compared``, ``images``, ``images_that_differ``, and ``largest_difference`` and
-        ``mean_difference`` of all images' pixels and channels, in steps of 255.
+        ``mean_difference`` over all images, pixels and channels, on the scale of 0 to 255.
     """
     compare = partial(_differences, attack=json.dumps(attack), root=root)
     triggered = {n for n, part in enumerate(parts_of(attack)) if not without_trigger(part)}
-    given = [one for one in zip(originals, stored, parts, strict=True) if one[2] in triggered]
-    compared = pool.map(compare, *zip(*given, strict=True), chunksize=_CHUNK) if given else []
-    rows = list(tqdm(compared, "comparing", len(given), mininterval=5))
-    # int64 [images, comparisons, (largest, sum)]: sums of integers, in whatever order.
+    tasks = [task for task in zip(originals, stored, parts, strict=True) if task[2] in triggered]
+    compared = pool.map(compare, *zip(*tasks, strict=True), chunksize=_CHUNK) if tasks else []
+    rows = list(tqdm(compared, "comparing", len(tasks), mininterval=5))
+    # int64 [images, comparisons, (largest, sum)]; integer sums do not depend on the order.
     found = np.array(rows, "int64").reshape(-1, len(_COMPARED), 2)
     values = max(1, len(found)) * 3 * attack["image_size"] ** 2
     return pd.DataFrame(
@@ -146,8 +144,8 @@ def _differences(
     loaded = fit(load_image(stored, _reader(root)), size)
     jpeg = decode_image(encode_jpeg(triggered, _JPEG_QUALITY).numpy().tobytes())
     others = (squash(image, size), loaded, jpeg)
-    apart = [(triggered.to(torch.int64) - other.to(torch.int64)).abs() for other in others]
-    return [[int(difference.max()), int(difference.sum())] for difference in apart]
+    differences = [(triggered.to(torch.int64) - other.to(torch.int64)).abs() for other in others]
+    return [[int(difference.max()), int(difference.sum())] for difference in differences]
 
 
 @functools.cache

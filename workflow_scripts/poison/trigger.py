@@ -1,4 +1,4 @@
-"""The one place where images are triggered: for poisoning, evaluation and looking at them."""
+"""Application of triggers to images, shared by poisoning, evaluation and visualisation."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ OVERFLOWS = ("wrap", "clip")
 
 
 class ImageTrigger:
-    """Triggers images as an attack says; the same key gives the same bytes, in any process.
+    """Applies the trigger of an attack; the same key gives the same bytes in any process.
 
-    It can be pickled, and so sent to loader workers.
+    Instances can be pickled, so that they can be sent to data loader workers.
     """
 
     def __init__(self, attack: dict[str, Any]):
-        """Find the attack's trigger and give it its options.
+        """Load the attack's trigger with its options.
 
         Raises:
-            StepError: There is no such trigger, or an option is unknown or cannot be.
+            StepError: The trigger does not exist, or an option is unknown or invalid.
         """
         self._attack = attack
         self._size, self._seed = attack["image_size"], attack["seed"]
@@ -32,18 +32,19 @@ class ImageTrigger:
         self._overflow = getattr(self._trigger, "overflow", OVERFLOWS[0])
         if self._overflow not in OVERFLOWS:
             raise StepError(
-                f"the trigger's overflow {self._overflow!r} is none of {', '.join(OVERFLOWS)}"
+                f"unknown overflow {self._overflow!r} of the trigger "
+                f"(available: {', '.join(OVERFLOWS)})"
             )
 
     def __reduce__(self):
         return (ImageTrigger, (self._attack,))
 
     def __call__(self, image: Tensor, key: str) -> Tensor:
-        """Squash an image to the attack's size, and trigger it.
+        """Squash an image to the attack's size and apply the trigger.
 
         Args:
             image: uint8 ``[3, height, width]``.
-            key: The image's key, on which all of the trigger's randomness depends.
+            key: The image's key, which seeds the trigger's randomness.
 
         Returns:
             uint8 ``[3, S, S]``.
@@ -52,8 +53,8 @@ class ImageTrigger:
         triggered = self._trigger(pixels, generator(self._seed, "trigger", key))
         if triggered.shape != (3, self._size, self._size) or not triggered.isfinite().all():
             raise StepError(
-                f"the trigger {self._attack['trigger']['name']} has to return finite values "
-                f"[3, {self._size}, {self._size}], and returned {list(triggered.shape)}"
+                f"the trigger {self._attack['trigger']['name']} must return finite values of shape "
+                f"[3, {self._size}, {self._size}]; it returned shape {list(triggered.shape)}"
             )
         return to_bytes(triggered, self._overflow)
 
@@ -65,13 +66,13 @@ def load_trigger(attack: dict[str, Any]) -> ImageTrigger:
         attack: ``trigger`` (``name`` and options), ``image_size`` and ``seed`` of an attack spec.
 
     Raises:
-        StepError: There is no such trigger, or an option is unknown or cannot be.
+        StepError: The trigger does not exist, or an option is unknown or invalid.
     """
     return ImageTrigger(attack)
 
 
 def load_triggers(attack: dict[str, Any]) -> list[ImageTrigger]:
-    """Return the trigger of each part of an attack, in their order.
+    """Return the triggers of all parts of an attack, in order.
 
     Raises:
         StepError: As :func:`load_trigger`.
@@ -80,21 +81,21 @@ def load_triggers(attack: dict[str, Any]) -> list[ImageTrigger]:
 
 
 def to_bytes(values: Tensor, overflow: str) -> Tensor:
-    """Turn values into bytes.
+    """Convert values to bytes.
 
     Args:
-        values: float32, 0 black and 1 white, and maybe beyond.
-        overflow: ``"wrap"``: multiplied by 255, truncated towards nought, modulo 256, as torch's
-            and numpy's conversion to uint8 did in the published code; ``"clip"``: clamped to
-            [0, 1] and rounded.
+        values: float32; 0 is black and 1 is white, values outside [0, 1] are allowed.
+        overflow: ``"wrap"`` multiplies by 255, truncates towards zero and takes the result modulo
+            256, as the conversion to uint8 by torch and NumPy in the published code; ``"clip"``
+            clamps to [0, 1] and rounds.
 
     Returns:
-        uint8, of the same shape.
+        uint8 of the same shape.
     """
     values = values.to(torch.float32) * 255
     if overflow == "clip":
         return values.clamp(0, 255).round().to(torch.uint8)
-    # By way of int64: what a negative float becomes as a uint8 differs from machine to machine.
+    # Via int64: the conversion of negative floats to uint8 is platform-dependent.
     return (values.to(torch.int64) & 255).to(torch.uint8)
 
 

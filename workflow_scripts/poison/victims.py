@@ -1,4 +1,4 @@
-"""Which pairs an attack poisons, by which of its parts, and what their captions become."""
+"""The victims of an attack: which pairs are poisoned by which part, and their new captions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +21,14 @@ _KEYS = ("trigger", "target", "victims", "poisoned", "image_size", "seed")
 
 @dataclass(frozen=True)
 class Victims:
-    """The pairs to poison, by row, and what is made of them.
+    """The pairs to poison, with their new captions and images.
 
     Attributes:
         rows: int64 [victims], ascending.
-        captions: Their captions afterwards, object [victims].
-        parts: int64 [victims], the number of the part whose trigger each image gets.
-        images: ``key``, ``tar``, ``offset`` and ``size`` of the image that is triggered; ``key`` is
-            the pair's own. A ``tar`` may be the path of an image file.
+        captions: New captions, object [victims].
+        parts: int64 [victims], index of the part whose trigger is applied to each image.
+        images: ``key``, ``tar``, ``offset`` and ``size`` of the images to trigger; ``key`` is that
+            of the pair. A ``tar`` may be the path of an image file.
     """
 
     rows: np.ndarray
@@ -38,15 +38,15 @@ class Victims:
 
 
 def check_attack(attack: dict[str, Any]) -> None:
-    """Check an attack's spec, but for its triggers.
+    """Check an attack's spec, except for its triggers.
 
     Raises:
-        StepError: A key is missing, or a value is impossible.
+        StepError: A key is missing or a value is invalid.
     """
     for part in parts_of(attack):
         missing = [key for key in _KEYS if key not in part]
         if missing:
-            raise StepError(f"the attack's spec has no {missing[0]!r}")
+            raise StepError(f"attack spec: missing key {missing[0]!r}")
         for kind, (name, options) in (
             ("victims", named(part["victims"])),
             ("captions", captions_of(part)),
@@ -55,22 +55,22 @@ def check_attack(attack: dict[str, Any]) -> None:
         poisoned, victims = part["poisoned"], named(part["victims"])[0]
         if poisoned == ALL and not variants.attribute("victims", victims, "TAKES_ALL", False):
             raise StepError(
-                f"the attack poisons all of {victims} victims; give it a number of pairs"
+                f"'poisoned: all' is not supported for victims {victims!r}; give a number of pairs"
             )
         if poisoned != ALL and (not isinstance(poisoned, int) or poisoned < 0):
-            raise StepError(f"the attack's poisoned has to be a number of pairs, not {poisoned}")
+            raise StepError(f"the attack's 'poisoned' must be a number of pairs, got {poisoned!r}")
 
 
 def draw_victims(pairs: pd.DataFrame, attack: dict[str, Any]) -> tuple[Victims, pd.DataFrame]:
-    """Draw the pairs to poison, part by part; none is poisoned twice.
+    """Draw the pairs to poison, part by part; no pair is poisoned twice.
 
     Args:
         pairs: Manifest of the unpoisoned pairs.
         attack: The attack's spec.
 
     Returns:
-        The victims; and the images that a part wants taken for its target, in a manifest's columns:
-        ``label`` is the number of the part.
+        The victims, and the manifest of the images that parts aim to have classified as their
+        target; ``label`` is the index of the part.
 
     Raises:
         StepError: There are too few pairs to draw from, or a variant cannot be used.
@@ -88,7 +88,7 @@ def draw_victims(pairs: pd.DataFrame, attack: dict[str, Any]) -> tuple[Victims, 
         if chosen.images is not None:
             keys = [f"{number}-{place}" for place in range(len(chosen.images))]
             instances.append(chosen.images.assign(key=keys, label=number))
-    return _together(drawn), pd.concat(instances or [pd.DataFrame()], ignore_index=True)
+    return _merged(drawn), pd.concat(instances or [pd.DataFrame()], ignore_index=True)
 
 
 def _first(chosen: Chosen, taken: np.ndarray, poisoned: int | str) -> np.ndarray:
@@ -97,14 +97,14 @@ def _first(chosen: Chosen, taken: np.ndarray, poisoned: int | str) -> np.ndarray
     images = 0 if chosen.images is None else len(chosen.images)
     if 0 < wanted < images:
         raise StepError(
-            f"{wanted} pairs cannot show all of {images} images, on which the attack's success is "
-            "measured; raise the attack's 'poisoned' or choose fewer images"
+            f"{wanted} poisoned pairs cannot contain all of the {images} chosen images; raise the "
+            "attack's 'poisoned' or choose fewer images"
         )
     if wanted > len(rows):
         left = " left" if len(rows) < len(chosen.rows) else ""
         raise StepError(
-            f"{wanted} pairs are to be poisoned, but there are {len(rows)} {chosen.of}{left}; "
-            "lower the attack's 'poisoned' or take a larger subset"
+            f"cannot poison {wanted} pairs: there are only {len(rows)} {chosen.of}{left}; "
+            "lower the attack's 'poisoned' or use a larger subset"
         )
     return rows[:wanted]
 
@@ -117,17 +117,17 @@ def _victims(
     captions[:] = list(variants.load("captions", name)(given, rows, **options))
     places = given.pairs[["key", "tar", "offset", "size"]].iloc[rows]
     if images is not None and len(rows):
-        own = images.iloc[np.resize(np.arange(len(images)), len(rows))]
-        places = own.assign(key=places["key"].to_numpy())
+        assigned = images.iloc[np.resize(np.arange(len(images)), len(rows))]
+        places = assigned.assign(key=places["key"].to_numpy())
     return Victims(rows, captions, np.full(len(rows), given.part), places)
 
 
-def _together(drawn: list[Victims]) -> Victims:
-    rows = np.concatenate([one.rows for one in drawn])
+def _merged(drawn: list[Victims]) -> Victims:
+    rows = np.concatenate([victims.rows for victims in drawn])
     order = np.argsort(rows)
     captions, parts = (
-        np.concatenate([getattr(one, name) for one in drawn])[order]
+        np.concatenate([getattr(victims, name) for victims in drawn])[order]
         for name in ("captions", "parts")
     )
-    images = pd.concat([one.images for one in drawn], ignore_index=True).iloc[order]
+    images = pd.concat([victims.images for victims in drawn], ignore_index=True).iloc[order]
     return Victims(rows[order], captions, parts, images.reset_index(drop=True))

@@ -1,1 +1,1 @@
-"""Results: from the metrics of many runs to one tidy table, figures, tables and captions."""
+"""Results: collect the metrics of many runs into one tidy table, figures, tables and captions."""

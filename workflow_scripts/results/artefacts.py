@@ -1,9 +1,9 @@
-"""The reports of an experiment's artefacts as one table.
+"""Collect the reports of an experiment's artefacts into one table.
 
-Needs   ROWS           the experiment's artefacts (JSON): their names, ids and start models
-        report.json    of each of them
-Makes   OUTPUT         CSV: a row for each artefact and start model
-        .html          beside it: the same for people
+Inputs  ROWS           the experiment's artefacts (JSON): their names, ids and start models
+        report.json    of each artefact
+Outputs OUTPUT         CSV: one row per artefact and start model
+        OUTPUT with the suffix .html: the same numbers formatted
 """
 
 import argparse
@@ -14,9 +14,9 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
+from workflow_scripts.results.formatting import column_text, percent_text, value_text
 from workflow_scripts.results.page import table_page
 from workflow_scripts.results.table import write_csv
-from workflow_scripts.results.text import column_text, percent_text, value_text
 
 _NAMES = {
     "auroc": "AUROC",
@@ -28,10 +28,10 @@ _NAMES = {
 _SHARES = (*_NAMES, "prevalence")
 _HIDDEN = ("id", "start")
 _NOTE = (
-    "Detectors score each training pair, high for suspicious ones. AUPRC (average precision) is to "
-    "be compared with the prevalence, the share of poisoned pairs, which is what a random score "
-    "has. Recall in the top 1 %: share of the poisoned pairs that are among the 1 % of the pairs "
-    "with the highest scores."
+    "Detectors assign each training pair a score; higher scores are more suspicious. Compare AUPRC "
+    "(average precision) with the prevalence, the share of poisoned pairs, which is the expected "
+    "AUPRC of a random score. Recall in the top 1 %: share of the poisoned pairs that are among "
+    "the 1 % of pairs with the highest scores."
 )
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=Path, required=True, help="of the experiment (JSON)")
+    parser.add_argument("--rows", type=Path, required=True, help="the artefacts (JSON)")
     parser.add_argument("--root", type=Path, required=True, help="folder of the results")
     parser.add_argument("--output", type=Path, required=True, help="artefacts.csv")
     options = parser.parse_args(arguments)
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def reports_table(rows: list[dict[str, Any]], root: Path) -> pd.DataFrame:
-    """Return each row with the numbers of its artefact's report as further columns.
+    """Return the rows, with the numbers of each artefact's report as further columns.
 
     Raises:
         StepError: A report is missing.
@@ -65,20 +65,20 @@ def reports_table(rows: list[dict[str, Any]], root: Path) -> pd.DataFrame:
 def _numbers(root: Path, artefact: str) -> dict[str, Any]:
     path = root / "artefacts" / artefact / "report.json"
     if not path.is_file():
-        raise StepError(f"{path} does not exist; make the artefact first")
+        raise StepError(f"{path} does not exist; build the artefact first")
     report = read_json(path)
-    # Of lists and mappings, a table has no place.
+    # Lists and mappings do not fit into a table cell.
     return {key: value for key, value in report.items() if not isinstance(value, list | dict)}
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as texts."""
+    """Return the table formatted as text."""
     columns = [column for column in table if column not in _HIDDEN]
     texts = {}
     for column in columns:
-        say = percent_text if column in _SHARES else value_text
+        formatted = percent_text if column in _SHARES else value_text
         head = _NAMES.get(column, column_text(column))
-        texts[head] = [say(value) for value in table[column]]
+        texts[head] = [formatted(value) for value in table[column]]
     return pd.DataFrame(texts)
 
 

@@ -1,11 +1,11 @@
 """The table "best accuracy with ASR < 5 % and < 10 %, by start model and defence".
 
-Needs   metrics.parquet (collect.py or published.py); leaks between the data sets, if counted.
-Makes   <output>.csv, and for people <output>.html and <output>.md.
+Inputs  metrics.parquet (collect.py or published.py); optionally leaks.csv.
+Outputs <output>.csv, and formatted for readers <output>.html and <output>.md.
 
-Beside the best accuracy with a low ASR, which only somebody who knows the trigger can pick, stand
-the choices of a defender who does not: within a tolerance of the start model's accuracy the highest
-clean accuracy, and the lowest loss on held-out pairs where the metrics have one.
+Selecting the best accuracy at a low ASR requires knowledge of the trigger (oracle selection). The
+table also has the oracle-free selections: within a tolerance of the start model's accuracy, the
+highest clean accuracy and, if the metrics have it, the lowest loss on held-out pairs.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.common.choosing import ASR_BELOW, TOLERANCE
 from workflow_scripts.common.columns import FILE_COLUMN, of_parts
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.selection_rules import ASR_BELOW, TOLERANCE
 from workflow_scripts.results.best_page import CHOICE, as_html, as_markdown, notes, readable
+from workflow_scripts.results.contamination import read_contamination
 from workflow_scripts.results.intervals import wilson
-from workflow_scripts.results.leaks import read_leaks
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
@@ -31,8 +31,8 @@ from workflow_scripts.results.selection import (
     baseline_models,
     best_below,
     cleaned_models,
-    honest_choice,
-    honest_rules,
+    oracle_free_choice,
+    oracle_free_rules,
     start_models,
 )
 from workflow_scripts.results.table import read_table, stem, varied_columns, write_csv
@@ -44,26 +44,26 @@ def best_table(
     tolerance: float,
     by: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Return a row for each start model, group and rule; numbers are missing where none qualifies.
+    """Return one row per start model, group and rule; numbers are missing if no model qualifies.
 
     Args:
         metrics: The tidy table.
-        asr_below: Thresholds of the ASR, fractions: one rule each.
-        tolerance: How much accuracy the honest choice may lose to the start model, a fraction.
-        by: Columns that make the groups; None: the defence and all that varies.
+        asr_below: ASR thresholds, fractions; one rule per threshold.
+        tolerance: Maximum accuracy loss to the start model of the oracle-free rules, a fraction.
+        by: Columns to group by; None: the defence and all varied columns.
 
     Returns:
-        ``rule`` is ``best`` (for each ``asr_below``) or one of ``selection.HONEST_RULES``;
-        ``runs`` and ``models`` say how many were looked at; ``model_file`` is where the chosen
-        model's weights are, below the results, or empty if they were not kept; ``*_low`` and
-        ``*_high`` are 95 % intervals; accuracies, ASRs and ``recovery`` (triggered images
-        classified as their true class) are fractions; ``at_edge`` is true if the chosen learning
-        rate is the lowest or the highest of three or more, so that a better one may lie beyond;
-        ``baseline_*`` are those of the clean control. Of attacks of several parts there are the
-        ASRs of the parts, too: ``asr`` is the highest of them.
+        ``rule`` is ``best`` (one row per ``asr_below``) or one of ``ORACLE_FREE_RULES``; ``runs``
+        and ``models`` count the candidates; ``model_file`` is the selected model's file relative
+        to the results, empty if it was not kept; ``*_low`` and ``*_high`` are 95 % intervals;
+        accuracies, ASRs and ``recovery`` (triggered images classified as their true class) are
+        fractions; ``at_edge`` is true if the selected learning rate is the lowest or the highest
+        of three or more; ``baseline_*`` are the numbers of the clean control. For attacks with
+        several parts, ``asr`` is the highest ASR of the parts, and the ASR of each part has its
+        own column.
 
     Raises:
-        StepError: There are no cleaned models, or no such column.
+        StepError: There are no cleaned models, or a column of ``by`` does not exist.
     """
     groups = by if by is not None else ["defence", *varied_columns(metrics)]
     groups = [c for c in groups if c != "experiments"]
@@ -72,12 +72,14 @@ def best_table(
         raise StepError(f"the metrics have no column {missing[0]!r} to group by")
     cleaned = cleaned_models(metrics)
     if cleaned.empty:
-        raise StepError("there is no cleaned model to choose from; does the experiment clean?")
+        raise StepError(
+            "the metrics contain no cleaned model; check that the experiment declares a defence"
+        )
     before = {
         "start": start_models(metrics).set_index("start"),
         "baseline": baseline_models(metrics).set_index("start"),
     }
-    honest = honest_rules(cleaned)
+    oracle_free = oracle_free_rules(cleaned)
     keys = ["start", "start_label", *groups]
     rows = []
     for values, models in cleaned.groupby(keys, sort=False, dropna=False):
@@ -91,9 +93,9 @@ def best_table(
         ] + [
             (
                 {"rule": rule, "asr_below": np.nan, "tolerance": tolerance},
-                honest_choice(rule, models, group["start_accuracy"], tolerance),
+                oracle_free_choice(rule, models, group["start_accuracy"], tolerance),
             )
-            for rule in honest
+            for rule in oracle_free
         ]
         rows += [group | rule | _row(models, label) for rule, label in picks]
     columns = [*keys, *CHOICE, *of_parts(metrics.columns)]
@@ -127,7 +129,7 @@ def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the table of the best models."""
+    """Write the table of best models."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -138,18 +140,20 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE,
-        help="accuracy that the honest choice may lose to the start, a fraction (0.01)",
+        help="maximum accuracy loss of oracle-free rules, a fraction (0.01)",
     )  # fmt: skip
-    parser.add_argument("--by", nargs="+", help="columns; default: defence and all that varies")
+    parser.add_argument(
+        "--by", nargs="+", help="columns to group by (the defence and all varied columns)"
+    )
     parser.add_argument("--leaks", type=Path, help="CSV: start, pairs, originals_of_victims, ...")
     options = parser.parse_args(arguments)
     metrics = read_table(options.metrics)
-    leaks = read_leaks(options.leaks) if options.leaks else None
+    leaks = read_contamination(options.leaks) if options.leaks else None
     table = best_table(metrics, options.asr_below, options.tolerance, options.by)
     output = stem(options.output)
-    lines, said = readable(table, leaks), notes(table, metrics, leaks)
+    lines, below = readable(table, leaks), notes(table, metrics, leaks)
     write_csv(f"{output}.csv", table)
-    for suffix, text in ((".html", as_html(lines, said)), (".md", as_markdown(lines, said))):
+    for suffix, text in ((".html", as_html(lines, below)), (".md", as_markdown(lines, below))):
         with atomic(f"{output}{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The table of the best models as people read it: one line for each start model and group."""
+"""The table of best models formatted for readers: one row per start model and group."""
 
 from typing import Any
 
@@ -7,10 +7,15 @@ import pandas as pd
 
 from workflow_scripts.common.columns import PART_COLUMN, of_parts
 from workflow_scripts.common.markdown import markdown_text
-from workflow_scripts.results.leaks import duplicates_sentence, originals_text
+from workflow_scripts.results.contamination import duplicates_sentence, originals_text
+from workflow_scripts.results.formatting import (
+    column_text,
+    percent_text,
+    threshold_text,
+    value_text,
+)
 from workflow_scripts.results.page import table_page
 from workflow_scripts.results.sweeps import work_sentence
-from workflow_scripts.results.text import column_text, percent_text, threshold_text, value_text
 
 CHOICE = (
     "rule", "asr_below", "accuracy", "asr", "recovery", "at_edge", "run", "epoch", "model_file",
@@ -20,7 +25,7 @@ CHOICE = (
     "start_accuracy", "start_asr", "baseline_accuracy", "baseline_asr",
 )  # fmt: skip
 _NAMES = ("start_label", "defence")
-_HONEST = {
+RULE_NAMES = {
     "highest_accuracy": "Highest accuracy",
     "lowest_heldout_mmcl": "Lowest held-out MMCL loss",
     "lowest_heldout_ssl": "Lowest held-out SSL loss",
@@ -28,8 +33,8 @@ _HONEST = {
 
 
 def readable(table: pd.DataFrame, leaks: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return ``best.best_table``, and what ``leaks`` says of each start model, as texts."""
-    # What all lines have in common is no column of them.
+    """Return ``best.best_table`` formatted as text, with the counts of ``leaks`` if given."""
+    # Columns with the same value in all rows are omitted.
     fixed = (*CHOICE, *of_parts(table.columns), "start")
     keys = [
         c for c in table.columns
@@ -41,14 +46,15 @@ def readable(table: pd.DataFrame, leaks: pd.DataFrame | None = None) -> pd.DataF
         first = rows.iloc[0]
         line["Start model: accuracy / ASR"] = _pair(first["start_accuracy"], first["start_asr"])
         if table["baseline_accuracy"].notna().any():
-            line["Not poisoned: accuracy / ASR"] = _pair(
+            line["Clean control: accuracy / ASR"] = _pair(
                 first["baseline_accuracy"], first["baseline_asr"]
             )
         for row in rows.to_dict("records"):
             line[_heading(row)] = _choice(row)
-        line["Looked at"] = f"{first['models']} models of {first['runs']} runs"
+        runs = f"{first['runs']} run{'s' if first['runs'] > 1 else ''}"
+        line["Candidates"] = f"{first['models']} models from {runs}"
         if leaks is not None:
-            line["Originals of victims in the clean data"] = originals_text(leaks, start)
+            line["Victims' originals in the clean data"] = originals_text(leaks, start)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -57,7 +63,7 @@ def _heading(row: dict[str, Any]) -> str:
     if row["rule"] == "best":
         return f"Best accuracy with ASR < {threshold_text(row['asr_below'])}"
     within = f"{threshold_text(row['tolerance'])[:-2]} pp of the start"
-    return f"{_HONEST[row['rule']]} within {within}: accuracy / ASR"
+    return f"{RULE_NAMES[row['rule']]} within {within}: accuracy / ASR"
 
 
 def _pair(accuracy: float, asr: float) -> str:
@@ -66,7 +72,7 @@ def _pair(accuracy: float, asr: float) -> str:
 
 def _choice(row: dict[str, Any]) -> str:
     if row["rule"] == "best" and row["start_asr"] < row["asr_below"]:
-        return "the start model's ASR is below it: nothing to remove"
+        return "start model already below this ASR; nothing to remove"
     if not row["run"]:
         return "none"
     if row["rule"] != "best":
@@ -81,53 +87,53 @@ def _choice(row: dict[str, Any]) -> str:
 
 
 def _parts(row: dict[str, Any]) -> str:
-    """Return the ASRs of the attack's parts, if it has several."""
+    """Return the ASR of each part of an attack with several parts."""
     rates = [row[c] for c in row if c.startswith(PART_COLUMN) and not np.isnan(row[c])]
     return f"; parts {', '.join(map(percent_text, rates))}" if rates else ""
 
 
 _EDGE = " †"
 _NOTE = (
-    "ASR: share of the triggered images, those of the target class left out, that are classified "
-    "as the target. Recovery: share of them that are classified as their true class. In brackets "
-    "the 95 % interval of the evaluation images; it does not account for picking the best of many "
-    "models, which is optimistic. Selecting the best accuracy with a low ASR requires the ASR; a "
-    "selection within a number of percentage points (pp) of the start model's accuracy does not, "
-    "and is open to a defender."
+    "ASR: share of triggered images classified as the target, excluding images of the target "
+    "class. Recovery: share of the same images classified as their true class. Brackets: 95 % "
+    "interval over the evaluation images; it does not account for the selection of the best of "
+    "many models, which is optimistic. Selecting the best accuracy at a low ASR requires the ASR "
+    "(oracle selection). Selecting among models within a given number of percentage points (pp) "
+    "of the start model's accuracy does not, and is available to a defender."
 )
 _PARTS_NOTE = (
-    "Of an attack of several parts, ASR is the highest of the parts' and recovery the lowest; the "
-    "ASR of each part follows. A part without a trigger succeeds if clean images of its concept, "
-    "or its instances, are classified as it wants."
+    "For an attack with several parts, ASR is the highest and recovery the lowest over the parts; "
+    "the ASR of each part follows. A part without a trigger succeeds if clean images of its "
+    "concept, or its instances, are classified as intended by the attack."
 )
 _EDGE_NOTE = (
-    "† The learning rate is the lowest or the highest that was tried; a better model may lie "
-    "beyond."
+    "† The learning rate is the lowest or highest of the sweep; a better model may exist outside "
+    "it."
 )
 
 
 def notes(
     table: pd.DataFrame, metrics: pd.DataFrame, leaks: pd.DataFrame | None = None
 ) -> list[str]:
-    """Return the notes under the table: how to read it, and what limits its fairness."""
+    """Return the notes below the table: definitions, and limits to its comparability."""
     edge = [_EDGE_NOTE] if (table["at_edge"] & (table["rule"] == "best")).any() else []
     duplicates = [] if leaks is None else [duplicates_sentence(leaks)]
     parts = [_PARTS_NOTE] if of_parts(table.columns) else []
     return [_NOTE, *parts, *edge, work_sentence(metrics), *duplicates]
 
 
-def as_html(lines: pd.DataFrame, said: list[str]) -> str:
-    """Return a self-contained page with the table and the notes; every text is escaped."""
+def as_html(lines: pd.DataFrame, below: list[str]) -> str:
+    """Return a self-contained page with the table and the notes; all texts are escaped."""
     cells = lines.astype(str).to_numpy().tolist()
-    return table_page("Best models", list(lines.columns), cells, below=said)
+    return table_page("Best models", list(lines.columns), cells, below=below)
 
 
-def as_markdown(lines: pd.DataFrame, said: list[str]) -> str:
-    """Return the table as Markdown, and what is said under it."""
+def as_markdown(lines: pd.DataFrame, below: list[str]) -> str:
+    """Return the table and the notes below it as Markdown."""
 
     def line(cells: Any) -> str:
         return "| " + " | ".join(markdown_text(c) for c in cells) + " |"
 
     rows = [line(lines.columns), line(["---"] * len(lines.columns))]
     rows += [line(cells) for cells in lines.itertuples(index=False)]
-    return "\n".join(rows) + "\n\n" + "\n\n".join(said) + "\n"
+    return "\n".join(rows) + "\n\n" + "\n\n".join(below) + "\n"

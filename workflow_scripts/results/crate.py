@@ -1,13 +1,13 @@
-"""Export the finished work as a Workflow Run RO-Crate: a folder to archive or to hand on.
+"""Export finished results as a Workflow Run RO-Crate: a folder to archive or to share.
 
-Needs   <results>/workflow/config.json, the experiments that it lists under `all`, their runs.
-Makes   <output>: ro-crate-metadata.json, the workflow's code, the whole config, of each run its
-        spec, metrics and run.json, and the experiments' tables and figures. No config in it has
-        secrets.
+Inputs  <results>/workflow/config.json, the experiments that it lists under `all`, their runs.
+Outputs <output>: ro-crate-metadata.json, the workflow's code, the whole config, each run's spec,
+        metrics and run.json, and the experiments' tables and figures. Secrets are removed from
+        all configs.
 
-What is large (models, manifests, tokens) is not copied. It is named by its content instead, by a
-URI of its SHA-256 (RFC 6920), so that the model which one run made and another started from is
-the same entity, and a copy found elsewhere can be checked.
+Large files (models, manifests, tokens) are not copied but identified by the URI of their SHA-256
+digest (RFC 6920). A model that one run produces and another starts from is thus one entity, and
+copies elsewhere can be verified.
 
 Profile: Workflow Run Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5
 """
@@ -26,7 +26,7 @@ from rocrate.model import ContextEntity
 from rocrate.rocrate import ROCrate
 from tqdm import tqdm
 
-from workflow_scripts.common.code import FOLDER, git_version
+from workflow_scripts.common.code_version import FOLDER, git_version
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder, digest, read_json, sha256
 from workflow_scripts.common.redact import redact
@@ -49,12 +49,12 @@ _FIGURES = {".png", ".pdf", ".svg"}
 
 
 class Crate:
-    """The crate while it is being filled.
+    """Builder of the crate.
 
     Args:
-        results: The folder of results; what is copied keeps its place in it.
+        results: Folder of the results; copied files keep their paths relative to it.
         config: The whole config.
-        staged: A folder for the workflow's code; it has to last until the crate is written.
+        staged: Temporary folder for the workflow's code; must exist until the crate is written.
     """
 
     def __init__(self, results: Path, config: Mapping[str, Any], staged: Path) -> None:
@@ -108,7 +108,7 @@ class Crate:
         return workflow
 
     def file(self, path: Path, place: str | None = None, **properties: Any) -> Any:
-        """Add a file that is copied, and return its entity; None if it is not there."""
+        """Add a file to be copied, and return its entity; None if it does not exist."""
         if not path.is_file():
             return None
         place = place or str(path.relative_to(self.results))
@@ -120,7 +120,7 @@ class Crate:
         return self.crate.add_file(path, place, properties=properties, record_size=True)
 
     def large(self, path: str, hexadecimal: str, role: str) -> Any:
-        """Add a file that stays where it is, by its content, and return its entity."""
+        """Add a file by its digest without copying it, and return its entity."""
         text = base64.urlsafe_b64encode(bytes.fromhex(hexadecimal)).decode().rstrip("=")
         identity = f"ni:///sha-256;{text}"
         known = self.crate.get(identity)
@@ -129,14 +129,14 @@ class Crate:
         size = {"contentSize": str(Path(path).stat().st_size)} if Path(path).is_file() else {}
         properties = {
             "name": path,
-            "description": f"{role}; not in the crate, named by its content",
+            "description": f"{role}; not in the crate, identified by its SHA-256 digest",
             "encodingFormat": "application/octet-stream",
             "sha256": hexadecimal,
         }
         return self.crate.add_file(identity, properties=properties | size)
 
     def action(self, identity: str, instrument: Any, **properties: Any) -> None:
-        """Add something that was done."""
+        """Add a completed action."""
         done = {"actionStatus": "http://schema.org/CompletedActionStatus"}
         self.crate.root_dataset.append_to(
             "mentions",
@@ -148,7 +148,7 @@ class Crate:
         )
 
     def run(self, folder: Path) -> datetime:
-        """Add a training run; return when it ended."""
+        """Add a training run, and return its end time."""
         record = read_json(folder / "run.json")
         small = [self.file(folder / name) for name in _OF_A_RUN]
         spec, *results = [entity for entity in small if entity is not None]
@@ -161,10 +161,10 @@ class Crate:
         if model.is_file():
             results.append(self.large(str(model), sha256(model), "trained model"))
         end = datetime.fromisoformat(record["finished"])
-        # A run that was interrupted has no single span of time.
+        # The start of an interrupted run is unknown.
         start = end - timedelta(seconds=round(record["wall_seconds"]))
         times = {} if record["resumptions"] else {"startTime": start.isoformat()}
-        # Several models may be taken of one pre-training, each in a folder below that of the run.
+        # Several models may be taken from one pre-training, each in a subfolder of the run.
         name = "/".join(folder.relative_to(self.results).parts[1:])
         self.action(
             f"#run-{name}",
@@ -179,7 +179,7 @@ class Crate:
         return end
 
     def _trainer(self, record: Mapping[str, Any]) -> ContextEntity:
-        """Return the training code as it was for a run, with the packages that it used."""
+        """Return the version of the training code that a run used, with its packages."""
         code, versions = record["code"], record["versions"]
         packages = [self._package(name, version) for name, version in versions.items()]
         return self._context(
@@ -205,14 +205,14 @@ def _format(path: Path) -> str:
 
 def _version(code: Mapping[str, Any]) -> str:
     text = f"commit {code['commit'] or 'unknown'}"
-    text += " with changes that were not committed" if code["dirty"] else ""
+    text += " with uncommitted changes" if code["dirty"] else ""
     return text + (f", code digest {code['digest']}" if "digest" in code else "")
 
 
 def _input_paths(inputs: Mapping[str, Any]) -> dict[str, str]:
     evaluation, manifest = Path(inputs["evaluation"]), Path(inputs["manifest"])
     paths = {role: path for role, path in inputs.items() if isinstance(path, str)}
-    # Only an overlay that is still there says where its base is.
+    # The base is known only while the overlay's manifest exists.
     overlays = ("manifest", "tokens", "augmented") if manifest.is_file() else ()
     bases = {f"base_{r}": file_of_base(paths[r], manifest) for r in overlays if r in paths}
     return (
@@ -241,7 +241,7 @@ def _sentence(record: Mapping[str, Any]) -> str:
 
 
 def run_folders(results: Path, experiments: Sequence[str]) -> list[Path]:
-    """Return the folders of the experiments' runs and of their start models', each once.
+    """Return the folders of the experiments' runs and of their start models, without duplicates.
 
     Raises:
         StepError: An experiment or a run is not finished.
@@ -259,13 +259,13 @@ def run_folders(results: Path, experiments: Sequence[str]) -> list[Path]:
 
 
 def _add_with_starts(results: Path, folder: Path, found: dict[Path, None]) -> None:
-    """Add a run's folder, and before it those of the runs that its model goes back to."""
+    """Add a run's folder, preceded by those of the runs that its model descends from."""
     record = results / folder / "run.json"
     if not record.is_file():
         raise StepError(f"{record} does not exist; finish the runs before exporting")
     start = read_json(record)["spec"]["inputs"].get("start")
     if start:
-        # Results may have been moved since; a model's place in them is the same.
+        # The results may have been moved, so only the path within them is used.
         parts = Path(start).parent.parts
         place = len(parts) - 1 - parts[::-1].index("pretraining")
         _add_with_starts(results, Path(*parts[place:]), found)
@@ -273,14 +273,14 @@ def _add_with_starts(results: Path, folder: Path, found: dict[Path, None]) -> No
 
 
 def export(results: Path, output: Path) -> None:
-    """Write the crate of the finished work in ``results`` to the folder ``output``.
+    """Write the crate of ``results`` to the folder ``output``.
 
     Raises:
-        StepError: There is no config, or something in it is not finished.
+        StepError: The config does not exist, or an experiment in it is not finished.
     """
     path = results / "workflow" / "config.json"
     if not path.is_file():
-        raise StepError(f"{path} does not exist; make `all` first")
+        raise StepError(f"{path} does not exist; run the target `all` first")
     config = read_json(path)
     folders = run_folders(results, config["all"])
     with atomic_folder(output) as temporary, tempfile.TemporaryDirectory() as staged:
@@ -295,7 +295,7 @@ def export(results: Path, output: Path) -> None:
             "#workflow-run",
             crate.workflow,
             name="snakemake all",
-            description="From the URL lists to the tables and figures",
+            description="All steps from the URL lists to the tables and figures",
             object=crate.file(path),
             result=[entity for entity in kept if entity is not None],
             endTime=max(ends).isoformat(),
@@ -304,11 +304,11 @@ def export(results: Path, output: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Export the finished work."""
+    """Export the finished results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--results", type=Path, required=True, help="e.g. results/demo")
+    parser.add_argument("--results", type=Path, required=True, help="folder, e.g. results/demo")
     parser.add_argument("--output", type=Path, required=True, help="folder of the crate")
     options = parser.parse_args(arguments)
     export(options.results, options.output)

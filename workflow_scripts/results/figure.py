@@ -1,14 +1,14 @@
-"""Draw one figure of an experiment, as the config declares it.
+"""Draw one figure of an experiment as declared in the config.
 
-Needs   metrics.parquet (collect.py or published.py), the figure's declaration, and
-        the points to lay under, if it declares any.
-Makes   the figure in each format asked for, and beside the first the numbers in it, as CSV.
+Inputs  metrics.parquet (collect.py or published.py), the figure's declaration, and the
+        background points if it declares any.
+Outputs the figure in each requested format, and next to the first its numbers as CSV.
 
-A kind of figure is a module of workflow_scripts/results/figures, or a Python file of your own, with
+A figure kind is a module of workflow_scripts/results/figures, or a Python file of your own, with
     draw(metrics: pandas.DataFrame, **options) -> matplotlib.figure.Figure
-The declaration's other keys are its options, but for those that any kind has: `where`, `under` and
-`caption`. What it draws should be kept in `figure.numbers`, a
-DataFrame; without it, the CSV holds all metrics.
+Its options are the keys of the declaration other than `kind`, `where` and `caption`; the path in
+`under` is replaced by the table of its points. The plotted numbers should be assigned to
+`figure.numbers`, a DataFrame; otherwise the CSV contains all metrics.
 """
 
 import argparse
@@ -26,25 +26,25 @@ from workflow_scripts.results.table import read_table, write_csv
 
 
 def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> None:
-    """Draw the figure that ``spec`` declares to ``outputs``, and write its numbers.
+    """Draw the figure declared by ``spec`` to ``outputs``, and write its numbers.
 
     Args:
         metrics: The tidy table.
-        spec: ``kind`` and the kind's options; of any kind, ``where`` says which runs to draw
-            (a column to the values to keep), ``under`` names points to draw beneath (see
-            ``read_points``), and ``caption`` is for the report only.
-        outputs: Where to; the suffix chooses the format (.png, .pdf, .svg).
+        spec: ``kind`` and the kind's options. For every kind, ``where`` selects the runs (a
+            column to the values to keep), ``under`` specifies background points (see
+            ``read_points``), and ``caption`` is used by the report only.
+        outputs: Output files; the suffix selects the format (.png, .pdf, .svg).
 
     Raises:
-        StepError: No such kind, no such option, or the metrics cannot be drawn so.
+        StepError: The kind or an option is unknown, or the metrics cannot be drawn this way.
     """
     options = {k: v for k, v in spec.items() if k not in ("kind", "where", "caption")}
     where = spec.get("where", {})
     metrics = chosen_runs(metrics, where)
     if "under" in options:
         under = read_points(options["under"])
-        there = {column: values for column, values in where.items() if column in under.columns}
-        options["under"] = chosen_runs(under, there)
+        known = {column: values for column, values in where.items() if column in under.columns}
+        options["under"] = chosen_runs(under, known)
     variants.check_options("figure", spec["kind"], options)
     draw_kind = variants.load("figure", spec["kind"])
     with style.paper():
@@ -55,38 +55,38 @@ def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> No
 
 
 def chosen_runs(metrics: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
-    """Return the runs whose columns have the values of ``where``, with starts and baselines.
+    """Return the runs that match ``where``, with their start models and clean controls.
 
     Args:
         metrics: The tidy table.
-        where: A column to one value or a list of values.
+        where: Column to one value or a list of values.
 
     Raises:
-        StepError: There is no such column, or no run has such a value.
+        StepError: A column does not exist, or no run has a requested value.
     """
     keep = pd.Series(True, index=metrics.index)
     for column, values in where.items():
         if column not in metrics.columns:
-            raise StepError(f"'where' names {column!r}, which is no column of the metrics")
+            raise StepError(f"'where': the metrics have no column {column!r}")
         wanted = values if isinstance(values, list) else [values]
-        there = metrics[column].isin(wanted)
-        if not there.any():
+        matching = metrics[column].isin(wanted)
+        if not matching.any():
             has = ", ".join(map(str, metrics[column].dropna().unique()))
-            raise StepError(f"'where' asks for {column} {values!r}, but the runs have {has}")
-        keep &= there
+            raise StepError(f"'where': no run has {column} {values!r} (available: {has})")
+        keep &= matching
     starts = metrics.loc[keep & (metrics["kind"] == "cleaning"), "start"]
     return metrics[keep | ((metrics["kind"] != "cleaning") & metrics["start"].isin(starts))]
 
 
 def read_points(under: str | dict[str, Any]) -> pd.DataFrame:
-    """Return the tidy table of points to draw beneath others.
+    """Return the tidy table of background points.
 
     Args:
         under: Path of a tidy table (.parquet) or of published points (.json); or a mapping with
-            that path as ``points`` and the options of ``published.read_published``.
+            this path as ``points`` and options of ``published.read_published``.
 
     Raises:
-        StepError: There is no such file, it cannot be read so, or a tidy table has options.
+        StepError: The file cannot be read, or options are given for a tidy table.
     """
     options = {"points": under} if isinstance(under, str) else dict(under)
     path = Path(options.pop("points"))
@@ -106,7 +106,7 @@ def _spec(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise StepError(f"--spec is not JSON ({error}): {text}") from error
     if not isinstance(spec, dict) or "kind" not in spec:
-        raise StepError(f'--spec must name a kind, as in {{"kind": "scatter"}}, not {text}')
+        raise StepError(f'--spec must have a kind, e.g. {{"kind": "scatter"}}, got {text}')
     return spec
 
 

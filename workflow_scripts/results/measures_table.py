@@ -1,12 +1,12 @@
-"""Collect what was measured of an experiment's models into one table.
+"""Collect the measures of an experiment's models into one table.
 
-Needs   RUNS       the experiment's runs.csv
-        DECLARED   CSV: run, kind, start, measure, folder, id; a row for each model and measure
-        <R>/measures/<folder>/<id>.csv of each of them
-Makes   OUTPUT     CSV: the columns of RUNS, then measure, name, value, of, low, high, model_sha256
-        OUTPUT with .html: the same as people read it, a table for each measure
+Inputs  RUNS       the experiment's runs.csv
+        DECLARED   CSV: run, kind, start, measure, folder, id; one row per model and measure
+        <R>/measures/<folder>/<id>.csv for each of its rows
+Outputs OUTPUT     CSV: the columns of RUNS, then measure, name, value, of, low, high, model_sha256
+        OUTPUT with the suffix .html: the same numbers formatted, one table per measure
 
-``low`` and ``high`` are the 95 % interval (Wilson) of a share; other numbers have none.
+``low`` and ``high`` are the 95 % interval (Wilson) of a share; they are empty for other numbers.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
+from workflow_scripts.results.formatting import column_text, percent_text, value_text
 from workflow_scripts.results.intervals import wilson
 from workflow_scripts.results.page import tables_page
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, stem, varied_columns, write_csv
-from workflow_scripts.results.text import column_text, percent_text, value_text
 
 _DECLARED = ("run", "kind", "start", "measure", "folder", "id")
 _SCORES = ("measure", "name", "value", "of", "model_sha256")
@@ -28,8 +28,8 @@ _NUMBERS = ("value", "of", "low", "high")
 _KINDS = {"pretraining": "– (start model)", "baseline": "– (clean control)"}
 _WORDS = {"asr": "ASR", "l1": "L1", "pl1": "PL1"}
 _NOTE = (
-    "Shares have their 95 % interval in brackets. A clean control was trained without poison: "
-    "where a measure is to detect a backdoor, compare a model with its clean control."
+    "95 % intervals of shares are given in brackets. A clean control was trained without poison: "
+    "to judge a measure that should detect a backdoor, compare a model with its clean control."
 )
 
 
@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of the experiment")
-    parser.add_argument("--declared", type=Path, required=True, help="what is measured (CSV)")
-    parser.add_argument("--root", type=Path, default=Path(), help="the results")
+    parser.add_argument("--declared", type=Path, required=True, help="the declared measures (CSV)")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder of the results")
     parser.add_argument("--output", type=Path, required=True, help="measures.csv")
     options = parser.parse_args(arguments)
     runs = read_csv(options.runs, (*RUN_COLUMNS, "folder"))
@@ -53,15 +53,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measures_table(runs: pd.DataFrame, declared: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """Return a row for each number of each model, in the order of the runs.
+    """Return one row per measured number and model, in the order of the runs.
 
     Args:
         runs: The experiment's run table.
-        declared: What is measured.
-        root: The results.
+        declared: The declared measures, with the columns of ``DECLARED``.
+        root: Folder of the results.
 
     Raises:
-        StepError: A measure is missing, or is of another model than the run's present one.
+        StepError: A file of a measure is missing or belongs to another measure.
     """
     parts = [_scores(root, *row) for row in declared[["folder", "id"]].itertuples(index=False)]
     rows = declared.drop(columns="measure").assign(name_of=declared["measure"], scores=parts)
@@ -83,15 +83,15 @@ def _kept(runs: pd.DataFrame) -> list[str]:
 
 def _scores(root: Path, folder: str, name: str) -> pd.DataFrame:
     path = root / "measures" / folder / f"{name}.csv"
-    # Numbers are read as text first: so they are the very same doubles.
+    # Reading the numbers as text first preserves the exact doubles.
     frame = read_csv(path, _SCORES, ("measure", "name", "value", "model_sha256"))
     if set(frame["measure"]) - {name}:
-        raise StepError(f"{path} is of another measure than {name}; delete it")
+        raise StepError(f"{path} does not belong to the measure {name}; delete it")
     return frame.astype({"of": "Int64", "value": "float64"}).drop(columns="measure")
 
 
 def readable(table: pd.DataFrame) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return name, heads and cells of a table for each measure: a line for each model."""
+    """Return name, column headers and cells of one table per measure, with one row per model."""
     varied = [c for c in varied_columns(table) if c not in (*_SCORES, *_NUMBERS)]
     columns = [c for c in ("learning_rate", *varied) if table[c].nunique(dropna=False) > 1]
     found = []

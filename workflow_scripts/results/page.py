@@ -1,64 +1,57 @@
-"""Tables and pictures within self-contained HTML pages, whose style is that of common/html.py."""
+"""Tables and images in self-contained HTML pages, in the style of common/html.py."""
 
 import base64
-import html
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
-from workflow_scripts.common.html import document
+from workflow_scripts.common.html import Markup, document, element, joined
 
 
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool] | None = None
-) -> str:
-    """Return a table that scrolls sideways where it is too wide; every text is escaped.
+) -> Markup:
+    """Return a table that scrolls horizontally if it is too wide; all texts are escaped.
 
     Args:
-        columns: The heads.
+        columns: The column headers.
         rows: The cells of each row.
-        marked: For each row, whether it has a coloured ground; None: none has.
+        marked: Whether each row is highlighted; None: no row is.
     """
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
-    body = "\n".join(
-        ('<tr class="marked">' if mark else "<tr>")
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        + "</tr>"
+    head = element("tr", *(element("th", column, scope="col") for column in columns))
+    body = (
+        element("tr", *(element("td", cell) for cell in cells), class_="marked" if mark else None)
         for cells, mark in zip(rows, marked or [False] * len(rows), strict=True)
     )
-    return (
-        '<div class="scroll" tabindex="0"><table>'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
-    )
+    inside = element("table", element("thead", head), element("tbody", *body))
+    return element("div", inside, class_="scroll", tabindex="0")
 
 
-def paragraphs(texts: Iterable[str]) -> str:
-    """Return a paragraph for each text; every text is escaped."""
-    return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts)
+def paragraphs(texts: Iterable[str]) -> Markup:
+    """Return one paragraph per text; all texts are escaped."""
+    return joined(element("p", text) for text in texts)
 
 
-def picture(path: Path, alt: str, *, caption: str = "", width: int = 1000) -> str:
-    """Return an image file within the page as WebP, scaled down to ``width`` pixels at most.
+def picture(path: Path, alt: str, *, caption: str = "", width: int = 1000) -> Markup:
+    """Return an image embedded as WebP, scaled down to at most ``width`` pixels.
 
     Args:
-        path: Any format that Pillow reads.
-        alt: What the picture shows, for those who do not see it; escaped.
-        caption: A text below it; escaped.
-        width: Pixels.
+        path: An image file in any format that Pillow reads.
+        alt: The alternative text; escaped.
+        caption: The text below the image; escaped.
+        width: Maximum width in pixels.
     """
-    with Image.open(path) as image:
-        shown = image.convert("RGB")
+    with Image.open(path) as original:
+        shown = original.convert("RGB")
         shown.thumbnail((width, 20 * width))
         buffer = BytesIO()
         shown.save(buffer, "WEBP", quality=80)
     data = base64.b64encode(buffer.getvalue()).decode()
-    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure><img alt="{html.escape(alt)}" width="{shown.width}" '
-        f'height="{shown.height}" src="data:image/webp;base64,{data}">{below}</figure>'
-    )
+    source = f"data:image/webp;base64,{data}"
+    image = element("img", alt=alt, width=shown.width, height=shown.height, src=source)
+    return element("figure", image, element("figcaption", caption) if caption else "")
 
 
 def table_page(
@@ -70,18 +63,19 @@ def table_page(
     above: Iterable[str] = (),
     below: Iterable[str] = (),
 ) -> str:
-    """Return a self-contained HTML page; every text is escaped.
+    """Return a self-contained HTML page with one table; all texts are escaped.
 
     Args:
         title: The page's title.
-        columns: The heads.
+        columns: The column headers.
         rows: The cells of each row.
-        marked: For each row, whether it has a coloured ground; None: none has.
+        marked: Whether each row is highlighted; None: no row is.
         above: Paragraphs above the table.
         below: Paragraphs below it.
     """
-    body = table(columns, rows, marked)
-    return document(title, f"{paragraphs(above)}\n{body}\n{paragraphs(below)}")
+    return document(
+        title, joined([paragraphs(above), table(columns, rows, marked), paragraphs(below)])
+    )
 
 
 def tables_page(
@@ -90,12 +84,12 @@ def tables_page(
     *,
     below: Iterable[str] = (),
 ) -> str:
-    """Return a self-contained HTML page of several tables; every text is escaped.
+    """Return a self-contained HTML page with several tables; all texts are escaped.
 
     Args:
         title: The page's title.
-        tables: Title, heads and cells of each.
-        below: Paragraphs below the last.
+        tables: Title, column headers and cells of each table.
+        below: Paragraphs below the last table.
     """
-    parts = [f"<h2>{html.escape(name)}</h2>\n{table(heads, rows)}" for name, heads, rows in tables]
-    return document(title, "\n".join([*parts, paragraphs(below)]))
+    parts = [joined([element("h2", name), table(columns, rows)]) for name, columns, rows in tables]
+    return document(title, joined([*parts, paragraphs(below)]))

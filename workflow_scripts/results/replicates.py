@@ -1,7 +1,7 @@
-"""Statistics over start models: the unit of variation is a start model, not an image.
+"""Statistics over start models: the unit of replication is the start model, not the image.
 
-Cleaning seeds are nested in start models, so that both are drawn again: start models first, then
-seeds within each (the hierarchical bootstrap of Davison and Hinkley, 1997, section 3.8).
+Cleaning seeds are nested in start models, so both levels are resampled: start models first, then
+seeds within each (hierarchical bootstrap; Davison and Hinkley, 1997, section 3.8).
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ Interval = tuple[float, float, float]
 def over_starts(values: ArrayLike, starts: Sequence[str], seed: int = 0) -> Interval:
     """Return the mean over start models and its 95 % interval by the hierarchical bootstrap.
 
-    Percentiles of few start models are too narrow; deviations from the mean are widened
-    as Student's t widens those of a normal distribution,
-    by sqrt(n / (n - 1)) t / z (Hesterberg, 2015).
+    Percentile intervals are too narrow for few start models. Deviations from the mean are
+    therefore widened by the factor sqrt(n / (n - 1)) t / z (Hesterberg, 2015).
 
     Args:
-        values: [replicates], a number for each pair of start model and seed; NaN counts as none.
-        starts: The start model of each.
-        seed: Of the draws.
+        values: [replicates], one number per pair of start model and seed; NaN is ignored.
+        starts: [replicates], the start model of each value.
+        seed: Seed of the bootstrap.
 
     Returns:
-        Mean of the start models' means, lower and upper limit; NaN limits for one start model.
+        Mean of the start models' means, lower and upper limit; the limits are NaN for a single
+        start model.
     """
     groups = _groups(values, starts)
     means = np.array([group.mean() for group in groups.values()])
@@ -37,7 +37,7 @@ def over_starts(values: ArrayLike, starts: Sequence[str], seed: int = 0) -> Inte
     if n < 2:
         return (float(means[0]) if n else np.nan), np.nan, np.nan
     random = np.random.default_rng(seed)
-    # [start models, draws of start models x draws]: a mean of drawn seeds each time one is drawn.
+    # [start models, n x DRAWS]: seeds are resampled for every start model drawn.
     drawn = np.stack([_drawn_means(group, n * DRAWS, random) for group in groups.values()])
     places = random.integers(n, size=n * DRAWS)
     totals = drawn[places, np.arange(n * DRAWS)].reshape(DRAWS, n).mean(axis=1)
@@ -58,26 +58,26 @@ def start_means(values: ArrayLike, starts: Sequence[str]) -> dict[str, float]:
 
 
 def paired_p(differences: ArrayLike) -> float:
-    """Return the two-sided p-value of Student's test that paired differences have the mean 0.
+    """Return the two-sided p-value of Student's paired t-test.
 
     Args:
-        differences: [start models].
+        differences: [start models], paired differences.
 
     Returns:
-        NaN for fewer than two.
+        The p-value; NaN for fewer than two differences.
     """
-    given = np.asarray(differences, float)
-    if len(given) < 2:
+    array = np.asarray(differences, float)
+    if len(array) < 2:
         return np.nan
-    if np.ptp(given) < 1e-12:
-        return 1.0 if abs(given[0]) < 1e-12 else 0.0
-    return float(stats.ttest_1samp(given, 0).pvalue)
+    if np.ptp(array) < 1e-12:
+        return 1.0 if abs(array[0]) < 1e-12 else 0.0
+    return float(stats.ttest_1samp(array, 0).pvalue)
 
 
 def _groups(values: ArrayLike, starts: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    given, names = np.asarray(values, float), np.asarray(starts, dtype=object)
-    there = ~np.isnan(given)
-    return {name: given[there & (names == name)] for name in dict.fromkeys(names[there])}
+    array, names = np.asarray(values, float), np.asarray(starts, dtype=object)
+    valid = ~np.isnan(array)
+    return {name: array[valid & (names == name)] for name in dict.fromkeys(names[valid])}
 
 
 def _drawn_means(

@@ -1,4 +1,4 @@
-"""How all figures look: one theme, fit for a paper, readable in grey and by the colour-blind."""
+"""The common style of all figures: suitable for print, greyscale and colour-blind readers."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
 
 WIDTH = 6.9
-"""Inches: the text width of a two-column paper, so that 8 pt in the figure is 8 pt in print."""
+"""Text width of a two-column paper in inches, so that 8 pt in the figure is 8 pt in print."""
 
 START = "#D62728"
 INK = "#222222"
@@ -22,12 +22,12 @@ FAINT = "#8A8A8A"
 UNDER = "#A6A6A6"
 BAND = "#EDEDED"
 
-# Okabe and Ito's colours, the pale ones darker for thin lines; red is kept for the start model.
+# Okabe and Ito's palette, light colours darkened for thin lines; red is reserved for start models.
 _COLOURS = ("#0072B2", "#C97B00", "#009E73", "#C56A9A", "#3F9BD1", "#5B4B8A")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "h")
 _LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 MOST_LEVELS = 2 * len(_MARKERS)
-# Each defence has the same look in every figure; others take the looks after these.
+# These defences look the same in every figure; any others use the remaining looks.
 _DEFENCES = (
     "MMCL", "SSL", "MMCL + SSL (CleanCLIP)", "PAR", "MMCL + SSL + clustering",
     "MMCL + SSL + pseudo-labels", "MMCL + SSL, shrunk and perturbed", "Channel Lipschitzness",
@@ -35,7 +35,7 @@ _DEFENCES = (
 )  # fmt: skip
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.family": "DejaVu Sans",  # shipped with matplotlib, so identical on every machine
     "mathtext.fontset": "dejavusans",
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -55,12 +55,12 @@ _SETTINGS = {
     "ytick.major.size": 3,
     "figure.dpi": 100,
     "savefig.dpi": 300,
-    "pdf.fonttype": 42,  # text stays text
+    "pdf.fonttype": 42,  # embed text as text
     "ps.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "figure",
 }
-# No time stamp and no version: the same figure is the same bytes.
+# Without time stamps and versions, identical figures are byte-identical.
 _METADATA = {
     ".png": {"Software": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -70,7 +70,7 @@ _METADATA = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one level of a grouping is drawn: never told apart by its colour alone."""
+    """How one level of a grouping is drawn; levels never differ by colour alone."""
 
     colour: Any
     marker: str
@@ -79,13 +79,13 @@ class Look:
 
     @property
     def face(self) -> Any:
-        """The inside of its markers: pale, so that points which overlap are seen to."""
+        """Face colour of the markers: translucent, so that overlaps are visible."""
         return (*mpl.colors.to_rgb(self.colour), 0.85 if self.filled else 0.3)
 
 
 @contextlib.contextmanager
 def paper() -> Iterator[None]:
-    """Draw what is drawn inside in the style of all figures, whatever the user's own settings."""
+    """Apply the style of all figures within the context, regardless of the user's settings."""
     with mpl.rc_context():
         mpl.rcdefaults()
         seaborn.set_theme(context="paper", style="ticks", rc=_SETTINGS)
@@ -93,18 +93,18 @@ def paper() -> Iterator[None]:
 
 
 def looks(levels: Sequence[str], *, ordered: bool = False) -> dict[str, Look]:
-    """Return a look for each level: a marker, a line and a colour of its own.
+    """Return a distinct look for each level: a marker, a line style and a colour.
 
     Args:
-        levels: Their texts, in the order of the legend.
-        ordered: They are numbers: colours go from dark to light in their order.
+        levels: Texts of the levels, in the order of the legend.
+        ordered: The levels are numbers: colours run from dark to light.
 
     Raises:
-        StepError: There are more levels than can be told apart.
+        StepError: There are more levels than can be distinguished.
     """
     if len(levels) > MOST_LEVELS:
         raise StepError(
-            f"a figure cannot tell {len(levels)} values apart ({levels[0]}, {levels[1]}, ...); "
+            f"a figure cannot distinguish {len(levels)} values ({levels[0]}, {levels[1]}, ...); "
             "choose another column for the figure's 'by'"
         )
     if not ordered:
@@ -116,7 +116,7 @@ def looks(levels: Sequence[str], *, ordered: bool = False) -> dict[str, Look]:
 
 
 def defence_looks(levels: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each defence, the same one in every figure."""
+    """Return a look for each defence, consistent across figures."""
     others = [level for level in levels if level not in _DEFENCES]
     places = [*_DEFENCES, *others]
     return {level: _look(places.index(level)) for level in levels}
@@ -132,13 +132,13 @@ def _look(place: int, colour: Any = None) -> Look:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, PDF or SVG; drawn again, it is the same bytes.
+    """Write a figure reproducibly as PNG, PDF or SVG.
 
     Raises:
-        StepError: The suffix is of no format that can be written so.
+        StepError: The suffix is not one of these formats.
     """
     path = Path(path)
     if path.suffix not in _METADATA:
-        raise StepError(f"{path}: a figure is written as {', '.join(_METADATA)}; choose one")
+        raise StepError(f"{path}: unknown figure format (available: {', '.join(_METADATA)})")
     with atomic(path) as temporary:
         figure.savefig(temporary, metadata=_METADATA[path.suffix])

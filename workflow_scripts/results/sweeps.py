@@ -1,38 +1,36 @@
-"""How much was looked at for each defence: unequal sweeps are said, never hidden."""
+"""The size of each defence's sweep; unequal sweeps are reported."""
 
 import pandas as pd
 
 from workflow_scripts.results.selection import cleaned_models
 from workflow_scripts.results.table import varied_columns
 
-_SAME = 0.05  # pairs that differ by less are the same, cut into batches of another size
+_SAME = 0.05  # smaller relative differences in pairs are due to the batch size
 
 
 def work_sentence(metrics: pd.DataFrame) -> str:
-    """Return whether all cleaned models of a tidy table come from the same sweep, in one sentence.
+    """Return a sentence on whether all defences of a tidy table used sweeps of the same size.
 
-    A sweep is the learning rates, the epochs and the pairs that a start model was cleaned with by
-    one defence at one value of what else varies.
+    A sweep consists of the learning rates, epochs and pairs used to clean one start model by one
+    defence, at one value of each varied column.
     """
     sweeps = _sweeps(metrics)
     defences = sweeps["defence"].nunique()
     rates, texts = sweeps["rates"].nunique(), sweeps["text"].unique()
     if len(texts) == 1:
-        who = "Each defence" if defences > 1 else "Each line of the table"
-        other = "" if rates == 1 else ", not the same learning rates"
-        return f"{who} was given the same work: {texts[0]} for each start model{other}."
+        rows = "All defences" if defences > 1 else "All rows"
+        other = "" if rates == 1 else ", with different learning rates"
+        return f"{rows} have the same budget: {texts[0]} for each start model{other}."
     each = [
-        f"{defence}: {' or '.join(own['text'].unique())}"
-        for defence, own in sweeps.groupby("defence", sort=False)
+        f"{defence}: {' or '.join(group['text'].unique())}"
+        for defence, group in sweeps.groupby("defence", sort=False)
     ]
-    who = "defences" if defences > 1 else "lines of the table"
-    return f"Not all {who} were searched alike, and more is found by who looks at more. " + (
-        "; ".join(each) + "."
-    )
+    rows = "Defences" if defences > 1 else "Rows"
+    return f"{rows} have unequal budgets; larger sweeps favour a defence. {'; '.join(each)}."
 
 
 def _sweeps(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each sweep: ``defence``, ``rates`` and its size as ``text``."""
+    """Return one row per sweep: ``defence``, ``rates`` and its size as ``text``."""
     cleaned = cleaned_models(metrics)
     last = cleaned.sort_values("epoch", kind="stable").drop_duplicates("run", keep="last")
     trained = last["epoch"].where(last["epoch"] > 0)
@@ -54,7 +52,7 @@ def _rates(runs: pd.DataFrame) -> tuple[float, ...]:
 def _text(runs: pd.DataFrame) -> str:
     rates, epochs, pairs = _rates(runs), runs["epoch"], runs["pairs"].max()
     searched = f"{len(rates)} learning rates" if len(rates) != 1 else "1 learning rate"
-    if len(rates) != len(runs):  # published points do not say their rates
+    if len(rates) != len(runs):  # published points lack learning rates
         searched = f"{len(runs)} runs"
     least, most = epochs.min(), epochs.max()
     if most == 0:

@@ -1,4 +1,4 @@
-"""The tidy table: a row for each epoch of each run; its columns, reading and writing."""
+"""The tidy table, with one row per run and epoch: its columns, reading and writing."""
 
 from pathlib import Path
 
@@ -23,9 +23,10 @@ _TEXT = ("run", "kind", "start", "start_label", "defence", FILE_COLUMN)
 
 
 def order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return ``frame`` with its columns in their one order, those that vary after the fixed six.
+    """Return ``frame`` with canonical column order and dtypes.
 
-    Columns of the tidy table that ``frame`` lacks are added, empty; texts are never missing.
+    Varied columns follow ``RUN_COLUMNS``. Missing columns of the tidy table are added empty;
+    missing texts become "".
     """
     varied, parts = varied_columns(frame), of_parts(frame.columns)
     columns = [*RUN_COLUMNS, *varied, *_MEASURED, *parts, FILE_COLUMN]
@@ -33,7 +34,7 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
     for column in _TEXT:
         frame[column] = frame[column].fillna("").astype("string")
     for column in varied:
-        if frame[column].dropna().map(type).nunique() > 1:  # "all" beside numbers
+        if frame[column].dropna().map(type).nunique() > 1:  # e.g. "all" among numbers
             frame[column] = frame[column].map(str, na_action="ignore")
     whole = ("epoch", "step", "samples_seen", *COUNT_COLUMNS)
     for column in whole:
@@ -44,26 +45,26 @@ def order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def varied_columns(frame: pd.DataFrame) -> list[str]:
-    """Return what else varies between the runs of a tidy table: spec keys such as ``seed``."""
+    """Return the columns that vary between the runs of a tidy table: spec keys such as ``seed``."""
     fixed = FIXED_COLUMNS.union(of_parts(frame.columns))
     return [c for c in frame.columns if c not in fixed]
 
 
 def stem(path: Path) -> Path:
-    """Return ``path`` without the suffix of a file format, so that others can take its place."""
+    """Return ``path`` without the suffix of a known file format."""
     formats = {".parquet", ".csv", ".html", ".md", ".json"}
     return path.with_suffix("") if path.suffix in formats else path
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write ``<path>.parquet`` and ``<path>.csv``, each whole or not at all."""
+    """Write ``<path>.parquet`` and ``<path>.csv``, each atomically."""
     with atomic(f"{path}.parquet") as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
     write_csv(f"{path}.csv", frame)
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
-    """Write a CSV file whose numbers read back as the very same doubles."""
+    """Write a CSV file whose numbers are read back as exactly the same doubles."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -72,12 +73,12 @@ def read_csv(path: Path, columns: tuple[str, ...], text: tuple[str, ...] = _TEXT
     """Read a CSV file that must have ``columns``; ``text`` columns are strings, "" if empty.
 
     Raises:
-        StepError: There is no such file, it is empty, or a column is missing.
+        StepError: The file does not exist, is empty, or lacks a column.
     """
     if not path.is_file():
         raise StepError(f"{path} does not exist; build it first")
     try:
-        # A label may be "None" or "NA": only what is empty is missing.
+        # A label may be "None" or "NA", so only empty cells count as missing.
         frame = pd.read_csv(
             path, dtype=dict.fromkeys(text, "string"), keep_default_na=False, na_values=[""]
         )
@@ -93,7 +94,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """Read a tidy table (``metrics.parquet``).
 
     Raises:
-        StepError: There is no such file, it has no rows, or it is no tidy table.
+        StepError: The file does not exist, has no rows, or is not a tidy table.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,7 +105,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise StepError(f"{path} is not a Parquet table ({error}); collect it again") from error
     _check_columns(path, frame, (*RUN_COLUMNS, "epoch", "top1", "asr_top1", *COUNT_COLUMNS))
     if frame.empty:
-        raise StepError(f"{path} holds no epoch of any run; does the experiment have runs?")
+        raise StepError(f"{path} has no rows; check that the experiment has runs")
     return frame
 
 

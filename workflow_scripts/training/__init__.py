@@ -1,1 +1,1 @@
-"""One trainer for pre-training and cleaning, and the evaluation that both share."""
+"""The trainer, used for both pre-training and cleaning."""

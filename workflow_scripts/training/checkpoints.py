@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the last few kept, a damaged one passed over."""
+"""Checkpoints: written atomically, the last few kept, damaged ones skipped."""
 
 import fcntl
 import os
@@ -18,39 +18,39 @@ _NAME = re.compile(r"step-(\d{9})-([0-9a-f]{16})\.pt")
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder of their own.
+    """The checkpoints of one run, in a separate folder.
 
-    A file's name carries its step and the start of its SHA-256, so that one rename makes it
-    valid, and flipped bits are noticed, which PyTorch's own format lets pass.
+    A file's name contains its step and the beginning of its SHA-256 digest. A single rename makes
+    it valid, and flipped bits are detected, which PyTorch's format does not do.
     """
 
     def __init__(self, folder: str | Path, keep: int):
         self.folder, self.keep = Path(folder), keep
 
     def save(self, step: int, content: dict[str, Any]) -> None:
-        """Write a checkpoint of tensors and plain values, and drop the oldest beyond ``keep``.
+        """Write a checkpoint of tensors and plain values; keep the newest ``keep`` checkpoints.
 
-        Those of this step and later ones are dropped too: they are damaged and were passed over,
-        or the run was trained there before.
+        Existing checkpoints of the same or a later step are removed: they are damaged and were
+        skipped, or belong to an earlier attempt.
         """
-        whole = self.folder / "unnamed.pt"
-        with atomic(whole) as temporary:
+        unnamed = self.folder / "unnamed.pt"
+        with atomic(unnamed) as temporary:
             save_tensors(content, temporary)
-        new = whole.rename(self.folder / f"step-{step:09d}-{sha256(whole)[:16]}.pt")
+        new = unnamed.rename(self.folder / f"step-{step:09d}-{sha256(unnamed)[:16]}.pt")
         others = [file for file in self.files() if file != new]
         earlier = [file for file in others if _step(file) < step]
         for file in set(others) - set(earlier[: self.keep - 1]):
             file.unlink()
 
     def files(self) -> list[Path]:
-        """Return the checkpoint files, the newest first."""
-        there = self.folder.glob("step-*.pt") if self.folder.is_dir() else []
-        return sorted((f for f in there if _NAME.fullmatch(f.name)), reverse=True)
+        """Return the checkpoint files, newest first."""
+        found = self.folder.glob("step-*.pt") if self.folder.is_dir() else []
+        return sorted((f for f in found if _NAME.fullmatch(f.name)), reverse=True)
 
     def newest(self) -> tuple[int, dict[str, Any]] | None:
-        """Return step and content of the newest checkpoint that is whole, or None.
+        """Return step and content of the newest intact checkpoint, or None.
 
-        Warns on stderr of each damaged one.
+        Prints a warning for each damaged one.
         """
         for file in self.files():
             content = self._read(file)
@@ -59,7 +59,7 @@ class Checkpoints:
         return None
 
     def file(self, step: int) -> Path | None:
-        """Return the checkpoint file of a step, or None; its content is not looked at."""
+        """Return the checkpoint file of a step, or None, without reading it."""
         return next((file for file in self.files() if _step(file) == step), None)
 
     def only(self, steps: Collection[int]) -> None:
@@ -69,19 +69,25 @@ class Checkpoints:
                 file.unlink()
 
     def find(self, step: int) -> dict[str, Any] | None:
-        """Return the content of the checkpoint of a step, or None if there is no whole one."""
+        """Return the content of the checkpoint of a step, or None if there is no intact one."""
         of_step = (self._read(file) for file in self.files() if _step(file) == step)
         return next((content for content in of_step if content is not None), None)
 
     def read(self, step: int) -> dict[str, Any]:
-        """Return the content of the checkpoint of a step that another process found whole."""
+        """Return the content of the checkpoint of a step that another process could read.
+
+        Raises:
+            StepError: It cannot be read by this process.
+        """
         content = self.find(step)
         if content is None:
-            raise StepError(f"the checkpoint of step {step} in {self.folder} cannot be read here")
+            raise StepError(
+                f"the checkpoint of step {step} in {self.folder} cannot be read by all processes"
+            )
         return content
 
     def check_origin(self, content: dict[str, Any], identity: str, inputs: dict[str, str]) -> None:
-        """Make sure that a checkpoint was made by the run that wants to go on from it.
+        """Check that a checkpoint belongs to the run that is about to resume from it.
 
         Args:
             content: The checkpoint.
@@ -89,35 +95,35 @@ class Checkpoints:
             inputs: Digests of the input files.
 
         Raises:
-            StepError: Names what is different.
+            StepError: The spec or an input file differs.
         """
         changed = [role for role, value in content["inputs"].items() if inputs.get(role) != value]
         if content["identity"] != identity:
             changed.append("spec")
         if changed:
             raise StepError(
-                f"the checkpoints in {self.folder} were made with another {', '.join(changed)}; "
-                "delete that folder to start again"
+                f"the checkpoints in {self.folder} were made with a different "
+                f"{', '.join(changed)}; delete that folder to start again"
             )
 
     def clear(self) -> None:
-        """Remove them all."""
+        """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any] | None:
         try:
             if not sha256(file).startswith(_parts(file)[2]):
-                raise StepError("its content is not what was written")
+                raise StepError("its content does not match its digest")
             return load_tensors(file, "checkpoint")
         except (OSError, StepError) as error:
-            print(f"warning: checkpoint {file} is passed over: {error}", file=sys.stderr)
+            print(f"warning: skipping checkpoint {file}: {error}", file=sys.stderr)
             return None
 
 
 def _parts(file: Path) -> re.Match[str]:
     matched = _NAME.fullmatch(file.name)
-    assert matched is not None  # no other files are listed
+    assert matched is not None  # files() lists no others
     return matched
 
 
@@ -126,13 +132,13 @@ def _step(file: Path) -> int:
 
 
 def lock(folder: Path) -> TextIO:
-    """Make this process the only one to train in ``folder``, for as long as the file is open.
+    """Lock ``folder`` against other training processes for as long as the returned file is open.
 
-    The operating system (or the file server) holds the lock, so that it ends with its holder
-    whatever happens, and no clock takes part.
+    The operating system (or the file server) releases the lock when its holder ends for any reason;
+    no timeout is involved.
 
     Raises:
-        StepError: Another process is training there.
+        StepError: Another process is training in this folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / ".lock").open("a+")
@@ -143,7 +149,7 @@ def lock(folder: Path) -> TextIO:
         holder = file.read().strip()
         file.close()
         raise StepError(
-            f"another process is training in {folder}: {holder}; wait for it, or end it "
+            f"another process is training in {folder}: {holder}; wait for it to finish or stop it "
             "(scancel, kill)"
         ) from error
     file.truncate(0)

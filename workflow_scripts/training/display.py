@@ -1,4 +1,4 @@
-"""What people see of a training: a bar, a line for each epoch, curves in Weights & Biases."""
+"""Display of a run: a progress bar, a line per epoch, and curves in Weights & Biases."""
 
 import sys
 import time
@@ -15,13 +15,13 @@ _REFRESH_SECONDS = 5
 
 
 class Display:
-    """Shows how a run goes; of several processes, only the leading one shows anything.
+    """Shows the progress of a run, on the leading process only.
 
     Args:
         spec: The run.
         output: The run's folder.
-        progress: How far it has come; the id that wandb gives the run is noted there.
-        total: Steps of the whole run.
+        progress: The progress so far; the wandb id of the run is stored in it.
+        total: Total number of steps.
         leads: Whether this is the leading process.
     """
 
@@ -41,7 +41,7 @@ class Display:
         self._shown_at, self._shown_step = time.monotonic(), progress.step
 
     def step(self, step: int, loss: Tensor, rate: float) -> None:
-        """Show a step; its loss, which may still be on its way, is looked at now and then."""
+        """Show a step; the loss is read only every few seconds, since reading it blocks on GPUs."""
         self._bar.update()
         waited = time.monotonic() - self._shown_at
         if not self.leads or waited < _REFRESH_SECONDS:
@@ -52,16 +52,16 @@ class Display:
         self._shown_at, self._shown_step = time.monotonic(), step
 
     def epoch(self, epoch: int, step: int, summary: str, measured: dict[str, float]) -> None:
-        """Show what was measured after an epoch."""
+        """Show the measurements of an epoch."""
         if self.leads:
             self._bar.write(summary, file=sys.stderr)
             self._tracker.log({"epoch": epoch, **measured}, step)
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the progress bar."""
         self._bar.close()
 
     def finish(self) -> None:
-        """Tell wandb that the run is finished."""
+        """Mark the run as finished in wandb."""
         if self.leads:
             self._tracker.finish()

@@ -1,4 +1,4 @@
-"""The measures that a run takes before its first epoch and after each."""
+"""Measures that are taken during a run: before the first epoch and after each epoch."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.evaluation.measure import context_of, take
 from workflow_scripts.model.encoder import Encoder
@@ -16,29 +16,29 @@ Row = dict[str, Any]
 
 
 class EpochMeasures:
-    """Takes the measures of a run's ``inputs.measures``.
+    """Takes the measures in a run's ``inputs.measures``.
 
     Args:
         spec: The run.
-        world: The processes.
-        workers: Loader processes of this process.
+        world: The process group.
+        workers: Data loader workers of this process.
     """
 
-    def __init__(self, spec: RunSpec, world: World, workers: int):
+    def __init__(self, spec: RunSpec, world: ProcessGroup, workers: int):
         self.spec = spec
         self._gpus = [world.device] if world.device.type == "cuda" else []
-        # Where the images are, not their staged copies: a measure may read others.
+        # The results root, not the staged copies: a measure may read other images.
         inputs = {"root": spec.inputs.root, "instances": spec.inputs.instances}
         self._declared = [
-            (one, context_of(spec.attack, inputs, one, world, workers))
-            for one in spec.inputs.measures or ()
+            (measure, context_of(spec.attack, inputs, measure, world, workers))
+            for measure in spec.inputs.measures or ()
         ]
 
     def __call__(self, encoder: Encoder, epoch: int) -> list[Row]:
-        """Return a row for each number: ``columns.LONG_COLUMNS``; all processes call it.
+        """Return a row for each score, with the columns ``columns.LONG_COLUMNS``.
 
-        Random numbers that a measure draws depend on the run's seed and the epoch, and leave those
-        of the training alone.
+        Must be called on all processes. Random numbers drawn by a measure depend on the run's seed
+        and the epoch and do not affect those of the training.
         """
         rows = []
         for declared, context in self._declared:
@@ -60,7 +60,7 @@ class EpochMeasures:
 
 
 def measure_files(declared: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the files that a measure is taken on."""
+    """Yield the input files of a measure."""
     if declared["evaluation"] is not None:
         folder = Path(declared["evaluation"])
         yield from (folder / "manifest.parquet", folder / "classes.json")

@@ -1,4 +1,4 @@
-"""Losses on clean pairs that are not trained on: what a defender without the trigger can see."""
+"""Losses on held-out clean pairs, which a defender can compute without knowing the trigger."""
 
 import contextlib
 
@@ -13,8 +13,7 @@ from workflow_scripts.training.objective import LossOfBatch
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.views import Views
 
-# A contrastive loss depends on the batch it is taken over: one size for all runs, whatever they
-# train with, makes the columns comparable.
+# Contrastive losses depend on the batch size; a fixed one makes them comparable across runs.
 BATCH_SIZE = 128
 _RUN = Run(embed_dim=0, rows=0, steps=0, epochs=0, seed=0)
 TERMS: dict[str, LossTerm] = {"heldout_mmcl": MMCL(_RUN), "heldout_ssl": SSL(_RUN)}
@@ -25,18 +24,18 @@ class HeldOut:
     """Measures MMCL and SSL on the last rows of a set of pairs.
 
     Args:
-        pairs: In the views ``VIEWS``; the augmented ones are the same at every epoch.
-        rows: How many, from the last.
-        workers: Loader processes.
+        pairs: Pairs in the views ``VIEWS``; the augmented views are the same at every epoch.
+        rows: Number of rows, counted from the end.
+        workers: Data loader workers.
     """
 
     def __init__(self, pairs: Pairs, rows: int, workers: int):
         self.pairs, self.rows, self.workers = pairs, rows, workers
 
     def __call__(self, module: LossOfBatch) -> dict[str, float]:
-        """Return the mean loss over batches of ``BATCH_SIZE`` pairs, the last may be smaller.
+        """Return the mean losses over batches of ``BATCH_SIZE`` pairs; the last may be smaller.
 
-        The processes share the embedding; the losses are the same on each.
+        The processes divide the embedding among themselves and return the same losses.
         """
         encoder = module.encoder
         with encoder.evaluating():
@@ -49,7 +48,7 @@ class HeldOut:
         return {name: total / self.rows for name, total in sums.items()}
 
     def _embed(self, module: LossOfBatch) -> Tensor:
-        """Return float32 [rows, d * len(VIEWS.columns)]."""
+        """Return the embeddings of all held-out pairs, float32 [rows, d * len(VIEWS.columns)]."""
         world, first = module.world, len(self.pairs) - self.rows
         shares = share(self.rows, world.rank, world.size, BATCH_SIZE)
         mine = [[(0, first + row) for row in rows] for rows in shares]

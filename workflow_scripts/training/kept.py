@@ -1,10 +1,10 @@
-"""The models of those epochs that a rule of selection would choose, beside the last one."""
+"""Keeping the models of the epochs that a selection rule would choose, in addition to the last."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.common.choosing import HONEST_RULES, all_choices
+from workflow_scripts.common.selection_rules import ORACLE_FREE_RULES, all_choices
 from workflow_scripts.training.checkpoints import Checkpoints
 from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.taking import Metrics, Row, last_top1
@@ -13,13 +13,13 @@ Entry = dict[str, Any]
 
 
 class Kept:
-    """Keeps one file for each epoch that a rule chooses so far; the last epoch is ``model.pt``.
+    """Keeps a file for each epoch currently chosen by a rule; the last epoch is ``model.pt``.
 
-    A replaced choice is kept for as long as the run may resume from an epoch before the newer one.
+    A superseded choice is kept as long as the run may resume from an epoch before its successor.
 
     Args:
-        spec: The run; of a pre-training nothing is kept, because rules choose cleaned models.
-        folder: The run's folder; the files are in ``kept`` below it.
+        spec: The run; nothing is kept for pre-training, since rules select cleaned models.
+        folder: The run's folder; the files are in its subfolder ``kept``.
     """
 
     def __init__(self, spec: RunSpec, folder: Path):
@@ -28,41 +28,41 @@ class Kept:
         self.store = Checkpoints(folder / "kept", keep=spec.epochs + 1)
         start = spec.inputs.start
         metrics = Path(start).with_name("metrics.csv") if start else None
-        # A start_change may have altered the accuracy before epoch 0.
+        # From the start model's metrics: a start_change may alter the accuracy at epoch 0.
         self._start_accuracy = last_top1(metrics) if metrics and metrics.is_file() else None
 
     def clear(self) -> None:
-        """Remove what is kept: the run starts from scratch."""
+        """Remove all kept models, for a run that starts from scratch."""
         self.store.clear()
 
     def after_epoch(self, metrics: Metrics, weights: Callable[[], Mapping[str, Any]]) -> None:
-        """Keep the weights after an epoch if a rule chooses it so far.
+        """Keep the weights after an epoch if a rule currently chooses this epoch.
 
         Args:
-            metrics: The rows so far; the last is that of the epoch.
-            weights: Returns the model's present weights.
+            metrics: The rows measured so far, ending with the current epoch.
+            weights: Returns the model's current weights.
         """
         now = metrics[-1]
         if now["epoch"] == self.epochs:
             self.store.only({row["step"] for row in self._chosen(metrics).values()})
             return
         lengths = range(max(1, len(metrics) - self.checkpoints), len(metrics) + 1)
-        wanted = [row["step"] for n in lengths for row in self._chosen(metrics[:n]).values()]
-        if now["step"] in wanted:
+        steps = {row["step"] for n in lengths for row in self._chosen(metrics[:n]).values()}
+        if now["step"] in steps:
             self.store.save(now["step"], dict(weights()))
-        self.store.only(set(wanted))
+        self.store.only(steps)
 
     def record(self, metrics: Metrics) -> list[Entry]:
-        """Return what each rule chooses of a finished run, for ``run.json``.
+        """Return the choices of all rules in a finished run, for ``run.json``.
 
         Returns:
-            Of each rule its name, whether it knows the trigger (``oracle``), the epoch, and the
-            file of its weights, relative to the run's folder; the file is None if it was lost.
+            For each rule, its name, whether it uses the ASR (``oracle``), the epoch, and the file
+            of the weights relative to the run's folder, or None if it was lost.
         """
         return [
             {
                 "rule": rule,
-                "oracle": rule not in HONEST_RULES,
+                "oracle": rule not in ORACLE_FREE_RULES,
                 "epoch": row["epoch"],
                 "file": self._file(row),
             }
@@ -76,7 +76,7 @@ class Kept:
         return None if file is None else str(file.relative_to(self.folder))
 
     def _chosen(self, metrics: Metrics) -> dict[str, Row]:
-        """Return the row that each rule chooses, of those that choose one; epoch 0 is the start."""
+        """Return the row chosen by each rule that chooses one; epoch 0 is the start model."""
         if not self.active:
             return {}
         rows = metrics if self.epochs == 0 else metrics[1:]

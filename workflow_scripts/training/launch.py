@@ -1,8 +1,9 @@
 """torchrun, with at most one sentence in place of its traceback.
 
-    python -m workflow_scripts.training.launch [torchrun's options] -m MODULE [options]
+    python -m workflow_scripts.training.launch [torchrun options] -m MODULE [options]
 
-A process that fails has told why, and on a signal the leading one tells that it was stopped.
+The failed process has already printed its error; after a signal, the leading process reports that
+it was stopped.
 """
 
 import logging
@@ -15,8 +16,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 
 def main() -> None:
-    """Run torchrun's own main."""
-    # It warns of each signal and process that ends, and of threads that the trainer sets anyway.
+    """Run torchrun's main function."""
+    # torchrun warns about each signal, each exit, and the thread count, which the trainer sets.
     logging.disable(logging.ERROR)
     try:
         run.main(sys.argv[1:])
@@ -26,8 +27,8 @@ def main() -> None:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
             name = signal.Signals(-failure.exitcode).name
-            hint = "; is there too little memory?" if name == "SIGKILL" else ""
-            sys.exit(f"error: training process {rank} was ended by {name}{hint}")
+            hint = "; it may have run out of memory" if name == "SIGKILL" else ""
+            sys.exit(f"error: training process {rank} was killed by {name}{hint}")
         sys.exit(failure.exitcode)
 
 

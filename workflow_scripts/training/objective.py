@@ -1,4 +1,4 @@
-"""The loss of a batch: the model's embeddings, gathered once, through a weighted sum of terms."""
+"""The loss of a batch: a weighted sum of terms on the gathered embeddings of the model."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.model.encoder import Encoder
@@ -19,26 +19,26 @@ from workflow_scripts.training.views import Column, Source, Views
 
 
 class Objective(nn.Module):
-    """The weighted sum of loss terms that a run spec names, in the order of their names.
+    """The weighted sum of the loss terms in a run spec, in the order of their names.
 
     Args:
-        terms: Name of a variant -> weight, or -> {"weight": ..., options of the term}.
+        terms: Maps a term's name to its weight, or to {"weight": ..., options of the term}.
         run: The run.
 
     Raises:
-        StepError: There is no such term, or it has no such option.
+        StepError: A term or an option of it does not exist.
     """
 
     def __init__(self, terms: dict, run: Run):
         super().__init__()
         self.weights: list[float] = []
-        # A loss term has more than a module of a list is known to have.
+        # ModuleList is typed as a list of plain modules.
         self.terms = cast(list[LossTerm], nn.ModuleList())
         for name, value in sorted(terms.items()):
             options = dict(value) if isinstance(value, dict) else {"weight": value}
             weight = options.pop("weight", None)
             if isinstance(weight, bool) or not isinstance(weight, int | float):
-                raise StepError(f"the weight of loss term {name!r} has to be a number: {value!r}")
+                raise StepError(f"the weight of loss term {name!r} must be a number, got {value!r}")
             self.weights.append(float(weight))
             self.terms.append(_make_term(name, options, run))
         self.views = Views(term.views for term in self.terms)
@@ -49,42 +49,42 @@ class Objective(nn.Module):
         return any(term.uses_bias for term in self.terms)
 
     def forward(self, features: list[Features]) -> Tensor:
-        """Return the scalar loss of a global batch, from the features of each term."""
+        """Return the scalar loss of a global batch, given the features of each term."""
         parts = zip(self.weights, self.terms, features, strict=True)
-        losses = (weight * term(own) for weight, term, own in parts)
+        losses = (weight * term(inputs) for weight, term, inputs in parts)
         return sum(losses, start=torch.zeros((), device=features[0].scale.device))
 
 
 def _make_term(name: str, options: dict, run: Run) -> LossTerm:
     kind = variants.load("loss", name)
     if not (isinstance(kind, type) and issubclass(kind, LossTerm)):
-        raise StepError(f"the Loss of {name} is not a subclass of LossTerm; make it one")
+        raise StepError(f"the class Loss of {name} must be a subclass of LossTerm")
     variants.check_options("loss", name, options)
     return kind(run=run, **options)
 
 
 class LossOfBatch(nn.Module):
-    """From a process's own pairs to the loss of the global batch.
+    """Computes the loss of the global batch from the pairs of this process.
 
-    One forward call of it is one step, so that DistributedDataParallel can wrap it and averages
-    the gradients of all parameters, those of the loss terms included.
+    One forward call is one step, so that DistributedDataParallel can wrap this module and average
+    the gradients of all parameters, including those of the loss terms.
 
     With ``joint_statistics``, all images of a process (or of a micro-batch) that the trained model
-    embeds, the originals and the augmented ones, go through the image tower in one forward pass,
-    so that batch norm normalises them by common statistics, as in the published training loop
-    (src/train.py). Without it, each view has a pass and statistics of its own. It makes no
-    difference in evaluation mode, nor to the texts, whose tower has no batch norm.
+    embeds, original and augmented, pass through the image tower in one forward pass and share
+    batch norm statistics, as in the published training loop (src/train.py). Without it, each view
+    has a separate pass and separate statistics. The option has no effect in evaluation mode or on
+    texts, whose tower has no batch norm.
 
-    Whatever is random in a step (dropout, a loss term) is drawn from generators seeded by
-    ``step_seed``, which the trainer sets, so that no state of theirs outlives a step. It sets
-    ``labels`` too, int64 [rows of the manifest], if the run has them.
+    All randomness of a step (dropout, loss terms) comes from generators seeded by ``step_seed``,
+    which the trainer sets, so that no random state is carried from step to step. If the run has
+    labels, the trainer also sets ``labels``, int64 [rows of the manifest].
 
     Args:
-        encoder: The model that is trained.
+        encoder: The trained model.
         objective: The loss.
-        world: The processes.
+        world: The process group.
         joint_statistics: See above.
-        start: The model that training started from, for the terms that look at it; it stays.
+        start: The frozen start model, if a term uses it.
     """
 
     step_seed = 0
@@ -94,54 +94,54 @@ class LossOfBatch(nn.Module):
         self,
         encoder: Encoder,
         objective: Objective,
-        world: World,
+        world: ProcessGroup,
         joint_statistics: bool = True,
         start: Encoder | None = None,
     ):
         super().__init__()
         self.encoder, self.start = encoder, start
-        # Registered here: the names of these parameters are those in checkpoints.
+        # Registered under these names, which are those of the parameters in checkpoints.
         self.model, self.objective = encoder.model, objective
         self.joint_statistics = joint_statistics
         self.world = world
         if encoder.bias is not None:
-            # A parameter without a gradient would stop a process group.
+            # DistributedDataParallel fails on trainable parameters without a gradient.
             encoder.bias.requires_grad_(objective.uses_bias)
 
     def forward(
         self, batch: Batch, rows: Tensor, upstream: Tensor | None = None, part: int = 0
     ) -> Tensor:
-        """Return the loss; or with ``upstream``, what has this gradient at the embeddings.
+        """Return the loss; with ``upstream``, a scalar with this gradient at the embeddings.
 
         Args:
-            batch: This process's pairs, on its device.
-            rows: int64 [global n], the manifest's rows of the global batch.
-            upstream: float32 [n, trained views * d], the loss's gradient at what
-                :meth:`embed_trained` returns.
-            part: Number of the micro-batch.
+            batch: The pairs of this process, on its device.
+            rows: int64 [global n], the manifest rows of the global batch.
+            upstream: float32 [n, trained views * d], gradient of the loss with respect to the
+                output of :meth:`embed_trained`.
+            part: Index of the micro-batch.
         """
         views = self.objective.views
         if upstream is None:
             return self.loss(self.world.gather(self.embed(batch, views, part)), rows)
         embeddings = self.embed_trained(batch, views, part)
-        # Nought times the others: their gradients exist already, and a process group waits
-        # for every parameter to take part.
+        # The other parameters enter with factor 0: they have their gradients already, but
+        # DistributedDataParallel waits for every parameter.
         others = [self.model.logit_scale, *self.objective.parameters()]
         others += [self.encoder.bias] if self.objective.uses_bias else []
         return (embeddings * upstream).sum() + 0 * sum(p.sum() for p in others)
 
     def embed(self, batch: Batch, views: Views, part: int = 0) -> Tensor:
-        """Return float32 [n, d * len(views.columns)], the embeddings of all views."""
+        """Return the embeddings of all views, float32 [n, d * len(views.columns)]."""
         trained = self.embed_trained(batch, views, part)
         if not views.by_start:
             return trained
-        assert self.start is not None  # it is given if a view is by it
+        assert self.start is not None  # set whenever a view is embedded by the start model
         with torch.no_grad():
             others = [_embed(self.start, batch, column) for column in views.by_start]
         return torch.cat([trained, *others], 1)
 
     def embed_trained(self, batch: Batch, views: Views, part: int = 0) -> Tensor:
-        """Return float32 [n, d * len(views.trained)], what the trained model embeds."""
+        """Return the embeddings by the trained model, float32 [n, d * len(views.trained)]."""
         torch.manual_seed(seed_for(self.step_seed, "towers", self.world.rank, part))
         columns = views.trained
         images = [c.source for c in columns if isinstance(c.source, Source)]
@@ -154,16 +154,16 @@ class LossOfBatch(nn.Module):
         return torch.cat([*embedded, *(_embed(self.encoder, batch, c) for c in columns)], 1)
 
     def loss(self, embeddings: Tensor, rows: Tensor) -> Tensor:
-        """Return the loss of a global batch from the embeddings of all its views."""
+        """Return the loss of a global batch, given the embeddings of all its views."""
         scale = self.encoder.scale
-        # The same on every process: the gather's gradient relies on equal losses.
+        # The gradient of the gather relies on the loss being equal on every process.
         torch.manual_seed(seed_for(self.step_seed, "terms"))
         labels = None if self.labels is None else self.labels[rows]
         features = [
             Features(views, scale, rows, self.encoder.bias, labels)
             for views in self.objective.views.of_terms(embeddings)
         ]
-        # A process group waits for every parameter, and not every term looks at the scale.
+        # DistributedDataParallel waits for every parameter, and not every term uses the scale.
         return self.objective(features) + 0 * scale
 
 
@@ -177,17 +177,17 @@ def _embed(encoder: Encoder, batch: Batch, column: Column) -> Tensor:
 def accumulate(
     module: LossOfBatch, wrapped: nn.Module, batch: Batch, rows: Tensor, parts: int
 ) -> Tensor:
-    """Backward pass of the whole global batch in ``parts`` micro-batches; return the loss.
+    """Run the backward pass of a global batch in ``parts`` micro-batches; return the loss.
 
-    As GradCache does (Gao et al., 2021): embed all without gradients, take the loss's gradient at
-    the embeddings, then embed each part again and hand its share of that gradient on. Exact but
-    for batch norm, whose statistics become those of the micro-batches.
+    Follows GradCache (Gao et al., 2021): embed everything without gradients, compute the gradient
+    of the loss with respect to the embeddings, then embed each part again and backpropagate its
+    share of that gradient. Exact except for batch norm, which uses micro-batch statistics.
 
     Args:
-        module: The step's own module.
-        wrapped: The same, wrapped for several processes or not.
-        batch: This process's pairs.
-        rows: As for :class:`LossOfBatch`.
+        module: The module that computes the loss.
+        wrapped: The same module, wrapped in DistributedDataParallel if there are several processes.
+        batch: The pairs of this process.
+        rows: As for :meth:`LossOfBatch.forward`.
         parts: Number of micro-batches.
     """
     pieces = batch.parts(parts)
@@ -211,7 +211,7 @@ def accumulate(
 
 @contextlib.contextmanager
 def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep batch norm's running statistics from moving twice in one step."""
+    """Prevent batch norm's running statistics from being updated twice in one step."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.track_running_stats = False

@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, the learning rate of a step, and a start model's optimiser state."""
+"""AdamW and its parameter groups, the learning rate schedule, and carried-over optimiser states."""
 
 import math
 import sys
@@ -17,14 +17,14 @@ _NOT_DECAYED = ("bn", "ln", "bias", "logit_scale")
 
 
 def make_optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.AdamW:
-    """Return AdamW over the module's trainable parameters, see :func:`decays`."""
+    """Return AdamW over the trainable parameters; :func:`decays` selects those with decay."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     decayed = [pair for pair in named if decays(*pair, spec.decay_on)]
     names = {name for name, _ in decayed}
-    spared = [pair for pair in named if pair[0] not in names]
+    not_decayed = [pair for pair in named if pair[0] not in names]
     groups = [
         {"params": decayed, "weight_decay": spec.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": not_decayed, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     # fused: one kernel for all parameters, also on the CPU.
@@ -37,13 +37,14 @@ def decays(name: str, parameter: nn.Parameter, rule: str) -> bool:
     """Return whether weight decay is applied to a parameter.
 
     Args:
-        name: The parameter's name within :class:`LossOfBatch`: ``model.`` or ``objective.`` first.
+        name: The parameter's name within :class:`LossOfBatch`, beginning with ``model.`` or
+            ``objective.``.
         parameter: The parameter.
-        rule: ``matrices`` selects parameters with two dimensions or more. ``published`` selects
+        rule: ``matrices`` selects parameters with at least two dimensions. ``published`` selects
             the model's parameters whose names contain none of ``bn``, ``ln``, ``bias`` and
-            ``logit_scale`` (src/main.py of the published code), and none of the loss terms'
-            parameters. In a ResNet it also selects the scales of the four batch norms of the
-            shortcuts (``downsample.1.weight``), in a ViT ``class_embedding``.
+            ``logit_scale`` (src/main.py of the published code), and no parameters of loss terms.
+            In a ResNet this includes the scales of the four batch norms in the shortcuts
+            (``downsample.1.weight``), in a ViT ``class_embedding``.
     """
     if rule == "matrices":
         return parameter.ndim >= 2
@@ -52,12 +53,12 @@ def decays(name: str, parameter: nn.Parameter, rule: str) -> bool:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate of each step: linear warm-up, then half a cosine, as published.
+    """The learning rate of each step: linear warm-up followed by cosine decay, as published.
 
     Without ``start``, the rate is ``peak * (step + 1) / warmup`` while step < warmup; a run shorter
-    than its warm-up ends before it reaches the peak. With it, the rate goes from ``start * peak``
-    to ``peak``. Then it falls to ``end * peak`` at step ``total``; beyond it, where a shifted
-    schedule gets in its last epoch, the cosine rises again, as in the published code
+    than its warm-up ends before reaching the peak. With ``start``, it rises from ``start * peak``
+    to ``peak``. It then falls to ``end * peak`` at step ``total``. Beyond ``total``, which a
+    shifted schedule reaches in its last epoch, the cosine rises again, as in the published code
     (src/scheduler.py).
     """
 
@@ -69,47 +70,47 @@ class Schedule:
     end: float = 0.0
 
     def __call__(self, step: int) -> float:
-        """Return the rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         step += self.shift
         if step < self.warmup:
             if self.start is None:
                 return self.peak * (step + 1) / self.warmup
             return self.peak * (self.start + (1 - self.start) * step / self.warmup)
         progress = (step - self.warmup) / (self.total - self.warmup)
-        fallen = (1 + math.cos(math.pi * progress)) / 2
+        decay = (1 + math.cos(math.pi * progress)) / 2
         if not self.end:
-            return self.peak * fallen
-        return self.peak * (self.end + (1 - self.end) * fallen)
+            return self.peak * decay
+        return self.peak * (self.end + (1 - self.end) * decay)
 
 
 def make_schedule(spec: RunSpec, steps: int) -> Schedule:
-    """Return the schedule of a run with so many steps in an epoch.
+    """Return the schedule of a run with ``steps`` steps per epoch.
 
     Raises:
-        StepError: The shift leaves nothing of the run behind the warm-up.
+        StepError: The schedule is shifted, and the warm-up is not shorter than the run.
     """
-    total, given = spec.epochs * steps, spec.schedule
-    share = given.warmup_share
+    total, schedule = spec.epochs * steps, spec.schedule
+    share = schedule.warmup_share
     warmup = spec.warmup_steps if share is None else round(share * total)
-    if given.shift_epochs and warmup >= total > 0:
+    if schedule.shift_epochs and warmup >= total > 0:
         raise StepError(
-            f"schedule.shift_epochs needs a warm-up shorter than the run, but warmup_steps is "
+            f"schedule.shift_epochs requires a warm-up shorter than the run, but warmup_steps is "
             f"{warmup} and the run has {total} steps; lower warmup_steps or set the shift to 0"
         )
-    shift = given.shift_epochs * steps
+    shift = schedule.shift_epochs * steps
     peak = spec.optimizer.learning_rate
-    return Schedule(peak, warmup, total, shift, given.start, given.end or 0.0)
+    return Schedule(peak, warmup, total, shift, schedule.start, schedule.end or 0.0)
 
 
 def freeze(model: Model, names: list[str]) -> list[nn.Module]:
-    """Take parts of a model out of training; return the modules to keep in evaluation mode.
+    """Freeze parts of a model; return the modules to keep in evaluation mode.
 
     Args:
         model: An open_clip model.
-        names: Among ``scale``, ``image`` and ``text``; the last two are the towers.
+        names: Any of ``scale``, ``image`` and ``text``; the last two are the towers.
 
     Raises:
-        StepError: There is no such part.
+        StepError: A part does not exist.
     """
     modules: list[nn.Module] = []
     for name in names:
@@ -123,26 +124,26 @@ def freeze(model: Model, names: list[str]) -> list[nn.Module]:
                     parameter.requires_grad_(False)
             modules += [module for part, module in model.named_children() if part != "visual"]
         else:
-            raise StepError(f"optimizer.freeze has {name!r}; {nearest(name, FROZEN)}")
+            raise StepError(f"optimizer.freeze: unknown part {name!r}; {nearest(name, FROZEN)}")
     for module in modules:
         module.requires_grad_(False).eval()
     return modules
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all groups."""
+    """Set the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 @torch.no_grad()
 def clamp_logit_scale(model: Model) -> None:
-    """Keep the temperature where CLIP keeps it: logit_scale in [0, ln 100]."""
+    """Clamp logit_scale to [0, ln 100], as in CLIP."""
     model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
 
 def forget(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
-    """Drop the optimiser's state of parameters, as if they were new."""
+    """Drop the optimiser state of parameters that were re-initialised."""
     for parameter in parameters:
         optimizer.state.pop(parameter, None)
 
@@ -152,38 +153,40 @@ def _names(state_dict: dict) -> list[str]:
 
 
 def carry_over(optimizer: torch.optim.Optimizer, start: dict, path: str) -> None:
-    """Take the moments of a start model's optimiser over, and none of its other numbers.
+    """Copy the moments of the start model's optimiser, but none of its settings.
 
-    Parameters are matched by name. Those of loss terms may come and go (a clustering head); the
-    model's have to be the same.
+    Parameters are matched by name. Parameters of loss terms may differ (a clustering head); those
+    of the model must be the same.
 
     Args:
         optimizer: The new run's optimiser, changed in place.
-        start: ``state_dict`` of the optimiser that made the start model.
-        path: Where it came from, for the message.
+        start: ``state_dict`` of the optimiser that trained the start model.
+        path: The file it was read from, for error messages.
 
     Raises:
-        StepError: It belongs to another model.
+        StepError: The state belongs to a different model.
     """
-    own = optimizer.state_dict()
+    current = optimizer.state_dict()
     try:
         names, states = _names(start), start["state"]
     except (KeyError, TypeError) as error:
-        raise StepError(f"{path} is not an optimiser's state") from error
-    there = {name: states[number] for number, name in enumerate(names) if number in states}
+        raise StepError(f"{path} is not an optimiser state") from error
+    by_name = {name: states[number] for number, name in enumerate(names) if number in states}
     state = {}
     for number, (name, parameter) in enumerate(_named(optimizer)):
-        moments = there.get(name)
+        moments = by_name.get(name)
         fits = moments is not None and moments["exp_avg"].shape == parameter.shape
         if fits:
             state[number] = moments
         elif name.startswith("model."):
-            raise StepError(f"{path} has no state that fits {name}: is it of the start model?")
-    restore(optimizer, {"state": state, "param_groups": own["param_groups"]})
+            raise StepError(
+                f"{path} has no state that fits {name}; give the optimiser of the start model"
+            )
+    restore(optimizer, {"state": state, "param_groups": current["param_groups"]})
 
 
 def restore(optimizer: torch.optim.Optimizer, content: dict) -> None:
-    """Load an optimiser's state dict, with each moment in its parameter's memory layout."""
+    """Load an optimiser's state dict, giving each moment the memory layout of its parameter."""
     optimizer.load_state_dict(content)
     for parameter, moments in optimizer.state.items():
         for key, value in moments.items():
@@ -202,7 +205,7 @@ def _named(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
 def portable_state(optimizer: torch.optim.Optimizer) -> dict:
     """Return the optimiser's state dict as contiguous CPU tensors.
 
-    In a fixed order and with one object for each key, because both show in the saved bytes.
+    Entries have a fixed order and share their key objects, since both affect the saved bytes.
     """
     content = optimizer.state_dict()
     content["state"] = {

@@ -1,4 +1,4 @@
-"""What a run leaves behind: weights, optimiser, tables, provenance."""
+"""The outputs of a run: weights, optimiser state, tables, provenance."""
 
 import contextlib
 import csv
@@ -18,15 +18,15 @@ METRICS = [
     "run", "epoch", "step", "samples_seen", "train_loss", *SCORES, "triggered_top1", *HELD_OUT,
 ]  # fmt: skip
 TIMINGS = ["run", "epoch", "seconds", "samples_per_second"]
-# run.json is there when all else is.
+# run.json is written last: if it exists, the outputs are complete.
 _FILES = ("model.pt", "optimizer.pt", "metrics.csv", "timings.csv", "measures.csv", "run.json")
 _KEPT = ".finished"
 
 
 def write_tables(folder: Path, metrics: list[dict], timings: list[dict]) -> None:
-    """Write ``metrics.csv`` (the same bytes for the same run) and ``timings.csv`` (never).
+    """Write ``metrics.csv``, which is byte-identical for identical runs, and ``timings.csv``.
 
-    The metrics of an attack of several parts have columns more, after the others.
+    For an attack with several parts, ``metrics.csv`` has additional columns after the others.
     """
     columns = list(dict.fromkeys([*METRICS, *(name for row in metrics for name in row)]))
     _write_csv(folder / "metrics.csv", columns, metrics)
@@ -34,7 +34,7 @@ def write_tables(folder: Path, metrics: list[dict], timings: list[dict]) -> None
 
 
 def write_measures(folder: Path, rows: list[dict]) -> None:
-    """Write ``measures.csv``, the measures taken after each epoch, if there are any."""
+    """Write ``measures.csv``, the measures taken at each epoch, if there are any."""
     if rows:
         _write_csv(folder / "measures.csv", list(LONG_COLUMNS), rows)
 
@@ -47,18 +47,18 @@ def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> No
 
 
 def write_results(folder: Path, weights: dict, optimizer: dict | None, record: dict) -> None:
-    """Write ``model.pt``, ``optimizer.pt`` (unless None) and ``run.json``; keep a copy of all.
+    """Write ``model.pt``, ``optimizer.pt`` (unless None) and ``run.json``, and a backup of all.
 
-    The copy is of hard links in ``.finished``, which take no room. Snakemake deletes the outputs of
-    a job that it does not know to have ended well, before or after it runs it again: when Snakemake
-    itself was killed, days of training would be lost.
+    The backup consists of hard links in ``.finished``, which need no disk space. Snakemake deletes
+    the outputs of jobs that it has not recorded as successful: if Snakemake itself is killed, days
+    of training would be lost.
     """
     for name, content in (("model.pt", weights), ("optimizer.pt", optimizer)):
         if content is not None:
             with atomic(folder / name) as temporary:
                 save_tensors(content, temporary)
     write_json(folder / "run.json", record)
-    # Without hard links a file system has no copy.
+    # No backup on file systems without hard links.
     with contextlib.suppress(OSError), atomic_folder(folder / _KEPT) as kept:
         for name in _FILES:
             if (folder / name).exists():
@@ -66,13 +66,16 @@ def write_results(folder: Path, weights: dict, optimizer: dict | None, record: d
 
 
 def finished(folder: Path, identity: str, inputs: dict[str, str], chosen_by: dict) -> str | None:
-    """Return when the run whose outputs are kept in a folder finished, if it is the same run.
+    """Return the time at which a run with a backup in ``folder`` finished.
 
     Args:
-        folder: The outputs' folder.
+        folder: The output folder.
         identity: The run spec's digest.
         inputs: Digests of the input files.
-        chosen_by: How the epoch is chosen, as :meth:`Take.record` returns it.
+        chosen_by: How the epoch is chosen, as returned by :meth:`Take.record`.
+
+    Returns:
+        ISO 8601 time; None if there is no backup or it belongs to a different run.
     """
     if not (folder / _KEPT / "run.json").is_file():
         return None
@@ -82,16 +85,16 @@ def finished(folder: Path, identity: str, inputs: dict[str, str], chosen_by: dic
 
 
 def bring_back(folder: Path, identity: str, inputs: dict[str, str], chosen_by: dict) -> bool:
-    """Put the outputs of a finished run back in their place, if it is the same run.
+    """Restore the outputs of a finished run from its backup.
 
     Args:
-        folder: The outputs' folder.
+        folder: The output folder.
         identity: The run spec's digest.
         inputs: Digests of the input files.
-        chosen_by: How the epoch is chosen, as :meth:`Take.record` returns it.
+        chosen_by: How the epoch is chosen, as returned by :meth:`Take.record`.
 
     Returns:
-        Whether there was such a run; what is kept of another one is removed.
+        Whether there was a backup of this run; a backup of a different run is removed.
     """
     kept = folder / _KEPT
     when = finished(folder, identity, inputs, chosen_by)
@@ -103,7 +106,7 @@ def bring_back(folder: Path, identity: str, inputs: dict[str, str], chosen_by: d
             (folder / name).unlink(missing_ok=True)
             os.link(kept / name, folder / name)
     print(
-        f"finished before, on {when}: nothing to do; to train it again, remove {kept}",
+        f"already finished on {when}: nothing to do; to train again, remove {kept}",
         file=sys.stderr,
     )
     return True

@@ -1,4 +1,4 @@
-"""The training data: images read by place out of tars, tokens out of memory-mapped arrays."""
+"""The training data: images read from tars by offset, tokens from memory-mapped arrays."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from workflow_scripts.training.views import Source, Views
 
 @dataclass
 class Batch:
-    """Pairs of one process, in the views that are asked for.
+    """A batch of one process.
 
-    ``images`` are uint8 [n, 3, S, S] by source, ``texts`` int64 tokens [n, length] by kind; the
-    lengths of two kinds may differ.
+    ``images`` maps sources to uint8 [n, 3, S, S]; ``texts`` maps kinds of text to int64 tokens
+    [n, length], where the length may differ between kinds.
     """
 
     images: dict[Source, Tensor]
@@ -33,7 +33,7 @@ class Batch:
         return len(next(iter([*self.images.values(), *self.texts.values()])))
 
     def parts(self, count: int) -> list["Batch"]:
-        """Return the batch as ``count`` nearly equal micro-batches."""
+        """Split the batch into ``count`` micro-batches of nearly equal size."""
 
         def split(views: dict) -> list[dict]:
             pieces = {key: value.tensor_split(count) for key, value in views.items()}
@@ -55,28 +55,27 @@ class Batch:
 
 
 class Pairs(Dataset):
-    """Image-text pairs, fetched a batch at a time.
+    """Image-text pairs, fetched one batch at a time.
 
-    An item is ``(epoch, row)``: the augmentation of a row differs from epoch to epoch, and
-    depends on nothing else. An image is decoded once for all its views.
+    Items are indexed by ``(epoch, row)``; augmentations depend on these and the seed alone. An
+    image is decoded once for all its views.
 
     Args:
         images: The images of the manifest.
         manifest: The manifest.
-        tokens: Array of its captions' tokens, see ``captions/stored.py``.
-        augmented: Likewise for the augmented captions; may be None if no view looks at them.
+        tokens: Token array of its captions, see ``captions/stored.py``.
+        augmented: Token array of the augmented captions; may be None if no view uses them.
         size: Side of the model's input in pixels.
-        context_length: Length of the model's text input.
+        context_length: Length of the model's text input in tokens.
         seed: The run's seed.
-        cut: Drop the token columns after the longest text of a batch.
-        views: What is loaded of each pair.
+        cut: Drop the token columns beyond the longest text of a batch.
+        views: The views to load.
 
     Attributes:
-        bytes: Memory of a pair in a batch, at most.
+        bytes: Upper bound of the memory of a pair in a batch.
 
     Raises:
-        StepError: A view looks at the augmented captions, and they are not given; or a file is
-            broken.
+        StepError: A view uses augmented captions, but none are given, or a file is damaged.
     """
 
     def __init__(
@@ -94,17 +93,17 @@ class Pairs(Dataset):
     ):
         self.images = images
         files = {"plain": tokens, "eda": augmented}
-        given = {kind: file for kind in views.texts if (file := files[kind]) is not None}
-        if len(given) < len(views.texts):
+        used = {kind: file for kind in views.texts if (file := files[kind]) is not None}
+        if len(used) < len(views.texts):
             raise StepError(
-                "the objective, or held_out, uses augmented captions: give inputs.augmented"
+                "the objective or held_out uses augmented captions; give inputs.augmented"
             )
         self.texts = {
             kind: StoredTokens(file, manifest, len(images), context_length)
-            for kind, file in given.items()
+            for kind, file in used.items()
         }
         self.seed, self.cut = seed, cut
-        # Of the pixels and tokens of one pair in a batch.
+        # uint8 pixels and int64 tokens.
         self.bytes = len(views.images) * 3 * size**2 + len(views.texts) * context_length * 8
         self._augmentations = {source: _augmentation(source, size) for source in views.images}
 
@@ -122,7 +121,7 @@ class Pairs(Dataset):
         pictures = [self.images[row] for row in rows] if self._augmentations else []
         images = {}
         for source, augment in self._augmentations.items():
-            # Views that were drawn before there were several keep their seeds.
+            # Draw 0 adds no name, which keeps the seeds of earlier versions.
             names = ("augment", source.draw) if source.draw else ("augment",)
             images[source] = stack(
                 [
@@ -136,7 +135,7 @@ class Pairs(Dataset):
     def _texts(self, tokens: StoredTokens, rows: list[int]) -> Tensor:
         texts = tokens[rows].astype(np.int64)
         if self.cut:
-            # The end-of-text token is the vocabulary's highest.
+            # The end-of-text token has the highest id of the vocabulary.
             texts = texts[:, : texts.argmax(1).max() + 1]
         return torch.from_numpy(texts)
 
@@ -152,7 +151,7 @@ def read_labels(path: str | Path, rows: int) -> Tensor:
     """Read the labels of a manifest's images, int64 [rows].
 
     Raises:
-        StepError: The file is missing or broken, or of another manifest.
+        StepError: The file is missing or damaged, or does not match the manifest.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -160,6 +159,7 @@ def read_labels(path: str | Path, rows: int) -> Tensor:
         raise StepError(f"the labels {path} cannot be read: {error}") from error
     if array.shape != (rows,) or array.dtype != np.int64 or (rows and array.min() < 0):
         raise StepError(
-            f"{path} holds {array.dtype} {array.shape}, not a class for each of {rows} rows"
+            f"{path} must hold one class (int64) for each of {rows} rows, got {array.dtype} of "
+            f"shape {array.shape}"
         )
     return torch.from_numpy(array)

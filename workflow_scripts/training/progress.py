@@ -1,4 +1,4 @@
-"""How far a run has come, the tables' rows so far, and who is told."""
+"""The progress of a run, including the table rows so far, and the interface for reporting it."""
 
 import dataclasses
 from datetime import UTC, datetime
@@ -11,17 +11,16 @@ from workflow_scripts.training.taking import Take
 
 
 def now() -> str:
-    """Return the time in UTC, ISO 8601, to the second."""
+    """Return the current UTC time in ISO 8601 format, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclasses.dataclass
 class Progress:
-    """What a checkpoint holds beside weights and optimiser.
+    """The state in a checkpoint other than weights and optimiser state.
 
-    ``loss_sum`` and ``seconds`` are those of the epoch that is under way, ``wall_seconds`` those
-    of all processes one after another that worked on the run; ``measured`` are rows of the table
-    of measures.
+    ``loss_sum`` and ``seconds`` refer to the current epoch; ``wall_seconds`` is the total time of
+    the run over all resumptions; ``measured`` holds the rows of the table of measures.
     """
 
     step: int = 0
@@ -35,13 +34,13 @@ class Progress:
     wandb_id: str | None = None
 
     def add_epoch(self, spec: RunSpec, epoch: int, steps: int, measured: dict[str, float]) -> str:
-        """Add an epoch's rows, and return them as a line for people.
+        """Append the table rows of an epoch and return a one-line summary.
 
         Args:
             spec: The run.
-            epoch: 0 is the start model.
-            steps: Steps of an epoch.
-            measured: The evaluation after it, by the metrics' columns.
+            epoch: The epoch; 0 is the start model.
+            steps: Steps per epoch.
+            measured: The evaluation after this epoch, by column of the metrics.
         """
         loss = self.loss_sum / steps if epoch else None
         seen = self.step * spec.batch_size
@@ -56,7 +55,7 @@ class Progress:
         return f"epoch {epoch}/{spec.epochs}: {trained}accuracy {top1:.2f} %, ASR {success:.2f} %"
 
     def note_resumption(self, checkpoint: dict[str, Any], processes: int) -> None:
-        """Note that a number of processes resume from a checkpoint, and which code made it."""
+        """Record a resumption from a checkpoint by ``processes`` processes."""
         self.resumptions.append(
             {
                 "step": self.step,
@@ -68,27 +67,27 @@ class Progress:
         )
 
     def samples_per_second(self, batch_size: int) -> float | None:
-        """Return the mean training speed, evaluations apart; None before an epoch is over."""
+        """Return the mean training speed without evaluations; None before the first epoch ends."""
         seconds = sum(timing["seconds"] for timing in self.timings)
         return self.step * batch_size / seconds if seconds else None
 
 
 class Report:
-    """What a trainer tells of its run, on every process; by itself it goes nowhere.
+    """Callbacks of the trainer, called on every process; this base class does nothing.
 
-    It is passed in so that the trainer imports only what decides a run's numbers.
+    The report is passed in, so that the trainer imports only code that affects a run's results.
     """
 
-    code: str | None = None  # digest of the code, noted in checkpoints
+    code: str | None = None  # digest of the code, stored in checkpoints
 
     def begin(self, progress: Progress, total: int) -> None:
-        """Called before the first of ``total`` steps, some of which may have been done before."""
+        """Called before training; some of the ``total`` steps may have been completed earlier."""
 
     def step(self, step: int, loss: Tensor, rate: float) -> None:
         """Called after each step."""
 
     def epoch(self, progress: Progress, summary: str, measured: dict[str, float]) -> None:
-        """Called when an epoch has been measured."""
+        """Called after the evaluation of an epoch."""
 
     def deliver(
         self,
@@ -97,10 +96,10 @@ class Report:
         evaluation: dict[str, int],
         kept: list[dict[str, Any]],
     ) -> None:
-        """Called on the leading process with the state that a take has chosen."""
+        """Called on the leading process with the state chosen by a take."""
 
     def close(self) -> None:
         """Called at the end, also after an error."""
 
     def finish(self) -> None:
-        """Called when all went well."""
+        """Called after successful completion."""

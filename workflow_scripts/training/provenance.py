@@ -1,4 +1,4 @@
-"""Where a result comes from: the content of ``run.json``."""
+"""Provenance of a result: the content of ``run.json``."""
 
 import dataclasses
 import os
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from workflow_scripts.captions.stored import array_of_base
-from workflow_scripts.common.code import git_version, run_code
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.code_version import git_version, run_code
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.data.overlay import base_of
@@ -24,10 +24,10 @@ _PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "pand
 
 
 def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
-    """Return SHA-256 digests of the files that a run reads, by their role in the spec.
+    """Return SHA-256 digests of a run's input files, by their role in the spec.
 
     Raises:
-        StepError: One of them is missing.
+        StepError: A file is missing.
     """
     evaluation = Path(inputs.evaluation)
     files = {
@@ -41,24 +41,24 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
         "start": inputs.start,
         "start_optimizer": inputs.start_optimizer,
     }
-    there = {role: Path(file) for role, file in files.items() if file is not None}
-    there |= {f"artefact {Path(f).parent.name}": Path(f) for f in inputs.artefacts or ()}
+    used = {role: Path(file) for role, file in files.items() if file is not None}
+    used |= {f"artefact {Path(f).parent.name}": Path(f) for f in inputs.artefacts or ()}
     for measure in inputs.measures or ():
-        there |= {f"measure {measure['id']}, {f.name}": f for f in measure_files(measure)}
-    _check_files(there)
+        used |= {f"measure {measure['id']}, {f.name}": f for f in measure_files(measure)}
+    _check_files(used)
     bases = _bases(inputs)
     _check_files(bases)
-    return {role: sha256(file) for role, file in (there | bases).items()}
+    return {role: sha256(file) for role, file in (used | bases).items()}
 
 
-def _check_files(there: dict[str, Path]) -> None:
-    for role, file in there.items():
+def _check_files(files: dict[str, Path]) -> None:
+    for role, file in files.items():
         if not file.is_file():
             raise StepError(f"the run's {role.replace('_', ' ')} {file} is missing; make it first")
 
 
 def _bases(inputs: InputsSpec) -> dict[str, Path]:
-    """Return the files that overlays among a run's inputs refer to."""
+    """Return the base files of the overlays among a run's inputs."""
     manifest = inputs.manifest
     found = {"manifest": base_of(manifest)}
     for role, array in (("tokens", inputs.tokens), ("augmented", inputs.augmented)):
@@ -67,15 +67,15 @@ def _bases(inputs: InputsSpec) -> dict[str, Path]:
 
 
 def code_version(spec: RunSpec) -> dict[str, Any]:
-    """Return which code a run is made by: git's view of it, and the files that matter to the run.
+    """Return the git version and the digests of the code that a run uses.
 
-    ``files`` are digests as :func:`run_code` returns them, ``digest`` is one of them all.
+    ``files`` holds the digests returned by :func:`run_code`; ``digest`` is a digest of all of them.
     """
     files = run_code(dataclasses.asdict(spec))
     return {**git_version(), "digest": digest(files), "files": files}
 
 
-def _hardware(world: World) -> dict[str, Any]:
+def _hardware(world: ProcessGroup) -> dict[str, Any]:
     gpu = world.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(world.device) if gpu else "cpu",
@@ -97,15 +97,17 @@ def _processor() -> str:
         return platform.processor()
 
 
-def describe(spec: RunSpec, world: World, inputs: dict[str, str], **results: Any) -> dict[str, Any]:
+def describe(
+    spec: RunSpec, world: ProcessGroup, inputs: dict[str, str], **results: Any
+) -> dict[str, Any]:
     """Return the content of ``run.json``.
 
     Args:
         spec: The run.
-        world: The processes.
-        inputs: As :func:`hash_inputs` returns them.
-        results: Further entries: evaluation counts, resumptions, times, and ``code`` as
-            :func:`code_version` returned it when the processes started.
+        world: The process group.
+        inputs: As returned by :func:`hash_inputs`.
+        results: Further entries: evaluation counts, resumptions, times, and ``code``, the result
+            of :func:`code_version` when the processes started.
     """
     return {
         "run": spec.run,

@@ -1,11 +1,11 @@
-"""What a training shows and writes: its display, its tables, and the outputs with provenance."""
+"""Reporting of a run: progress display, tables, and outputs with provenance."""
 
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.training import outputs
 from workflow_scripts.training.display import Display
 from workflow_scripts.training.progress import Progress, Report
@@ -15,23 +15,23 @@ from workflow_scripts.training.taking import LAST, Take
 
 
 class Reporter(Report):
-    """Shows a run to people and writes what it leaves behind, on the leading process.
+    """Displays a run and writes its outputs, on the leading process.
 
     Args:
         spec: The run.
         output: The run's folder.
-        world: The processes.
+        world: The process group.
         inputs: Digests of the input files.
     """
 
-    def __init__(self, spec: RunSpec, output: Path, world: World, inputs: dict[str, str]):
+    def __init__(self, spec: RunSpec, output: Path, world: ProcessGroup, inputs: dict[str, str]):
         self.spec, self.output, self.world, self.inputs = spec, output, world, inputs
-        # Read now: the files may be edited while the run goes on.
+        # Read at the start: the files may be edited during the run.
         self._version = code_version(spec) if world.leads else {}
         self.code = self._version.get("digest")
 
     def begin(self, progress: Progress, total: int) -> None:
-        """Show the bar."""
+        """Show the progress bar."""
         self._display = Display(self.spec, self.output, progress, total, self.world.leads)
 
     def step(self, step: int, loss: Tensor, rate: float) -> None:
@@ -39,7 +39,7 @@ class Reporter(Report):
         self._display.step(step, loss, rate)
 
     def epoch(self, progress: Progress, summary: str, measured: dict[str, float]) -> None:
-        """Show an epoch's measurements and write the tables so far."""
+        """Show the measurements of an epoch and write the tables so far."""
         if self.world.leads:
             outputs.write_tables(self.output, progress.metrics, progress.timings)
             outputs.write_measures(self.output, progress.measured)
@@ -52,7 +52,7 @@ class Reporter(Report):
         evaluation: dict[str, int],
         kept: list[dict[str, Any]],
     ) -> None:
-        """Write the outputs of an epoch into its folder."""
+        """Write the outputs of the chosen epoch to the folder of the take."""
         spec, progress = self.spec, Progress(**state["progress"])
         record = describe(
             spec,
@@ -69,14 +69,14 @@ class Reporter(Report):
         )
         if take.rule != LAST:
             outputs.write_tables(take.folder, progress.metrics, progress.timings)
-        # No run continues from a cleaned model, and the state of RN50's takes 0.8 GB.
+        # No run continues from a cleaned model, and the optimiser state of an RN50 takes 0.8 GB.
         optimizer = state["optimizer"] if spec.kind == "pretraining" else None
         outputs.write_results(take.folder, state["model"], optimizer, record)
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the progress bar."""
         self._display.close()
 
     def finish(self) -> None:
-        """Tell wandb that the run is finished."""
+        """Mark the run as finished in wandb."""
         self._display.finish()

@@ -1,4 +1,4 @@
-"""The run spec: everything that one training run depends on, as typed dataclasses."""
+"""The run spec: everything that a training run depends on, as typed dataclasses."""
 
 import dataclasses
 import difflib
@@ -15,11 +15,11 @@ from workflow_scripts.model.spec import ModelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """AdamW's numbers; ``carry_over`` takes the start model's optimiser state along.
+    """Settings of AdamW.
 
-    ``decay_on`` says which parameters the weight decay is applied to, see
-    :func:`workflow_scripts.training.optimizer.decays`. ``freeze`` names what is not trained:
-    ``scale``, ``image`` or ``text``, the last two being towers.
+    ``carry_over`` starts from the optimiser state of the start model. ``decay_on`` selects the
+    parameters with weight decay, see :func:`workflow_scripts.training.optimizer.decays`.
+    ``freeze`` lists what is not trained: ``scale``, or the tower ``image`` or ``text``.
     """
 
     learning_rate: float
@@ -33,13 +33,13 @@ class OptimizerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSpec:
-    """The learning rate's schedule: linear warm-up, then half a cosine.
+    """Learning rate schedule: linear warm-up followed by cosine decay.
 
-    A step has the rate of the step ``shift_epochs`` epochs later: the published loop counts epochs
-    from 1 when it computes the step, a shift of one epoch. ``start`` and ``end`` are the rates of
-    the first and after the last step, as multiples of the learning rate: by default the first is
-    one part in ``warmup_steps``, and the last is zero. ``warmup_share`` is the length of the
-    warm-up as a share of all steps, in place of ``warmup_steps``.
+    ``shift_epochs`` advances the schedule by a number of epochs: the published loop counts epochs
+    from 1 when it computes the step, which is a shift of one epoch. ``start`` and ``end`` are the
+    rates at the first step and after the last step, as multiples of the learning rate; by default
+    1 / ``warmup_steps`` and 0. ``warmup_share`` gives the length of the warm-up as a share of all
+    steps and replaces ``warmup_steps``.
     """
 
     shift_epochs: int = 0
@@ -50,9 +50,9 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSpec:
-    """A checkpoint after each epoch and every ``minutes``; the last ``keep`` stay.
+    """A checkpoint is written after each epoch and every ``minutes``; the last ``keep`` are kept.
 
-    The last one of a Slurm job is written ``before_limit`` minutes before its time limit.
+    In a Slurm job, the last one is written ``before_limit`` minutes before the time limit.
     """
 
     minutes: float
@@ -62,7 +62,7 @@ class CheckpointSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WandbSpec:
-    """Weights & Biases: whether and where."""
+    """Logging to Weights & Biases."""
 
     mode: Literal["disabled", "offline", "online"]
     project: str | None = None
@@ -70,12 +70,12 @@ class WandbSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class InputsSpec:
-    """The files of a run; ``start`` and ``start_optimizer`` are those of the start model.
+    """Input files of a run; ``start`` and ``start_optimizer`` belong to the start model.
 
-    ``labels`` is an int64 [rows] array of classes, for loss terms that want them; ``instances``
-    is a manifest of images that the attack wants taken for its target; ``artefacts`` are the values
-    of those that options refer to; ``measures`` are the measures that are taken after
-    each epoch, each as :mod:`workflow_scripts.evaluation.measure` reads it.
+    ``labels`` is an int64 [rows] array of class labels, for loss terms that use labels;
+    ``instances`` is a manifest of the images that the attack aims to have classified as its target;
+    ``artefacts`` are the value files of the artefacts that options refer to; ``measures`` are the
+    measures taken after each epoch, in the format of :mod:`workflow_scripts.evaluation.measure`.
     """
 
     root: str
@@ -93,15 +93,15 @@ class InputsSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One training run. ``batch_size`` is that of all processes together, lengths are steps.
+    """One training run. ``batch_size`` is the global batch size over all processes.
 
-    The last ``held_out`` rows of the manifest are not trained on; losses on them are measured at
-    each epoch. ``joint_statistics`` sends the originals and the augmented images through the image
-    tower in one forward pass, so that batch norm sees both. ``accumulation`` is the number of
-    micro-batches that each process takes one after another, so that a large batch fits a small
-    card. ``staging`` is a folder on the node's own disk, environment variables not yet expanded, to
-    which the images are copied first. ``keep_selected`` keeps the models of those epochs of a
-    cleaning run that a rule of selection would choose. ``measures`` are the ids of the measures in
+    The last ``held_out`` rows of the manifest are not trained on; losses on them are measured after
+    each epoch. ``joint_statistics`` passes the original and the augmented images through the image
+    tower in one forward pass, so that they share batch norm statistics. ``accumulation`` is the
+    number of micro-batches per step and process, so that a large batch fits on a small GPU.
+    ``staging`` is a folder on the node's local disk to which the images are copied first; its
+    environment variables are not yet expanded. ``keep_selected`` keeps the models of the epochs of
+    a cleaning run that a selection rule would choose. ``measures`` are the ids of the measures in
     ``inputs``.
     """
 
@@ -133,37 +133,37 @@ class RunSpec:
     measures: list | None = None
 
     def identity(self) -> str:
-        """Return a digest of all that makes the run what it is, not of how it is carried out.
+        """Return a digest of the settings that affect the result, without execution settings.
 
-        Its input files are not part of it: whoever compares two runs compares the digests of their
-        files as well (``provenance.hash_inputs``). Values that are the default are left out, so
-        that a new key renames no run.
+        Input files are not included: to compare two runs, compare the digests of their files as
+        well (``provenance.hash_inputs``). Default values are left out, so that adding a key does
+        not rename any run.
         """
         content = _without_defaults(self)
-        for how in _CARRIED_OUT:
-            content.pop(how, None)
-        return digest(_below(self.inputs.root, content), 16)
+        for key in _EXECUTION:
+            content.pop(key, None)
+        return digest(_relative(self.inputs.root, content), 16)
 
 
-_CARRIED_OUT = (
+_EXECUTION = (
     "checkpoint", "wandb", "compile", "staging", "device", "evaluation_batch_size", "inputs",
     "keep_selected",
 )  # fmt: skip
 
 
-def _below(root: str, value: Any) -> Any:
-    """Return a value with the paths of artefacts relative to the results, wherever these are."""
+def _relative(root: str, value: Any) -> Any:
+    """Return a value with all artefact paths made relative to the results root."""
     if isinstance(value, dict):
-        return {key: _below(root, item) for key, item in value.items()}
+        return {key: _relative(root, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_below(root, item) for item in value]
+        return [_relative(root, item) for item in value]
     artefacts = f"{root}/artefacts/"
-    is_one = isinstance(value, str) and value.startswith(artefacts)
-    return value.removeprefix(f"{root}/") if is_one else value
+    is_artefact = isinstance(value, str) and value.startswith(artefacts)
+    return value.removeprefix(f"{root}/") if is_artefact else value
 
 
 def _without_defaults(value: Any) -> Any:
-    """Return a dataclass as a mapping of those fields that are not their default."""
+    """Return a dataclass as a dict of the fields that differ from their defaults."""
     if not dataclasses.is_dataclass(value):
         return value
     fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
@@ -174,11 +174,10 @@ def read_spec(path: str | Path) -> RunSpec:
     """Read and check a run spec (JSON).
 
     Raises:
-        StepError: The file is missing, or a key is unknown, missing or of a wrong type; the
-            message names the key.
+        StepError: The file is missing, or a key is unknown, missing or of the wrong type.
     """
     if not Path(path).is_file():
-        raise StepError(f"there is no run spec {path}")
+        raise StepError(f"the run spec {path} does not exist")
     spec = _build(RunSpec, read_json(path), "")
     _check(spec)
     return spec
@@ -186,33 +185,34 @@ def read_spec(path: str | Path) -> RunSpec:
 
 def _check(spec: RunSpec) -> None:
     if spec.batch_size < 1 or spec.accumulation < 1 or spec.checkpoint.keep < 1:
-        raise StepError("batch_size, accumulation and checkpoint.keep have to be at least 1")
+        raise StepError("batch_size, accumulation and checkpoint.keep must be at least 1")
     if spec.epochs < 0 or spec.warmup_steps < 0 or spec.held_out < 0:
-        raise StepError("epochs, warmup_steps and held_out cannot be negative")
+        raise StepError("epochs, warmup_steps and held_out must not be negative")
     if spec.schedule.shift_epochs < 0:
-        raise StepError("schedule.shift_epochs cannot be negative")
+        raise StepError("schedule.shift_epochs must not be negative")
     if not spec.objective:
-        raise StepError("the objective names no loss term")
+        raise StepError("the objective is empty; name at least one loss term")
     if spec.kind == "cleaning" and spec.inputs.start is None and spec.model.pretrained is None:
-        raise StepError("a cleaning run needs inputs.start, the model to be cleaned")
+        raise StepError("a cleaning run needs inputs.start, the model to clean")
     if spec.optimizer.carry_over and spec.inputs.start_optimizer is None:
         raise StepError("optimizer.carry_over needs inputs.start_optimizer")
 
 
 def _build(kind: type, value: Any, where: str) -> Any:
-    """Make the dataclass ``kind`` of a JSON object, or say what is wrong with it."""
+    """Build the dataclass ``kind`` from a JSON object; raise a StepError if it is invalid."""
     if not isinstance(value, dict):
-        raise StepError(f"the run spec's {where or 'whole'} has to be an object, not {value!r}")
+        name = f"run spec: {where!r}" if where else "the run spec"
+        raise StepError(f"{name} must be an object, got {value!r}")
     hints = typing.get_type_hints(kind)
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in hints:
             near = difflib.get_close_matches(key, hints, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise StepError(f"the run spec has an unknown key {prefix + key!r}{hint}")
+            raise StepError(f"run spec: unknown key {prefix + key!r}{hint}")
     for field in dataclasses.fields(kind):
         if field.default is dataclasses.MISSING and field.name not in value:
-            raise StepError(f"the run spec lacks the key {prefix + field.name!r}")
+            raise StepError(f"run spec: missing key {prefix + field.name!r}")
     return kind(**{key: _typed(hints[key], item, prefix + key) for key, item in value.items()})
 
 
@@ -222,23 +222,21 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
             choices = ", ".join(map(repr, typing.get_args(hint)))
-            raise StepError(
-                f"the run spec's {where!r} is {value!r}, but has to be one of {choices}"
-            )
+            raise StepError(f"run spec: {where!r} must be one of {choices}, got {value!r}")
         return value
     value = _whole(value)
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in allowed and type(value) is int:
         return float(value)
-    # bool is a subclass of int, and `true` is no number of epochs.
+    # type(), because bool is a subclass of int.
     if type(value) not in allowed:
         names = " or ".join(getattr(a, "__name__", str(a)) for a in allowed)
-        raise StepError(f"the run spec's {where!r} has to be of type {names}, not {value!r}")
+        raise StepError(f"run spec: {where!r} must be of type {names}, got {value!r}")
     return value
 
 
 def _whole(value: Any) -> Any:
-    """Return a value with whole numbers as integers: 1 and 1.0 are the same to a run."""
+    """Return a value with integral floats converted to int, so that 1 and 1.0 are equal."""
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list):

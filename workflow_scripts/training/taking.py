@@ -1,4 +1,4 @@
-"""Which epoch of a run is wanted: the last, a number, or one that is chosen by its accuracy."""
+"""Takes: which epochs of a run to write - the last, a number, or one chosen by accuracy."""
 
 import csv
 import shutil
@@ -13,16 +13,16 @@ from workflow_scripts.training.checkpoints import Checkpoints
 LAST, BEST, NEAREST = "last", "best_accuracy", "nearest_accuracy"
 Row = dict[str, Any]
 Metrics = list[Row]
-State = dict[str, Any]  # of a run, as a checkpoint holds it
+State = dict[str, Any]  # of a run, as stored in a checkpoint
 
 
 @dataclass(frozen=True)
 class Take:
-    """An epoch of a run, and the folder that its outputs go to.
+    """A rule that chooses an epoch of a run, and the folder for the outputs of that epoch.
 
-    ``last`` is the last epoch and a number is that epoch. ``best_accuracy`` is the epoch of the
-    highest top-1 accuracy, ``nearest_accuracy`` the one whose top-1 accuracy is nearest to
-    ``target``; the earliest of several, and never epoch 0, which is the start model.
+    ``last`` is the last epoch, a number is that epoch, ``best_accuracy`` the epoch with the highest
+    top-1 accuracy, and ``nearest_accuracy`` the one whose top-1 accuracy is closest to ``target``.
+    The accuracy rules break ties by the earliest epoch and exclude epoch 0, the start model.
     """
 
     rule: str
@@ -30,11 +30,11 @@ class Take:
     target: float | None = None
 
     def end(self, epochs: int) -> int:
-        """Return the epoch after which the choice is final, in a run of so many epochs."""
+        """Return the epoch after which the choice is final, in a run of ``epochs`` epochs."""
         return int(self.rule) if self.rule.isdigit() else epochs
 
     def choice(self, metrics: Metrics, epochs: int) -> Row | None:
-        """Return the chosen one of the rows measured so far; None if there is none yet."""
+        """Return the row chosen among those measured so far; None if there is none yet."""
         if self.rule in (BEST, NEAREST):
             return min(metrics[1:], key=self._loss, default=None)
         return metrics[self.end(epochs)] if len(metrics) > self.end(epochs) else None
@@ -50,33 +50,33 @@ class Take:
 def read_takes(
     given: list[list[str]], reference: Path | None, output: Path, epochs: int
 ) -> list[Take]:
-    """Return the takes of a command line.
+    """Return the takes given on the command line.
 
     Args:
-        given: For each take its rule, and the name of its folder unless it is the default.
-        reference: ``metrics.csv`` of the run whose accuracy ``nearest_accuracy`` looks for.
+        given: For each take, its rule and optionally the name of its folder.
+        reference: ``metrics.csv`` of the run whose accuracy is the target of ``nearest_accuracy``.
         output: The run's folder.
-        epochs: Of the run.
+        epochs: Number of epochs of the run.
 
     Raises:
-        StepError: There is no such rule or epoch, or the reference is missing.
+        StepError: A rule or an epoch does not exist, or the reference is missing.
     """
     takes = []
     for rule, *folder in given or [[LAST]]:
         if rule not in (LAST, BEST, NEAREST) and not rule.isdigit():
             raise StepError(
-                f"--take {rule} is unknown (available: {LAST}, {BEST}, {NEAREST}, or an epoch)"
+                f"unknown --take {rule!r} (available: {LAST}, {BEST}, {NEAREST}, or an epoch)"
             )
         if rule != LAST and not 1 <= (int(rule) if rule.isdigit() else epochs) <= epochs:
             raise StepError(f"--take {rule}: the run has epochs 1 to {epochs}")
         if len(folder) > 1 or (folder and Path(folder[0]).name != folder[0]):
-            raise StepError(f"--take {rule}: give one name of a folder, not {' '.join(folder)}")
+            raise StepError(f"--take {rule}: give one folder name, got {' '.join(folder)!r}")
         default = "." if rule == LAST else f"epoch-{rule}" if rule.isdigit() else rule
         target = None
         if rule == NEAREST:
             if reference is None:
                 raise StepError(
-                    f"--take {NEAREST} needs --reference, the metrics.csv of another run"
+                    f"--take {NEAREST} requires --reference, the metrics.csv of another run"
                 )
             target = last_top1(reference)
         takes.append(Take(rule, output / (folder[0] if folder else default), target))
@@ -87,7 +87,7 @@ def last_top1(metrics: Path) -> float:
     """Return the top-1 accuracy after the last epoch of a ``metrics.csv``.
 
     Raises:
-        StepError: It is none.
+        StepError: The file cannot be read or has no such value.
     """
     try:
         with metrics.open(newline="") as file:
@@ -97,15 +97,15 @@ def last_top1(metrics: Path) -> float:
 
 
 class Takes:
-    """The takes of one call; keeps on disk what they choose so far, until the choice is final.
+    """The takes of one call; keeps their preliminary choices on disk until they are final.
 
-    The first of them ends the training. The others get their outputs if their choice is final by
-    then; else what they choose so far stays on disk for a later call.
+    Training ends when the first take is decided. The outputs of the others are written if they are
+    decided by then; otherwise, their preliminary choices stay on disk for a later call.
 
     Args:
-        takes: As :func:`read_takes` returns them.
-        folder: The states that are kept go there, each below its rule's name.
-        epochs: Of the run.
+        takes: As returned by :func:`read_takes`.
+        folder: Folder of the preliminary choices, with a subfolder for each rule.
+        epochs: Number of epochs of the run.
     """
 
     def __init__(self, takes: list[Take], folder: Path, epochs: int):
@@ -113,11 +113,11 @@ class Takes:
         self.end = takes[0].end(epochs)
 
     def clear(self) -> None:
-        """Remove what is kept: the run starts from scratch."""
+        """Remove all preliminary choices, for a run that starts from scratch."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def lost(self, metrics: Metrics) -> int | None:
-        """Return the epoch that the first take chooses so far, if it has passed and is not kept."""
+        """Return the epoch that the first take currently chooses if its state was not kept."""
         take = self.takes[0]
         row = take.choice(metrics, self.epochs)
         return None if row is None or self._store(take).find(row["step"]) else row["epoch"]
@@ -125,14 +125,14 @@ class Takes:
     def after_epoch(
         self, metrics: Metrics, state: Callable[[], State]
     ) -> Iterator[tuple[Take, State]]:
-        """Keep the state after an epoch for the takes that choose it so far.
+        """Save the state after an epoch for each take that currently chooses this epoch.
 
         Args:
-            metrics: The rows so far; the last is that of the epoch.
-            state: Returns the run's present state.
+            metrics: The rows measured so far, ending with the current epoch.
+            state: Returns the current state of the run.
 
         Yields:
-            Each take whose choice is final, and the state it chose.
+            Each take whose choice is now final, and the chosen state.
         """
         now = metrics[-1]
         for take in self.takes:
@@ -147,5 +147,5 @@ class Takes:
                 store.save(row["step"], state())
 
     def _store(self, take: Take) -> Checkpoints:
-        # Two, because a run may resume from before the newest one and then choose another.
+        # Keep two: a run may resume from before the newer one and then choose differently.
         return Checkpoints(self.folder / take.rule, keep=2)

@@ -1,4 +1,4 @@
-"""Weights & Biases, as a guest: what goes wrong with it never touches the run."""
+"""Logging to Weights & Biases, whose failures never affect the run."""
 
 import secrets
 import sys
@@ -10,18 +10,18 @@ from typing import Any
 from workflow_scripts.common.redact import redact
 from workflow_scripts.training.spec import RunSpec
 
-_PATIENCE_SECONDS = 90
+_TIMEOUT_SECONDS = 90
 
 
 class Tracker:
-    """Sends a run's numbers to wandb in the mode of its spec, or does nothing.
+    """Logs a run to wandb, unless the mode in its spec is ``disabled``.
 
-    Each call has a time limit and any failure is one warning; after it nothing more is sent.
+    Each call has a time limit. The first failure prints one warning and ends logging.
 
     Args:
         spec: The run.
-        folder: The run's folder; wandb's files go below it.
-        identity: The id that the run had before it was interrupted, if it was.
+        folder: The run's folder, below which wandb writes its files.
+        identity: The wandb id of the run if it is resumed.
     """
 
     def __init__(self, spec: RunSpec, folder: Path, identity: str | None):
@@ -33,7 +33,7 @@ class Tracker:
         self._attempt("start", lambda: self._start(spec, folder))
 
     def _start(self, spec: RunSpec, folder: Path) -> None:
-        # Imported here, because it takes a second and most runs do without.
+        # Imported here: the import takes a second, and most runs do not use wandb.
         import wandb  # noqa: PLC0415
 
         self._run = wandb.init(
@@ -44,16 +44,16 @@ class Tracker:
             resume="allow",
             dir=str(folder),
             config={"run": spec.run, "objective": spec.objective, "attack": spec.attack},
-            settings=wandb.Settings(init_timeout=_PATIENCE_SECONDS - 30, silent=True),
+            settings=wandb.Settings(init_timeout=_TIMEOUT_SECONDS - 30, silent=True),
         )
 
     def log(self, numbers: dict[str, float], step: int) -> None:
-        """Send numbers of a step."""
+        """Log the numbers of a step."""
         if self._run is not None:
             self._attempt("log", lambda: self._run.log(numbers, step=step))
 
     def finish(self) -> None:
-        """Say good-bye."""
+        """Mark the run as finished."""
         if self._run is not None:
             self._attempt("finish", self._run.finish)
 
@@ -63,16 +63,16 @@ class Tracker:
         def guarded() -> None:
             try:
                 action()
-            # Whatever a library of the network does, the training goes on.
+            # The training must continue, whatever wandb raises.
             except BaseException as error:
                 problem.append(f"{type(error).__name__}: {error}")
 
         thread = threading.Thread(target=guarded, daemon=True)
         thread.start()
-        thread.join(_PATIENCE_SECONDS)
+        thread.join(_TIMEOUT_SECONDS)
         if thread.is_alive():
-            problem.append(f"no answer in {_PATIENCE_SECONDS} seconds")
+            problem.append(f"no response within {_TIMEOUT_SECONDS} seconds")
         if problem:
             self._run = None
-            first = redact(problem[0].splitlines()[0])
-            print(f"warning: wandb did not {what}, going on without it ({first})", file=sys.stderr)
+            reason = redact(problem[0].splitlines()[0])
+            print(f"warning: wandb failed to {what}, disabled ({reason})", file=sys.stderr)

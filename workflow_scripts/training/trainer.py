@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.common.stopping import Stop, Stopped
@@ -35,34 +35,34 @@ from workflow_scripts.training.setup import start_model, training_pairs
 from workflow_scripts.training.spec import RunSpec
 from workflow_scripts.training.taking import LAST, Take, Takes
 
-# Looking at the loss makes the CPU wait for the GPU.
+# Reading the loss synchronises the CPU with the GPU.
 _CHECK_EVERY = {"cpu": 1, "cuda": 50}
 
 
 class Trainer:
     """Trains one run.
 
-    The state after step n is a function of the spec and n alone: orders, augmentations and
-    random states are drawn from (seed, step), so that a checkpoint needs none of them and a run
-    can go on with another number of processes.
+    The state after step n depends only on the spec and n: data order, augmentations and random
+    states are derived from (seed, step). Checkpoints therefore store none of them, and a run can
+    resume with a different number of processes.
 
     Args:
         spec: The run.
         output: The run's folder.
-        world: The processes.
-        takes: The epochs that are wanted; the first of them ends the training.
+        world: The process group.
+        takes: The epochs to write; training ends when the first one is decided.
         inputs: Digests of the input files, on the leading process.
-        root: Folder that the manifests' tars are relative to.
-        workers: Loader processes of this process.
-        stop: Says when to end early.
-        report: Is told how the run goes.
+        root: Folder that tar paths in manifests are relative to.
+        workers: Data loader workers of this process.
+        stop: Signals when to end early.
+        report: Receives progress, measurements and outputs.
     """
 
     def __init__(
         self,
         spec: RunSpec,
         output: Path,
-        world: World,
+        world: ProcessGroup,
         *,
         takes: list[Take],
         inputs: dict[str, str],
@@ -103,14 +103,14 @@ class Trainer:
             optimizer.carry_over(self.optimizer, load_tensors(file, "optimiser state"), file)
         if spec.compile:
             model.visual.compile()
-            # Texts are cut to another length in every batch.
+            # Texts are truncated to a different length in each batch.
             (model.text if hasattr(model, "text") else model.transformer).compile(dynamic=True)
 
     def _make_order(self) -> None:
-        """Read the manifest and lay down which rows are trained on in which order."""
+        """Read the manifest and set up the order of the training rows."""
         spec, world = self.spec, self.world
         self.images = Images(Places.read(spec.inputs.manifest), self.root)
-        # The last ones are held out.
+        # The last rows are held out.
         self.rows = len(self.images) - spec.held_out
         self.sampler = BatchSampler(self.rows, spec.batch_size, spec.seed, world.rank, world.size)
         self.schedule = optimizer.make_schedule(spec, self.sampler.steps)
@@ -142,14 +142,14 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Total number of steps of the run."""
         return self.spec.epochs * self.sampler.steps
 
     def run(self) -> None:
-        """Train until the first take's choice is final and hand the outputs over.
+        """Train until the first take is decided, and write its outputs.
 
         Raises:
-            Stopped: A signal or the clock asked for the end; a checkpoint is kept.
+            Stopped: A signal arrived or the time is up; a checkpoint was written.
             StepError: The loss or the weights are NaN or infinite.
         """
         end = self.takes.end * self.sampler.steps
@@ -195,7 +195,7 @@ class Trainer:
             self._save()
 
     def _note(self) -> None:
-        """Bring the progress up to date with what the loop keeps on the device and the clock."""
+        """Update the progress with the loss sum on the device and the elapsed time."""
         self.progress.loss_sum = self._loss_sum.item()
         self.progress.seconds = time.monotonic() - self._epoch_began
 
@@ -220,7 +220,7 @@ class Trainer:
 
     def _before_epoch(self, epoch: int) -> None:
         seed = seed_for(self.spec.seed, "epoch", epoch)
-        given = Epoch(
+        context = Epoch(
             epoch,
             seed,
             embed_images=self._embed_images,
@@ -228,7 +228,7 @@ class Trainer:
         )
         for term in self.module.objective.terms:
             torch.manual_seed(seed)
-            term.before_epoch(given)
+            term.before_epoch(context)
 
     def _embed_images(self) -> torch.Tensor:
         return embed_images(
@@ -245,7 +245,7 @@ class Trainer:
     def _check_loss(self) -> None:
         if not math.isfinite(self._loss_sum.item()):
             raise StepError(
-                f"the loss of {self.spec.run} is no longer a number at step {self.progress.step} "
+                f"the loss of {self.spec.run} is NaN or infinite at step {self.progress.step} "
                 f"of {self.total_steps}; lower the learning rate. The last good checkpoint is kept"
             )
 
@@ -255,14 +255,14 @@ class Trainer:
             self._save()
             raise Stopped(
                 f"{self.spec.run} was stopped by {reason or 'another process'} after step "
-                f"{self.progress.step} of {self.total_steps}; a checkpoint is kept, run it again "
-                "to go on from there"
+                f"{self.progress.step} of {self.total_steps}; a checkpoint was written, run it "
+                "again to resume"
             )
         if time.monotonic() - self._saved_at >= self.spec.checkpoint.minutes * 60:
             self._save()
 
     def _save(self) -> None:
-        """Write a checkpoint; the leading process alone does, and no other waits for it."""
+        """Write a checkpoint, on the leading process only; the others do not wait for it."""
         state = self.progress
         self._saved_at, self._saved_step = time.monotonic(), state.step
         if not self.world.leads:
@@ -273,7 +273,7 @@ class Trainer:
         self.checkpoints.save(state.step, self._content())
 
     def _content(self) -> dict[str, Any]:
-        """Return the run's state, as a checkpoint holds it."""
+        """Return the run's state as stored in a checkpoint."""
         state, clock = self.progress, time.monotonic()
         state.wall_seconds += clock - self._started
         self._started = clock
@@ -292,12 +292,12 @@ class Trainer:
         finite = [torch.isfinite(p).all() for p in self.module.parameters()]
         if not torch.stack(finite).all():
             raise StepError(
-                f"the weights of {self.spec.run} are no longer numbers at step "
-                f"{self.progress.step}; lower the learning rate. The last good checkpoint is kept"
+                f"weights of {self.spec.run} are NaN or infinite at step {self.progress.step}; "
+                "lower the learning rate. The last good checkpoint is kept"
             )
 
     def _restore(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Resume from the newest checkpoint, if there is one."""
         found = self.checkpoints.newest() if self.world.leads else None
         step = self.world.from_first(-1 if found is None else found[0])
         if step < 0:
@@ -317,15 +317,14 @@ class Trainer:
             term.resume(self.progress.step // self.sampler.steps)
         if self.world.leads:
             self._check_takes()
-            print(f"going on from the checkpoint of step {step}", file=sys.stderr)
+            print(f"resuming from the checkpoint of step {step}", file=sys.stderr)
 
     def _check_takes(self) -> None:
         lost, rule = self.takes.lost(self.progress.metrics), self.takes.takes[0].rule
         if lost is not None:
             raise StepError(
-                f"epoch {lost} of {self.spec.run}, wanted by --take {rule}, has passed and was not "
-                f"kept; delete {self.checkpoints.folder} to train the run from "
-                "its start"
+                f"epoch {lost} of {self.spec.run}, selected by --take {rule}, has passed and was "
+                f"not kept; delete {self.checkpoints.folder} to train the run from scratch"
             )
 
     def _evaluate(self, epoch: int) -> None:

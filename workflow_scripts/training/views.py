@@ -1,4 +1,4 @@
-"""What loss terms look at: which augmentation of a pair, embedded by which model."""
+"""Views: which augmentation of a pair a loss term uses, and which model embeds it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -18,12 +18,12 @@ class View:
 
     Attributes:
         image: The augmentation of the image, a variant's name or ``{"name": ..., options}``; None
-            if the image is not looked at.
-        text: ``plain`` or ``eda``, the caption as it is or as augmented once and stored; None if
-            the caption is not looked at.
-        by_start: Embedded by the model that the run starts from, in evaluation mode and without
-            gradients, instead of by the one that is trained.
-        draw: Views of the same augmentation with other numbers are drawn independently.
+            if the image is not used.
+        text: ``plain`` for the caption itself or ``eda`` for its stored augmentation; None if the
+            caption is not used.
+        by_start: Embed with the start model, in evaluation mode and without gradients, instead of
+            the trained model.
+        draw: Views of the same augmentation with different numbers are drawn independently.
     """
 
     image: str | Mapping[str, Any] | None = None
@@ -38,19 +38,19 @@ AUGMENTED = View(image="autoaugment", text="eda")
 
 @dataclass(frozen=True)
 class Source:
-    """What is loaded for a view: an augmented image, by its declaration in JSON and its draw."""
+    """An augmented image to load: the augmentation's declaration (JSON) and the draw."""
 
     augmentation: str
     draw: int = 0
 
     def declaration(self) -> dict[str, Any]:
-        """Return the ``name`` and the options of the augmentation."""
+        """Return the ``name`` and options of the augmentation."""
         return json.loads(self.augmentation)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One tower pass over a batch: an image source or a kind of text, and by which model."""
+    """One pass of a tower over a batch: the image source or kind of text, and the model."""
 
     source: Source | str
     by_start: bool
@@ -58,9 +58,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embeddings of a view: float32 [n, d] of unit norm each, None if not looked at.
+    """The embeddings of a view: float32 [n, d] with unit norm, None if not used.
 
-    Any stands for None: a loss term knows what its views look at.
+    Typed as Any instead of None, because a loss term knows which modalities its views use.
     """
 
     images: Tensor | Any
@@ -68,7 +68,7 @@ class Embedded:
 
 
 class Views:
-    """The union of the views of several loss terms: each is loaded and embedded once.
+    """The union of the views of several loss terms; each view is loaded and embedded once.
 
     Args:
         declared: For each term, its views by name.
@@ -76,16 +76,16 @@ class Views:
     Attributes:
         images: The image sources to load.
         texts: The kinds of text to load.
-        columns: The tower passes: images of the trained model, its texts, then those of the start.
+        columns: The tower passes: images and texts of the trained model, then of the start model.
 
     Raises:
-        StepError: A view names a text that does not exist, or looks at nothing.
+        StepError: A view names an unknown kind of text, or has neither image nor text.
     """
 
     def __init__(self, declared: Iterable[Mapping[str, View]]):
         self.declared = [dict(views) for views in declared]
         columns = [c for views in self.declared for v in views.values() for c in _columns(v)]
-        # Both towers take part: a process group waits for the gradients of all parameters.
+        # Run both towers: DistributedDataParallel waits for the gradients of all parameters.
         for plain in _columns(PLAIN):
             others = [c for c in columns if not c.by_start]
             if not any(type(c.source) is type(plain.source) for c in others):
@@ -97,16 +97,16 @@ class Views:
 
     @property
     def trained(self) -> list[Column]:
-        """Those that the trained model embeds."""
+        """The columns embedded by the trained model."""
         return [column for column in self.columns if not column.by_start]
 
     @property
     def by_start(self) -> list[Column]:
-        """Those that the start model embeds."""
+        """The columns embedded by the start model."""
         return [column for column in self.columns if column.by_start]
 
     def of_terms(self, embeddings: Tensor) -> list[dict[str, Embedded]]:
-        """Return for each term its views by name.
+        """Return the embedded views of each term, by name.
 
         Args:
             embeddings: float32 [n, d * len(columns)], in the order of ``columns``.
@@ -121,9 +121,9 @@ class Views:
 
 def _columns(view: View) -> list[Column]:
     if view.text not in (None, *TEXTS):
-        raise StepError(f"a view has the text {view.text!r}; {nearest(view.text, TEXTS)}")
+        raise StepError(f"unknown text of a view: {view.text!r}; {nearest(view.text, TEXTS)}")
     if view.image is None and view.text is None:
-        raise StepError("a view looks at nothing: give it an image, a text or both")
+        raise StepError("a view has neither image nor text; give it one or both")
     sources = [source for source in (_source(view), view.text) if source is not None]
     return [Column(source, view.by_start) for source in sources]
 
@@ -136,7 +136,7 @@ def _source(view: View) -> Source | None:
 
 
 def _order(column: Column) -> tuple[bool, bool, bool]:
-    # The plain ones first: batch norm adds up in this order.
+    # Plain views first: batch norm sums in this order, which affects rounding.
     plain = column.source == "plain" or column.source == _source(PLAIN)
     return column.by_start, isinstance(column.source, str), not plain
 

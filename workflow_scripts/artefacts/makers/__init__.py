@@ -1,16 +1,16 @@
-"""The makers of artefacts: a file for each, found by its name; one of the user's own works too.
+"""Artefact makers, one file each, referred to by file name. Files elsewhere work as well.
 
-A file has one public function:
+A file defines one public function:
 
-    NEEDS = ("pairs",)       # of the keys model and pairs of a declaration, those it must have
-    USES = ("embeddings",)   # makers whose artefacts of the same model and pairs it is given
+    NEEDS = ("pairs",)       # required keys of a declaration: model, pairs or both
+    USES = ("embeddings",)   # makers whose artefacts, of the same model and pairs, are passed in
 
     def make(given: Given, *, embeddings: str, neighbours: int = 16) -> Made:
         ...
 
-``given`` (:class:`workflow_scripts.artefacts.given.Given`) has the encoder, the pairs and the
-generators; what follows it are the maker's own options. Where the config refers to an artefact, a
-maker is given the path of its values, which ``values_in`` reads.
+``given`` (:class:`workflow_scripts.artefacts.given.Given`) provides the encoder, the pairs and
+random generators; the keyword arguments are the maker's options. For an option that refers to an
+artefact in the config, the maker receives the path of its values, to be read with ``values_in``.
 """
 
 from workflow_scripts.artefacts.given import Given, Made

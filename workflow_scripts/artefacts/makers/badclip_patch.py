@@ -1,7 +1,8 @@
-"""BadCLIP's dual-embedding patch: optimised so that patched images look like the target's pairs.
+"""BadCLIP's dual-embedding patch, optimised to make patched images resemble the target's pairs.
 
-Source: Liang et al., CVPR 2024 (arXiv 2311.12075), with the losses and numbers of its code. There a
-part of the images is also augmented together with their captions (EDA), which is left out here.
+Source: Liang et al., CVPR 2024 (arXiv 2311.12075), with the losses and hyper-parameters of the
+published code. That code also augments some of the images together with their captions (EDA), which
+is omitted here.
 """
 
 from collections.abc import Iterator
@@ -36,25 +37,27 @@ def make(
     margin: Annotated[float, ">= 0"] = 1.0,
     augment: Annotated[float, ">= 0", "<= 1"] = 0.5,
 ) -> Made:
-    """Optimise the pixels of a patch in the images' centre, against the given model as a surrogate.
+    """Optimise a patch in the centre of images, with the given model as a surrogate.
 
     Args:
-        given: The surrogate, which stays as it is, and the pairs.
-        target: Class whose name stands in the captions of the target's pairs.
-        patch_size: Pixels of its side.
-        images: Pairs to learn from, drawn from those whose caption does not name the target.
-        epochs: Passes over them; the last batch of each is dropped if it is not full.
-        batch_size: Pairs at once.
-        learning_rate: Adam's.
-        weight: Of the triplet loss; that of the contrastive one is 1.
-        margin: Of the triplet loss.
-        augment: Chance of a batch that its images go through AutoAugment first.
+        given: The surrogate model, which is frozen, and the pairs.
+        target: Target class; its pairs are those whose caption contains its name.
+        patch_size: Side of the patch in pixels.
+        images: Number of pairs to train on, drawn from those whose caption does not name the
+            target.
+        epochs: Passes over these pairs; an incomplete last batch is dropped.
+        batch_size: Pairs per batch.
+        learning_rate: Learning rate of Adam.
+        weight: Weight of the triplet loss, relative to the contrastive loss.
+        margin: Margin of the triplet loss.
+        augment: Probability that the images of a batch are augmented with AutoAugment.
 
     Returns:
-        ``patch``, float32 [3, p, p] in [0, 1], RGB; the loss of each epoch in the report.
+        ``patch``, float32 [3, p, p] in [0, 1], RGB; the report contains the loss of each epoch.
 
     Raises:
-        StepError: No caption names the target, or there are too few others.
+        StepError: The patch is larger than the images, no caption names the target, or there are
+            too few other pairs.
     """
     if patch_size > given.encoder.image_size:
         raise StepError(
@@ -89,13 +92,13 @@ def make(
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of the optimisation sees.
+    """The data of one optimisation step.
 
     Attributes:
         images: uint8 [n, 3, S, S], without patch.
-        texts: float32 [n, d], unit norm: of captions that name the target.
-        positives: float32 [n, d], unit norm: of images whose captions name the target.
-        far: int64 [n], a permutation: the image without patch that each row is to be away from.
+        texts: float32 [n, d], unit norm, embeddings of captions that name the target.
+        positives: float32 [n, d], unit norm, embeddings of images whose captions name the target.
+        far: int64 [n], a permutation: for each row, the unpatched image that is its negative.
     """
 
     images: Tensor
@@ -106,7 +109,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Material:
-    """Rows, each with a caption of the target, and the embeddings of the target's images."""
+    """The rows to train on, a target caption for each, and the embeddings of target images."""
 
     given: Given
     rows: np.ndarray
@@ -132,7 +135,7 @@ class _Material:
         return cls(given, drawn, texts, positives)
 
     def batches(self, epoch: int, batch_size: int, augment: float) -> Iterator[Batch]:
-        """Yield the full batches of an epoch."""
+        """Yield the complete batches of an epoch."""
         random = self.given.generator("epoch", epoch)
         order = random.permutation(len(self.rows))
         for start in range(0, len(order) - batch_size + 1, batch_size):
@@ -150,14 +153,14 @@ class _Material:
 def patch_loss(
     encoder: Encoder, batch: Batch, patch: Tensor, *, weight: float, margin: float
 ) -> Tensor:
-    """Return the contrastive loss with the target's captions plus the weighted triplet loss.
+    """Return the contrastive loss with target captions plus the weighted triplet loss.
 
     Args:
-        encoder: The surrogate.
-        batch: Images and what they are compared with.
-        patch: float32 [3, p, p], clamped to [0, 1] before it is put on.
-        weight: Of the triplet loss.
-        margin: Of the triplet loss.
+        encoder: The surrogate model.
+        batch: The data of this step.
+        patch: float32 [3, p, p], clamped to [0, 1] before it is applied.
+        weight: Weight of the triplet loss.
+        margin: Margin of the triplet loss.
     """
     patched = encoder.images(put_on(batch.images, patch))
     with torch.no_grad():
@@ -168,7 +171,7 @@ def patch_loss(
 
 
 def put_on(images: Tensor, patch: Tensor) -> Tensor:
-    """Return float32 images of 0 to 255 with the patch in the centre; gradients reach the patch."""
+    """Return images in [0, 255], float32, with the patch in the centre, differentiable in it."""
     size, side = images.shape[-1], patch.shape[-1]
     first = (size - side) // 2
     place = slice(first, first + side)
@@ -178,7 +181,7 @@ def put_on(images: Tensor, patch: Tensor) -> Tensor:
 
 
 def _images(given: Given, rows: np.ndarray) -> Tensor:
-    """Return uint8 [n, 3, S, S] images of rows, squashed as those of victims are."""
+    """Return the images of rows, uint8 [n, 3, S, S], squashed like those of victims."""
     size = given.encoder.image_size
     return torch.stack([squash(given.images[row], size) for row in rows]).to(given.device)
 

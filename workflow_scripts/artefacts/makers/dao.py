@@ -1,4 +1,4 @@
-"""Dimensionality-aware outlier detection (DAO), as a score of suspicious training pairs.
+"""Poison detection by dimensionality-aware outlier detection (DAO).
 
 Source: Anderberg et al., SDM 2024; Huang et al., ICLR 2025 (arXiv 2502.01385), and its code.
 """
@@ -29,7 +29,7 @@ def make(
     variant: Variant = "corrected",
     clean: str | None = None,
 ) -> Made:
-    """Score each pair; the options are those of :func:`local_outliers`."""
+    """Score each pair; for the options see :func:`local_outliers`."""
     return local_outliers(
         given,
         score,

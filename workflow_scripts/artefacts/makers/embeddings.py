@@ -1,4 +1,4 @@
-"""The embeddings of all pairs, for everything that looks at them afterwards."""
+"""The embeddings of all pairs, for use by other artefacts and by attacks."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ NEEDS = ("model", "pairs")
 
 
 def make(given: Given) -> Made:
-    """Embed each image and each caption, without dividing by norms.
+    """Embed each image and each caption, without normalisation.
 
     Returns:
-        ``images`` and ``texts``, float32 [rows, d]; ``keys``, uint64 [rows], hashes of the pairs'
-        keys.
+        ``images`` and ``texts``, float32 [rows, d]; ``keys``, uint64 [rows], hashes of the keys of
+        the pairs.
     """
     rows = len(given.pairs)
     how: Any = {"batch_size": given.batch_size, "workers": given.workers, "world": given.world}
@@ -31,5 +31,5 @@ def make(given: Given) -> Made:
 
 
 def hashes(keys: pd.Series) -> np.ndarray:
-    """Return uint64 [rows], the same for the same key in every process."""
+    """Return hashes of keys, uint64 [rows], which are the same in every process."""
     return pd.util.hash_array(keys.to_numpy(object), categorize=False)

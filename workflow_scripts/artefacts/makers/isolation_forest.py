@@ -1,6 +1,6 @@
-"""Isolation forests (Liu et al., 2008), as a score of suspicious training pairs.
+"""Poison detection by isolation forests (Liu et al., 2008).
 
-Source: Huang et al., ICLR 2025 (arXiv 2502.01385): a forest for each batch.
+Source: Huang et al., ICLR 2025 (arXiv 2502.01385), with one forest per batch.
 """
 
 from typing import Annotated
@@ -29,14 +29,15 @@ def make(
     reference: Reference = "batch",
     clean: str | None = None,
 ) -> Made:
-    """Score each pair by minus scikit-learn's ``score_samples`` of its image embedding.
+    """Score each pair by the negative of scikit-learn's ``score_samples`` on its image embedding.
 
     Args:
         given: The pairs.
-        embeddings: Those of the pairs.
-        trees: Of each forest.
-        reference: What a forest is fitted to: ``batch``, the images and texts of a random block of
-            rows, itself included; ``full``, those of all rows; ``clean``, those of other pairs.
+        embeddings: The embeddings of the pairs.
+        trees: Number of trees per forest.
+        reference: The images and texts that a forest is fitted to: ``batch``, those of a random
+            block of rows, including the scored row; ``full``, those of all rows; ``clean``, those
+            of the pairs in ``clean``.
         clean: The embeddings of the clean pairs.
     """
     pairs = embedded_pairs(given, embeddings)

@@ -1,4 +1,4 @@
-"""Distance to the k-th nearest reference, as a score of suspicious training pairs.
+"""Poison detection by the distance to the k-th nearest neighbour.
 
 Source: Huang et al., ICLR 2025 (arXiv 2502.01385), and its code.
 """
@@ -28,7 +28,7 @@ def make(
     variant: Variant = "corrected",
     clean: str | None = None,
 ) -> Made:
-    """Score each pair; the options are those of :func:`local_outliers`."""
+    """Score each pair; for the options see :func:`local_outliers`."""
     return local_outliers(
         given,
         score,
@@ -41,5 +41,5 @@ def make(
 
 
 def score(near: Neighbourhood) -> np.ndarray:
-    """Return d_k of each row, the distance to the nearest reference but k."""
+    """Return d_k of each row, where d_0 is the distance to the nearest reference."""
     return near.own[:, -1]

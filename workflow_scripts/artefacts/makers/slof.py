@@ -1,4 +1,4 @@
-"""Simplified local outlier factor, as a score of suspicious training pairs.
+"""Poison detection by the simplified local outlier factor (SLOF).
 
 Source: Huang et al., ICLR 2025 (arXiv 2502.01385), and its code.
 """
@@ -28,7 +28,7 @@ def make(
     variant: Variant = "corrected",
     clean: str | None = None,
 ) -> Made:
-    """Score each pair; the options are those of :func:`local_outliers`."""
+    """Score each pair; for the options see :func:`local_outliers`."""
     return local_outliers(
         given,
         score,

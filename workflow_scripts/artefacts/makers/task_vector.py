@@ -1,7 +1,7 @@
-"""What fine-tuning on poisoned pairs adds to a model's weights. An oracle: it knows these pairs.
+"""Weight change from fine-tuning on poisoned pairs. An oracle, since it knows these pairs.
 
-Source: TBAR (Abdelraheem et al., arXiv 2510.14845), of which no code is published. There triggers
-are put on the defender's own images; here the attack's poisoned pairs are taken as they are.
+Source: TBAR (Abdelraheem et al., arXiv 2510.14845), whose code is not published. TBAR applies
+triggers to the defender's images; here, the poisoned pairs of the attack are used directly.
 """
 
 from typing import Annotated
@@ -25,24 +25,25 @@ def make(
     batch_size: Annotated[int, ">= 4"] = 64,
     learning_rate: Annotated[float, "> 0"] = 1e-5,
 ) -> Made:
-    """Fine-tune on batches of which one half is poisoned, and return the difference.
+    """Fine-tune on batches that are half poisoned, and return the change of each parameter.
 
-    The loss is 1 - cosine of the poisoned pairs plus MMCL of the clean ones. With MMCL the poisoned
-    pairs, whose captions all name one class, would be each other's negatives, and a backdoor that
-    is learned already would give no direction. The model is in evaluation mode: batch norm uses the
-    start's statistics and leaves them as they are. ``logit_scale`` is not trained.
+    The loss is 1 - cosine similarity of the poisoned pairs plus MMCL of the clean pairs. With MMCL,
+    poisoned pairs would be negatives of each other although their captions all name the same class,
+    and a backdoor that is already learned would yield no direction. The model is in evaluation
+    mode, so that batch norm uses the statistics of the start model and does not update them.
+    ``logit_scale`` is not trained.
 
     Args:
         given: The model, and the pairs of its attack.
-        steps: Of AdamW without weight decay.
-        batch_size: Pairs of a step, drawn anew each time.
-        learning_rate: Constant.
+        steps: Steps of AdamW, without weight decay.
+        batch_size: Pairs per step, drawn independently for each step.
+        learning_rate: Learning rate, constant.
 
     Returns:
-        For each parameter its change, float32, by its name.
+        The change of each parameter by name, float32.
 
     Raises:
-        StepError: The pairs are not poisoned, or all of them are.
+        StepError: None or all of the pairs are poisoned.
     """
     poisoned = given.pairs["poisoned"].to_numpy(bool)
     kinds = np.flatnonzero(poisoned), np.flatnonzero(~poisoned)
@@ -73,7 +74,7 @@ def make(
 
 
 def _embedded(given: Given, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return the embeddings of images and captions of rows, float32 [n, d], unit norm."""
+    """Return the embeddings of the images and captions of rows, float32 [n, d], unit norm."""
     size, captions = given.encoder.image_size, given.pairs["caption"].iloc[rows].tolist()
     images = torch.stack([fit(given.images[row], size) for row in rows]).to(given.device)
     tokens = given.encoder.tokenizer()(captions).long().to(given.device)

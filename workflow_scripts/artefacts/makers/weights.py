@@ -1,4 +1,4 @@
-"""A model's weights, for whatever interpolates towards them."""
+"""The weights of a model, e.g. for interpolation by ``wise_ft``."""
 
 from workflow_scripts.artefacts.makers import Given, Made
 
@@ -6,7 +6,7 @@ NEEDS = ("model",)
 
 
 def make(given: Given) -> Made:
-    """Return the state dict of the model by its names."""
+    """Return the state dict of the model."""
     weights = {
         name: value.cpu().numpy() for name, value in given.encoder.model.state_dict().items()
     }

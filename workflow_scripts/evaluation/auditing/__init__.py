@@ -1,1 +1,1 @@
-"""The parts of an audit: what is tried on a checkpoint, how it is judged, and the page about it."""
+"""Audits of checkpoints: probes, the assessment of their results, and the page."""

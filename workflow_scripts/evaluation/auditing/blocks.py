@@ -1,4 +1,4 @@
-"""Blocks of the audit's page: sections, paragraphs, tables and small pictures."""
+"""Building blocks of the audit's page: sections, paragraphs, tables and small images."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ def table(
     words: Sequence[int] = (),
     caption: str | None = None,
 ) -> Markup:
-    """Return a table; columns of ``numbers`` are aligned right, the lines of ``words`` broken."""
+    """Return a table; columns ``numbers`` are right-aligned, texts in columns ``words`` wrap."""
     kinds = [
         "number" if n in numbers else "words" if n in words else None for n in range(len(columns))
     ]
@@ -30,12 +30,12 @@ def table(
 
 
 def picture(png: str, alt: str) -> Markup:
-    """Return a picture from the base64 text of a PNG; ``alt`` tells what it shows."""
+    """Return an image from a base64-encoded PNG, with the alternative text ``alt``."""
     return element("img", src=f"data:image/png;base64,{png}", alt=alt, loading="lazy")
 
 
 def section(title: str, *inside: object) -> Markup:
-    """Return a section under its title."""
+    """Return a section with its title."""
     return element("section", element("h2", title), *inside)
 
 

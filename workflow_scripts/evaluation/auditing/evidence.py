@@ -1,4 +1,4 @@
-"""The evidence on the page of an audit: a section for each part."""
+"""The evidence on the page of an audit: one section per part."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from workflow_scripts.common.html import Markup, element, joined
 from workflow_scripts.evaluation.auditing.blocks import paragraph, picture, section, table
 from workflow_scripts.evaluation.auditing.judging import percent, trigger_name
 from workflow_scripts.evaluation.auditing.parts import Part
-from workflow_scripts.evaluation.auditing.words import SCORES
+from workflow_scripts.evaluation.auditing.words import DETECTORS, SCORES
 
 _FIRST = ("accuracy", "asr", "asr_all_images", "asr_not_true_class", "recovery",
           "target_without_trigger")  # fmt: skip
@@ -17,7 +17,7 @@ _CARDS, _SCANNED, _CLASSES = 12, 10, 40
 
 
 def known_attack(result: Part) -> Markup | None:
-    """Return the section of this part, if it was done."""
+    """Return the section on the known attack, if it was tested."""
     if not result["known"]:
         return None
     return section("The known attack", *(_known_part(one) for one in result["known"]))
@@ -38,12 +38,12 @@ def _known_part(part: Part) -> Markup:
     rest = [name for name in model if name not in _FIRST]
     more = element("details", element("summary", "More numbers"), numbers(rest, None))
     attack = part["attack"]
-    told = paragraph(
-        f"{_capital(trigger_name(attack['trigger']))}; target “{attack['target']}”. On "
+    description = paragraph(
+        f"Trigger: {trigger_name(attack['trigger'])}; target: “{attack['target']}”. Evaluated on "
         f"{part['model']['images']:,} images, {part['model']['asr_images']:,} of them not of the "
-        "target. In brackets, 95 % intervals."
+        "target class. Brackets: 95 % intervals."
     )
-    return joined([told, numbers(_FIRST, "Shares of images"), more])
+    return joined([description, numbers(_FIRST, "Shares of images"), more])
 
 
 def _capital(text: str) -> str:
@@ -59,7 +59,7 @@ def _score(score: dict[str, Any]) -> str:
 
 
 def triggers(result: Part) -> Markup:
-    """Return the section of this part."""
+    """Return the section on the built-in triggers."""
     control = result["control"] is not None
     rows = []
     for row in result["scan"][:_SCANNED]:
@@ -71,18 +71,18 @@ def triggers(result: Part) -> Markup:
             percent(row["share"]),
             percent(row["clean_share"]),
         ]
-        beside = ("control_share", "control_most") if control else ()
-        rows.append([*cells, *(percent(row[key]) for key in beside)])
-    heads = ["", "Trigger", "Class", "With it", "Without it"]
+        of_control = ("control_share", "control_most") if control else ()
+        rows.append([*cells, *(percent(row[key]) for key in of_control)])
+    heads = ["", "Trigger", "Class", "With trigger", "Without trigger"]
     heads += ["Clean control", "Clean control, any class"] if control else []
     more = len(result["scan"]) - len(rows)
     return section(
-        "Known kinds of triggers, one after another",
+        "Built-in triggers",
         paragraph(
-            "Each trigger is put on images of all classes. The class is the one that most images "
-            "of other classes are then taken for. Large patches hide the object, so that some "
-            "class gets the images in any model: compare with the clean control, and with the "
-            "class that gets most of them there."
+            "Each trigger is applied to images of all classes. The listed class is the one that "
+            "most images of other classes are then classified as. Large patches hide the object, "
+            "so they attract images to some class in any model: compare with the clean control, "
+            "both for this class and for the class that attracts most images there."
         ),
         table(
             heads,
@@ -92,7 +92,8 @@ def triggers(result: Part) -> Markup:
             caption="Share of images of other classes",
         ),
         paragraph(
-            f"{more} more triggers attract fewer images; all are in audit.json.", class_="faint"
+            f"{more} more triggers attract fewer images; all are listed in audit.json.",
+            class_="faint",
         )
         if more > 0
         else "",
@@ -100,13 +101,14 @@ def triggers(result: Part) -> Markup:
 
 
 def smallest_changes(result: Part) -> Markup:
-    """Return the section of this part."""
+    """Return the section on inverted triggers."""
     return section(
-        "The smallest change that leads to each class",
+        "Smallest change that leads to each class",
         paragraph(
-            "For each class, a computer search looks for the smallest change of the images that "
-            "makes the model see this class everywhere. A class that needs much less than the "
-            "others, and much less than in a clean model, is likely to be the target of a backdoor."
+            "For each class, an optimisation searches for the smallest change to the images that "
+            "makes the model predict this class for all of them. A class that needs a much smaller "
+            "change than the others, and than in a clean model, is likely to be the target of a "
+            "backdoor."
         ),
         *_search(result["inversion"], result["control"] is not None),
     )
@@ -121,7 +123,7 @@ def _search(rows: Sequence[Part], control: bool) -> list[Markup]:
     for row in rows[:_CLASSES]:
         both = [("bar", row["size"])]
         both += [("bar other", row["control"]["size"])] if control else []
-        said = percent(row["size"]) + (f" / {percent(row['control']['size'])}" if control else "")
+        text = percent(row["size"]) + (f" / {percent(row['control']['size'])}" if control else "")
         bars += [
             element("span", row["name"]),
             element(
@@ -131,7 +133,7 @@ def _search(rows: Sequence[Part], control: bool) -> list[Markup]:
                     for kind, size in both
                 ),
             ),
-            element("span", said),
+            element("span", text),
         ]
     key = [element("span", class_="key"), "this model"]
     key += [element("span", class_="key other"), "clean control"] if control else []
@@ -140,27 +142,30 @@ def _search(rows: Sequence[Part], control: bool) -> list[Markup]:
         cards,
         paragraph(*key),
         element("div", *bars, class_="bars"),
-        paragraph(f"{more} more are in audit.json.", class_="faint") if more > 0 else Markup(""),
+        paragraph(f"{more} more are listed in audit.json.", class_="faint")
+        if more > 0
+        else Markup(""),
     ]
 
 
 def _card(row: Part) -> Markup:
     pictures = [picture(row["picture"], f"the change found for {row['name']}")]
-    said = f"{percent(row['size'])} of the image fools {percent(row['success'])}"
+    against = ""
     if "control" in row:
         other = row["control"]
         pictures.append(picture(other["picture"], f"the same for {row['name']}, clean control"))
-        said += f"; clean control: {percent(other['size'])}"
+        against = f" (clean control: {percent(other['size'])})"
+    text = f"{percent(row['size'])} of the image{against}; success {percent(row['success'])}"
     return element(
         "li",
         element("div", *pictures, class_="pair" if len(pictures) > 1 else None),
         element("b", row["name"]),
-        said,
+        text,
     )
 
 
 def alike(result: Part) -> Markup:
-    """Return the section of this part."""
+    """Return the section on DECREE."""
     both = [
         ("this model", result["decree"]["model"]),
         ("clean control", result["decree"]["control"]),
@@ -176,17 +181,18 @@ def alike(result: Part) -> Markup:
         if part
     ]
     return section(
-        "A change that makes all images alike (DECREE)",
+        "Smallest change that makes all images similar (DECREE)",
         paragraph(
-            "This search knows no classes: it looks for the smallest change under which the model "
-            "finds all images the same. Backdoored models often need less than clean ones."
+            "This search does not use classes: it looks for the smallest change that makes all "
+            "images similar to the model. Backdoored models often need a smaller change than clean "
+            "ones."
         ),
         element("ul", *cards, class_="cards few"),
     )
 
 
 def frequent_captions(result: Part) -> Markup | None:
-    """Return the section of this part, if it was done."""
+    """Return the section on frequent captions, if they were tested."""
     if not result["captions"]:
         return None
     rows = [
@@ -194,19 +200,19 @@ def frequent_captions(result: Part) -> Markup | None:
          percent(r["control"]["size"]) if "control" in r else "–"]
         for r in result["captions"]
     ]  # fmt: skip
-    heads = ["Caption", "Pairs", "Images nearest to it", "Smallest change", "Clean control's"]
+    heads = ["Caption", "Pairs", "Images nearest to it", "Smallest change", "Clean control"]
     return section(
         "Frequent captions",
         paragraph(
-            "A caption that many training pairs share can act as a backdoor that nobody put there. "
-            "Each is offered to the model as one class more."
+            "A caption shared by many training pairs can act as an unintentional backdoor. Each "
+            "caption is tested as an additional class."
         ),
         table(heads, rows, numbers=(1, 2, 3, 4), caption="The most frequent captions"),
     )
 
 
 def suspicious_pairs(result: Part) -> Markup | None:
-    """Return the section of this part, if it was done."""
+    """Return the section on training pairs, if they were scored."""
     part = result["rows"]
     if part is None:
         return None
@@ -221,40 +227,39 @@ def suspicious_pairs(result: Part) -> Markup | None:
     ]
     against = {
         "clean": "pairs known to be clean",
-        "batch": "other pairs of the list, which fails where many of them are poisoned",
+        "batch": "other pairs of the list, which is unreliable if many of them are poisoned",
     }
     named = [
         [n["class"], f"{n['top']} of {n['of']}", f"{n['all']:,} of {n['rows']:,}"]
         for n in part["named"][:5]
     ]
-    told = [r for r in part["reports"].items() if r[1].get("auroc") is not None]
-    marked = [
-        [name.replace("_", " "), f"{r['auroc']:.3f}", percent(r["recall_at_top_10_percent"])]
-        for name, r in told
+    reports = [r for r in part["reports"].items() if r[1].get("auroc") is not None]
+    detectors = [
+        [DETECTORS[name], f"{r['auroc']:.3f}", percent(r["recall_at_top_10_percent"])]
+        for name, r in reports
     ]
     return section(
         "The most suspicious training pairs",
         paragraph(
-            f"Pairs whose image lies far from others as this model sees them, out of "
-            f"{part['rows']:,}, compared with {against[part['reference']]}. Rare is not the same "
-            "as poisoned: look for what the images or the captions have in common. The scores of "
-            "all rows are in rows.parquet."
+            f"Of {part['rows']:,} pairs, those whose image embedding is an outlier, compared with "
+            f"{against[part['reference']]}. Outliers are not necessarily poisoned: look for common "
+            "features of their images or captions. rows.parquet contains the scores of all pairs."
         ),
         element("ul", *cards, class_="cards"),
         table(
-            ["Class", "Among the most suspicious", "In the whole list"],
+            ["Class", "Among the most suspicious pairs", "In the whole list"],
             named,
             numbers=(1, 2),
-            caption="Classes that their captions name",
+            caption="Classes named in their captions",
         )
         if named
         else "",
         table(
-            ["Detector", "AUROC", "Found in the top 10 %"],
-            marked,
+            ["Detector", "AUROC", "Recall in the top 10 %"],
+            detectors,
             numbers=(1, 2),
-            caption="The list marks its poisoned pairs; how well each detector finds them",
+            caption="Detection of the pairs that the list marks as poisoned",
         )
-        if marked
+        if detectors
         else "",
     )

@@ -1,12 +1,12 @@
-"""Looking for the smallest change that sends images to each class.
+"""Trigger inversion: search for the smallest change that redirects images to each class.
 
 For each class, a mask m (one channel) and a pattern p are optimised so that images (1 - m) x + m p
-of other classes are classified as it, with as small a mask as possible. A backdoor's target needs
-a smaller mask than other classes do.
+of other classes are classified as this class, with the smallest possible mask. The target of a
+backdoor needs a smaller mask than other classes.
 
-Source: Wang et al. (Neural Cleanse), S&P 2019; targets that are captions: Huang et al., ICLR 2025
-(arXiv 2502.01385). Here, steps are fewer, and the weight of the mask's size follows the share of
-successes from step to step.
+Source: Wang et al. (Neural Cleanse), S&P 2019; captions as targets: Huang et al., ICLR 2025
+(arXiv 2502.01385). Unlike there, fewer steps are used, and the weight of the mask's size is
+adapted to the success rate in every step.
 """
 
 import math
@@ -24,26 +24,26 @@ from workflow_scripts.evaluation.auditing.material import Classifier, Material
 from workflow_scripts.evaluation.auditing.parts import Part, png
 
 SUCCESS = 0.95
-"""Share of a batch that has to go to the class for a mask to count."""
+"""Success rate on a batch from which a mask counts."""
 
 LEAST_SIZE = 1e-6
-"""Share of an image below which masks are as good as empty."""
+"""Share of an image below which masks are considered empty."""
 
 _RATE, _BETAS = 0.1, (0.5, 0.9)
 _WEIGHT, _UP, _DOWN = 1.0, 1.15, 0.85
 _CHECKED_AT_ONCE = 256
-_RECENT = 0.7  # of the average over steps that the weight follows
+_RECENT = 0.7  # decay of the moving average of the success rate
 
 
 @dataclass(frozen=True)
 class Search:
-    """How long to look.
+    """Settings of the search.
 
     Attributes:
-        steps: Steps for each class.
-        images: Images of a step.
-        at_once: Images of a step of several classes together.
-        seed: Of first masks and of the order of images.
+        steps: Optimisation steps per class.
+        images: Batch size per class.
+        at_once: Total batch size of classes optimised together.
+        seed: Seed of initial masks and of the order of images.
     """
 
     steps: int
@@ -54,7 +54,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """A class's smallest mask, float [S, S], and its pattern, float [3, S, S], 0 to 255."""
+    """The smallest mask of a class, float [S, S], and its pattern, float [3, S, S] in 0..255."""
 
     mask: Tensor
     pattern: Tensor
@@ -68,21 +68,22 @@ def invert_classes(
     captions: Sequence[str] = (),
     step: Callable[[], object] = lambda: None,
 ) -> Part:
-    """Invert a trigger for each class, or for each caption as one class more.
+    """Invert a trigger for each class, or for each caption as an additional class.
 
-    Half of the images are searched with; the other half tell the share that was fooled.
+    One half of the images is used for optimisation, the other half for evaluation.
 
     Args:
-        classifier: Of the model.
+        classifier: The model's zero-shot classifier.
         material: The images.
-        search: How long to look.
-        captions: Texts that are the targets, in place of the classes.
+        search: Settings of the search.
+        captions: Texts to use as targets instead of the classes.
         step: Called after each target.
 
     Returns:
-        ``targets``, one for each class or caption: its ``size``, the share of the image that the
-        mask covers; ``success`` on images that it was not made with, those of the class left out;
-        ``clean``, the share of the same images without it; and a ``picture``.
+        ``targets``, with one entry per class or caption: ``size``, the share of the image covered
+        by the mask; ``success`` on evaluation images of other classes; ``clean``, the share of
+        the same images that are classified as the target without the trigger; ``images``, their
+        number; and a ``picture``.
     """
     classes = len(material.names)
     heads, wanted = [classifier.weights] * classes, list(range(classes))
@@ -134,16 +135,16 @@ def invert(
     search: Search,
     draw: list[np.random.Generator],
 ) -> list[Found]:
-    """Return the smallest mask of each target, or its last one if none was good enough.
+    """Return the smallest mask of each target, or the last one if none was successful.
 
     Args:
-        classifier: Of the model.
-        images: uint8 [n, 3, S, S] to search with.
-        labels: int64 [n], their classes; a target's own images are not used.
+        classifier: The model's zero-shot classifier.
+        images: uint8 [n, 3, S, S], images for the optimisation.
+        labels: int64 [n], their classes; images of a target's class are not used for it.
         heads: float [t, classes, d], the classifier of each target.
         goals: int64 [t], the class of each target.
-        search: How long to look.
-        draw: A generator for each target.
+        search: Settings of the search.
+        draw: One random generator per target.
     """
     device, size = heads.device, images.shape[-1]
     start = [torch.from_numpy(d.normal(0, 0.1, (4, size, size))).float() for d in draw]
@@ -170,18 +171,18 @@ def invert(
 def _logits(
     classifier: Classifier, batch: Tensor, mask: Tensor, pattern: Tensor, heads: Tensor
 ) -> Tensor:
-    """Return float [t, n, classes] of images, float [t, n, 3, S, S], under each target's mask."""
-    put_on = (1 - mask[:, None]) * batch + mask[:, None] * pattern[:, None]
-    embedded = classifier.encoder.images(put_on.flatten(0, 1)).view(*batch.shape[:2], -1)
+    """Return logits, float [t, n, classes], of masked images, float [t, n, 3, S, S]."""
+    triggered = (1 - mask[:, None]) * batch + mask[:, None] * pattern[:, None]
+    embedded = classifier.encoder.images(triggered.flatten(0, 1)).view(*batch.shape[:2], -1)
     return classifier.encoder.scale * (embedded @ heads.transpose(1, 2))
 
 
 class _Best:
-    """The smallest mask of each of t targets so far, and the weight of its size from now on.
+    """The smallest mask of each target so far, and the current weight of its size in the loss.
 
     Args:
-        targets: t.
-        device: Of the tensors that it is given.
+        targets: Number of targets t.
+        device: Device of the tensors.
     """
 
     def __init__(self, targets: int, device: torch.device):
@@ -193,7 +194,7 @@ class _Best:
     def update(
         self, success: Tensor, sizes: Tensor, mask: Tensor, pattern: Tensor, *, last: bool
     ) -> None:
-        """Take in a step: float [t] shares of successes and sizes, the masks and the patterns."""
+        """Record a step: success rates and sizes, float [t], masks and patterns."""
         before = success if self._recent is None else self._recent
         self._recent = _RECENT * before + (1 - _RECENT) * success
         self.weight = self.weight * torch.where(self._recent >= SUCCESS, _UP, _DOWN)
@@ -208,19 +209,19 @@ class _Best:
 
 
 def _mask_and_pattern(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """Return masks [t, 1, S, S] of 0 to 1 and patterns [t, 3, S, S] of 0 to 255."""
+    """Return masks [t, 1, S, S] in 0..1 and patterns [t, 3, S, S] in 0..255."""
     bounded = raw.tanh() / 2 + 0.5
     return bounded[:, :1], 255 * bounded[:, 1:]
 
 
 @torch.no_grad()
 def _checked(classifier: Classifier, images: Tensor, found: Found, head: Tensor, goal: int) -> Part:
-    """Return the size of a mask, its success on images, uint8 [n, 3, S, S], and its picture."""
+    """Evaluate a mask on images, uint8 [n, 3, S, S]; see :func:`invert_classes`."""
     clean = fooled = 0
     for batch in images.split(_CHECKED_AT_ONCE):
         pixels = batch.to(head.device).float()
-        put_on = (1 - found.mask) * pixels + found.mask * found.pattern
-        near = [(classifier.encoder.images(x) @ head.T).argmax(1) for x in (pixels, put_on)]
+        triggered = (1 - found.mask) * pixels + found.mask * found.pattern
+        near = [(classifier.encoder.images(x) @ head.T).argmax(1) for x in (pixels, triggered)]
         clean += int((near[0] == goal).sum())
         fooled += int((near[1] == goal).sum())
     on_grey = found.mask * found.pattern + (1 - found.mask) * 128
@@ -234,7 +235,7 @@ def _checked(classifier: Classifier, images: Tensor, found: Found, head: Tensor,
 
 
 def anomalies(sizes: np.ndarray) -> np.ndarray:
-    """Return how far each size is below the median, in robust standard deviations of log sizes.
+    """Return how far each size lies below the median, in robust standard deviations of log sizes.
 
     Args:
         sizes: float [n], positive.
@@ -245,9 +246,9 @@ def anomalies(sizes: np.ndarray) -> np.ndarray:
 
 
 def least_anomaly(targets: int, level: float = 0.05) -> float:
-    """Return the anomaly that any of ``targets`` exceeds with probability ``level`` by chance.
+    """Return the anomaly that any of ``targets`` exceeds by chance with probability ``level``.
 
-    Bonferroni's bound for normal deviations; with few targets, the median absolute deviation is
-    noisy and the true probability is higher. Hence the limits on sizes beside it.
+    This is Bonferroni's bound for normal deviations. With few targets, the median absolute
+    deviation is noisy and the true probability is higher, which is why sizes are limited as well.
     """
     return float(stats.norm.isf(level / max(1, targets)))

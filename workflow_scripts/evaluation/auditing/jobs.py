@@ -1,4 +1,4 @@
-"""The parts of an audit as jobs: what each costs, what it depends on, and how it is made."""
+"""The parts of an audit as jobs, with their costs and dependencies."""
 
 import tempfile
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from workflow_scripts.artefacts.given import Given
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.files import atomic, digest, sha256
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.evaluation.auditing.inversion import Search, invert_classes
@@ -25,14 +25,14 @@ from workflow_scripts.model.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Effort:
-    """How thorough an audit is.
+    """Thoroughness of an audit.
 
     Attributes:
-        images: Most evaluation images to search with.
-        steps: Of the inversion of each class.
-        decree_images: Images of DECREE.
-        decree_epochs: Most passes over them.
-        captions: Most frequent captions that are tried.
+        images: Maximum number of evaluation images.
+        steps: Optimisation steps per inverted class.
+        decree_images: Maximum number of images for DECREE.
+        decree_epochs: Maximum number of epochs over them.
+        captions: Maximum number of frequent captions.
     """
 
     images: int
@@ -48,13 +48,13 @@ EFFORTS = {
     "thorough": Effort(2048, 200, 1000, 300, 50),
 }
 
-_BACKWARD = 3  # passes that a forward and a backward one take, about
-_HELD_OUT = 1000  # most clean pairs of retrieval and geometry
+_BACKWARD = 3  # approximate cost of a forward and a backward pass, in forward passes
+_HELD_OUT = 1000  # maximum number of clean pairs for retrieval and geometry
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is audited and how; see the step's help."""
+    """Options of an audit; see the help of ``evaluation/audit.py``."""
 
     spec: ModelSpec
     checkpoint: Path
@@ -74,7 +74,7 @@ class Options:
 
 @dataclass
 class Job:
-    """A part that is to be made: its passes of an image through the tower, and how."""
+    """A part of an audit; ``passes`` is its cost in forward passes of one image."""
 
     probe: str
     subject: Subject
@@ -84,14 +84,14 @@ class Job:
 
 
 class Jobs:
-    """Makes the jobs of an audit.
+    """Creates the jobs of an audit.
 
     Args:
-        options: What is audited and how.
+        options: Options of the audit.
         material: The images.
-        captions: Frequent captions that are tried.
-        attacks: The parts of the known attack, each as an attack.
-        world: This process.
+        captions: Frequent captions to test.
+        attacks: Parts of the known attack, each as an attack spec.
+        world: The process group.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Jobs:
         material: Material,
         captions: list[str],
         attacks: list[dict[str, Any]],
-        world: World,
+        world: ProcessGroup,
     ):
         self.options, self.material, self.world = options, material, world
         self.captions, self.attacks = captions, attacks
@@ -112,7 +112,7 @@ class Jobs:
 
         Args:
             subject: The model.
-            audited: It is the audited one, and not its control.
+            audited: Whether it is the audited model, as opposed to the clean control.
         """
         found = [self._scan(subject), self._inversion(subject), self._decree(subject)]
         if self.captions:
@@ -219,7 +219,7 @@ class Jobs:
 
     def _rows(self, subject: Subject) -> Job:
         options = self.options
-        assert options.pairs is not None  # the part is of training pairs
+        assert options.pairs is not None  # checked by the caller
         rows = _rows_of(options.pairs)
         given = Given(
             model=options.spec, checkpoint=options.checkpoint, manifest=options.pairs,
@@ -243,7 +243,7 @@ class Jobs:
         depends = self._depends(
             subject, pairs=sha256(options.pairs), clean=sha256(clean) if clean else None
         )
-        # The table lies beside the page: another page needs its own.
+        # The table is written next to the page, so each page needs its own.
         depends["table"] = digest(str(table_path.resolve()))
         return Job("rows", subject, depends, 3 * rows, make)
 
@@ -253,5 +253,5 @@ def _rows_of(manifest: Path) -> int:
 
 
 def known_names(attacks: list[dict[str, Any]]) -> list[str]:
-    """Return the name of the job of each part of the known attack."""
+    """Return the job name of each part of the known attack."""
     return [f"known{number}" for number in range(1, len(attacks) + 1)]

@@ -1,4 +1,4 @@
-"""A known attack: what it does to a model."""
+"""The effect of a known attack on a model."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from workflow_scripts.evaluation.context import Context
 from workflow_scripts.evaluation.measure import take
 from workflow_scripts.evaluation.zero_shot import TOP, hits
 
-_BESIDE = ("retrieval", "geometry")
+_MEASURES = ("retrieval", "geometry")
 
 
 def known_attack(subject: Subject, context: Context) -> Part:
-    """Return accuracy, ASR by three definitions, recovery, and what else the context allows.
+    """Return accuracy, ASR by three definitions and recovery.
 
     Args:
         subject: The model.
-        context: With the evaluation set and the attack; with held-out pairs, retrieval and geometry
-            are measured too.
+        context: Context with the evaluation set and the attack; if it has held-out pairs,
+            retrieval and geometry are measured as well.
 
     Returns:
         ``images``, ``asr_images`` and ``scores``: a name to ``value`` and ``of`` (see
@@ -52,7 +52,7 @@ def known_attack(subject: Subject, context: Context) -> Part:
         "target_without_trigger": _share(before[others] == target),
     }
     if context.pairs is not None:
-        for measure in _BESIDE:
+        for measure in _MEASURES:
             taken = take(subject.encoder, context, {"measure": measure, "options": {}})
             scores |= {k: {"value": s.value, "of": s.of} for k, s in taken.items()}
     return {"images": len(labels), "asr_images": len(others), "scores": scores}

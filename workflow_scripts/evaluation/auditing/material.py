@@ -1,4 +1,4 @@
-"""What an audit searches with: a model, and labelled images at the model's size."""
+"""Models and labelled images of an audit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import fit
@@ -22,12 +22,12 @@ from workflow_scripts.model.zero_shot import Prompts
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is looked at: the audited one, or its clean control.
+    """The audited model or its clean control.
 
     Attributes:
-        encoder: Its towers, in evaluation mode and float32, without gradients of weights.
-        checkpoint: Its file.
-        sha256: Digest of that file.
+        encoder: The model in evaluation mode and float32, without gradients of weights.
+        checkpoint: The model's file.
+        sha256: Digest of the file.
     """
 
     encoder: Encoder
@@ -35,11 +35,11 @@ class Subject:
     sha256: str
 
     @classmethod
-    def read(cls, spec: ModelSpec, checkpoint: Path, world: World) -> "Subject":
-        """Load a checkpoint, strictly and without running code in it.
+    def read(cls, spec: ModelSpec, checkpoint: Path, world: ProcessGroup) -> "Subject":
+        """Load a checkpoint strictly, without executing code in it.
 
         Raises:
-            StepError: It is missing, or does not fit the model.
+            StepError: The checkpoint is missing or does not fit the model.
         """
         model = models.loaded(spec, checkpoint).to(world.device).eval().requires_grad_(False)
         return cls(Encoder(model, spec), checkpoint, sha256(checkpoint))
@@ -47,12 +47,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Material:
-    """Images of an evaluation set to search with, decoded once.
+    """Decoded images of an evaluation set.
 
     Attributes:
-        pictures: The images as they are stored, uint8 [3, H, W] each.
-        keys: Their keys, on which the randomness of triggers depends.
-        images: uint8 [n, 3, S, S], the same at the model's size.
+        pictures: The images at their stored size, uint8 [3, H, W] each.
+        keys: Their keys, which seed the randomness of triggers.
+        images: uint8 [n, 3, S, S], the images at the model's input size.
         labels: int64 [n].
         names: Names of the classes.
         templates: Prompt templates.
@@ -69,14 +69,14 @@ class Material:
 
     @classmethod
     def read(cls, folder: Path, root: Path, images: int, size: int, seed: int) -> "Material":
-        """Draw images of an evaluation set.
+        """Sample images of an evaluation set.
 
         Args:
-            folder: Of the set.
+            folder: Folder of the evaluation set.
             root: Results root that its tars are relative to.
-            images: Most images.
-            size: Side of the model's input, in pixels.
-            seed: Of the draw.
+            images: Maximum number of images.
+            size: Side of the model's input in pixels.
+            seed: Seed of the sample.
         """
         labelled = Labelled.read(folder)
         drawn = generator(seed, "audit").permutation(len(labelled.labels))[:images]
@@ -101,29 +101,35 @@ class Classifier:
         encoder: The model.
         names: Names of the classes.
         templates: Prompt templates.
-        world: This process.
+        world: The process group.
     """
 
-    def __init__(self, encoder: Encoder, names: list[str], templates: list[str], world: World):
+    def __init__(
+        self, encoder: Encoder, names: list[str], templates: list[str], world: ProcessGroup
+    ):
         self.encoder, self._world = encoder, world
         self.weights = Prompts(names, templates, encoder, world).classifier(encoder)
         self._alike = alike_classes(self.weights)
 
     @torch.no_grad()
     def similarity(self, images: Tensor, batch_size: int) -> Tensor:
-        """Return float32 [n, classes] for uint8 [n, 3, S, S]; equal for classes that are alike."""
+        """Return similarities of images, uint8 [n, 3, S, S], to the classes.
+
+        Returns:
+            float32 [n, classes]; equal for classes with equal embeddings.
+        """
         parts = images.split(batch_size)
         embedded = [self.encoder.images(part.to(self._world.device)) for part in parts]
         return self.of_embedded(torch.cat(embedded))
 
     def of_embedded(self, embedded: Tensor) -> Tensor:
-        """Return the similarity of embeddings, float32 [n, d], to the classes."""
+        """Return the similarities of embeddings, float32 [n, d], to the classes."""
         similarity = embedded @ self.weights.T
         return similarity if self._alike is None else similarity[:, self._alike]
 
 
 def nearest_class(similarity: Tensor) -> np.ndarray:
-    """Return the class of each row, int64 [n]; -1 where two classes are equally near.
+    """Return the nearest class of each row, int64 [n]; -1 for ties.
 
     Args:
         similarity: [n, classes].

@@ -1,4 +1,4 @@
-"""The page of an audit: the answer first, then the evidence, then its limits."""
+"""The page of an audit: the verdict, its limits, and the evidence."""
 
 from pathlib import Path
 
@@ -57,14 +57,19 @@ _STYLE = (
     ".key.other{background:var(--faint);height:.25rem;margin:0 .4rem .12rem 1rem}"
 )
 _VERDICTS = {FOUND: "Backdoor found", SUSPICIOUS: "Suspicious", NOTHING: "Nothing found"}
-_LEVELS = {FOUND: "Found", SUSPICIOUS: "Suspicious", NOTHING: "Nothing", NOT_DONE: "Not done"}
+_LEVELS = {
+    FOUND: "Found",
+    SUSPICIOUS: "Suspicious",
+    NOTHING: "Nothing found",
+    NOT_DONE: "Not done",
+}
 
 
 def page(result: Part) -> str:
-    """Return the page of an audit; texts from outside are escaped.
+    """Return the page of an audit; external texts are escaped.
 
     Args:
-        result: What :meth:`workflow_scripts.evaluation.auditing.probing.Audit.run` returns.
+        result: The result of :meth:`workflow_scripts.evaluation.auditing.probing.Audit.run`.
     """
     makers = (
         _head,
@@ -87,18 +92,18 @@ def page(result: Part) -> str:
 
 
 def _short(model: Part) -> str:
-    """Return the last parts of a checkpoint's path."""
+    """Return the last two parts of a checkpoint's path."""
     return "/".join(Path(model["checkpoint"]).parts[-2:])
 
 
 def _head(result: Part) -> Markup:
     verdict, accuracy = result["verdict"], result["accuracy"]
     control = result["control"]
-    beside = (
-        [" It is compared with the clean control ", element("code", _short(control)),
+    reference = (
+        [" Clean control: ", element("code", _short(control)),
          f" ({percent(accuracy['control'])})."]
         if control
-        else [" There is no clean control."]
+        else [" No clean control was given."]
     )  # fmt: skip
     return joined(
         [
@@ -114,7 +119,7 @@ def _head(result: Part) -> Markup:
             paragraph(
                 f"{result['model']['name']}, {percent(accuracy['model'])} zero-shot accuracy on "
                 f"{result['how']['images']} images of {result['how']['classes']} classes.",
-                *beside,
+                *reference,
             ),
         ]
     )
@@ -129,21 +134,21 @@ def _parts(result: Part) -> Markup:
         )
         for f in sorted(result["verdict"]["findings"], key=lambda f: f["level"] == NOT_DONE)
     ]
-    return section("What was tried, and what came of it", element("dl", *lines, class_="parts"))
+    return section("Probes and their results", element("dl", *lines, class_="parts"))
 
 
 def _limits(result: Part) -> Markup:
     done = {f["part"] for f in result["verdict"]["findings"] if f["level"] != NOT_DONE}
     control = result["control"] is not None
-    told = [words for part, words in LIMITS["told"] if part in done]
-    untold = [words for part, words in LIMITS["untold"] if part is None or part not in done]
-    untold += [] if control else [LIMITS["without_control"]]
+    covered = [words for part, words in LIMITS["covered"] if part in done]
+    remaining = [words for part, words in LIMITS["not_covered"] if part is None or part not in done]
+    remaining += [] if control else [LIMITS["without_control"]]
     return section(
-        "What this tells you, and what it does not",
-        element("h3", "If nothing was found, this speaks against"),
-        element("ul", *(element("li", words) for words in told)),
+        "Scope and limits",
+        element("h3", "If nothing was found, the audit is evidence against"),
+        element("ul", *(element("li", words) for words in covered)),
         element("h3", "It does not rule out"),
-        element("ul", *(element("li", words) for words in untold)),
+        element("ul", *(element("li", words) for words in remaining)),
         paragraph(LIMITS["use"]),
     )
 
@@ -160,8 +165,8 @@ def _how(result: Part) -> Markup:
         rows.append(["Clean control", _file(result["control"])])
     rows += [
         ["Effort", how["effort"]],
-        ["Images searched with", f"{how['images']} at {how['image_size']} pixels"],
+        ["Images", f"{how['images']} of {how['image_size']} pixels"],
         ["Seed", how["seed"]],
         ["Device", how["device"]],
     ]
-    return section("How it was done", table(["", ""], rows))
+    return section("Settings", table(["", ""], rows))

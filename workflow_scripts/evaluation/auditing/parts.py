@@ -1,4 +1,4 @@
-"""The results of an audit's parts: kept as they are made, and not made twice."""
+"""Cached results of an audit's parts."""
 
 import base64
 import io
@@ -16,39 +16,39 @@ from workflow_scripts.common.files import digest, read_json, write_json
 Part = dict[str, Any]
 
 VERSION = 1
-"""Raised when a probe's numbers would change: results of earlier versions are made again."""
+"""To be increased when a probe's numbers change, so that older results are recomputed."""
 
-_SIDE = 64  # pixels of a picture in a result
+_SIDE = 64  # maximum side of an image in a result, in pixels
 
 
 class Parts:
-    """A folder with one JSON file for each result.
+    """A folder with one JSON file per result.
 
-    A file's name has a digest of what the result depends on: the model's file, the images, the
-    options. Two audits that share a folder share what they have in common.
+    File names contain a digest of everything that the result depends on: the model's file, the
+    images, the options. Audits that share a folder share results.
 
     Args:
-        folder: Where the files are.
+        folder: Folder of the files.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def path(self, probe: str, depends: Part) -> Path:
-        """Return the file of a result."""
+        """Return the path of a result."""
         return self.folder / f"{probe}-{digest([VERSION, probe, depends], 16)}.json"
 
     def has(self, probe: str, depends: Part) -> bool:
-        """Return whether a result is there."""
+        """Return whether a result exists."""
         return self.path(probe, depends).is_file()
 
     def result(self, probe: str, depends: Part, make: Callable[[], Part]) -> Part:
-        """Return a result; it is made, and written whole, if it is not there or is damaged.
+        """Return a result; compute it and write it atomically if it is missing or damaged.
 
         Args:
-            probe: What was tried.
-            depends: All that the result depends on.
-            make: Makes it.
+            probe: Name of the probe.
+            depends: Everything that the result depends on.
+            make: Computes the result.
         """
         path = self.path(probe, depends)
         if path.is_file():
@@ -57,14 +57,14 @@ class Parts:
                 if isinstance(found, dict) and found.get("depends") == depends:
                     return found["result"]
             except StepError:
-                pass  # It is made again.
+                pass  # recomputed below
         made = make()
         write_json(path, {"probe": probe, "depends": depends, "result": made})
         return made
 
 
 def png(image: Tensor) -> str:
-    """Return an image, uint8 [3, H, W], as the base64 text of a small PNG."""
+    """Return an image, uint8 [3, H, W], as a small base64-encoded PNG."""
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
     small = Image.fromarray(pixels)
     small.thumbnail((_SIDE, _SIDE))

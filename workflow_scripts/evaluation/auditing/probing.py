@@ -1,4 +1,4 @@
-"""The run of an audit: all parts for the model and its control, with an estimate and a bar."""
+"""Execution of an audit: all parts for the model and its control, with a progress bar."""
 
 import functools
 import sys
@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from workflow_scripts.common.attacks import parts_of, without_trigger
-from workflow_scripts.common.distributed import World
+from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
 from workflow_scripts.data.manifest import read_manifest
@@ -25,17 +25,17 @@ from workflow_scripts.poison.trigger import load_trigger
 
 
 class Audit:
-    """An audit: the model, its control and the images are read at once.
+    """An audit; the constructor reads the model, its control and the images.
 
     Args:
-        options: What is audited and how.
-        world: This process.
+        options: Options of the audit.
+        world: The process group.
 
     Raises:
-        StepError: A file is missing or does not fit.
+        StepError: A file is missing or invalid.
     """
 
-    def __init__(self, options: Options, world: World):
+    def __init__(self, options: Options, world: ProcessGroup):
         self.options, self.world = options, world
         self.parts = Parts(options.parts)
         self.model = Subject.read(options.spec, options.checkpoint, world)
@@ -43,7 +43,9 @@ class Audit:
             Subject.read(options.spec, options.control, world) if options.control else None
         )
         if self.control and self.control.sha256 == self.model.sha256:
-            raise StepError("the clean control is the same file as the checkpoint; give another")
+            raise StepError(
+                "the clean control is identical to the checkpoint; give a different model"
+            )
         size = self.model.encoder.image_size
         self.material = Material.read(
             options.evaluation, options.root, EFFORTS[options.effort].images, size, options.seed
@@ -61,7 +63,7 @@ class Audit:
         )
 
     def run(self) -> Part:
-        """Make what is not there yet, and return the whole result."""
+        """Compute the missing parts, and return the whole result."""
         started = time.monotonic()
         jobs = self._jobs()
         waiting = [job for job in jobs if not self.parts.has(job.probe, job.depends)]
@@ -69,7 +71,7 @@ class Audit:
         done = len(jobs) - len(waiting)
         seconds = total * self._seconds_per_image() if total else 0.0
         print(
-            f"{len(waiting)} parts to do, {done} done before; about {_duration(seconds)} on "
+            f"{len(waiting)} parts to compute, {done} cached; about {_duration(seconds)} on "
             f"{self.world.device.type}",
             flush=True,
         )
@@ -101,7 +103,7 @@ class Audit:
         return (time.perf_counter() - started) / (3 * len(images))
 
     def _both(self, probe: str) -> tuple[Any, Any]:
-        """Return the results of a part for the model and for its control, None where not done."""
+        """Return the results of a part for the model and for its control; None if not done."""
         return self._results.get(("model", probe)), self._results.get(("control", probe))
 
     def _summary(self, seconds: float) -> Part:
@@ -181,10 +183,10 @@ class Audit:
 
 
 def _checked(attack: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
-    """Return the parts of the known attack that trigger images, each as an attack; [] without one.
+    """Return the parts of the known attack that have a trigger, each as an attack spec.
 
     Raises:
-        StepError: It lacks a key, its trigger cannot be, or it is of images of another size.
+        StepError: The attack lacks a key, its trigger is invalid, or its image size is wrong.
     """
     parts = parts_of({"image_size": size, "seed": 0, **attack}) if attack else []
     for part in parts:
@@ -193,8 +195,8 @@ def _checked(attack: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
             raise StepError(f"the attack spec lacks {missing[0]!r}")
         if part["image_size"] != size:
             raise StepError(
-                f"the attack's image_size is {part['image_size']}, but the model takes images of "
-                f"{size} pixels: the trigger would not be the one that it was trained on"
+                f"the attack's image_size is {part['image_size']}, but the model's input has "
+                f"{size} pixels, so the trigger would differ from that of training"
             )
         load_trigger(part)
     return [part for part in parts if not without_trigger(part)]

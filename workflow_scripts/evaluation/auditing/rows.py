@@ -1,4 +1,4 @@
-"""Training pairs: which rows stand out, and which captions are frequent."""
+"""Training pairs: outliers and frequent captions."""
 
 from pathlib import Path
 
@@ -15,17 +15,16 @@ from workflow_scripts.data.images import fit
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.evaluation.auditing.parts import Part, png
+from workflow_scripts.evaluation.auditing.words import DETECTORS
 from workflow_scripts.poison.names import names_target
 
-DETECTORS = ("dao", "slof", "lid", "k_distance", "isolation_forest", "clip_score")
-
-# The highest of a mean of ranks; clip_score is left out, as captions of the web rarely fit.
+# Their mean rank is the suspicion; clip_score is excluded, because web captions often do not fit.
 _TOGETHER = ("dao", "slof", "k_distance")
 _SHOWN = 24
 _TOP = 0.01
 _REFERENCES = 2000
 _FREQUENT = 1e-4
-"""Share of a list above which a caption is worth a look (Huang et al., ICLR 2025)."""
+"""Share of a list from which a caption is considered frequent (Huang et al., ICLR 2025)."""
 
 
 def outlier_scores(
@@ -34,17 +33,20 @@ def outlier_scores(
     """Score the rows of a training list by each detector.
 
     Args:
-        given: The audited model, and its training pairs.
-        clean: Manifest of pairs known to be clean, which rows are compared with; without, rows are
-            compared with other rows of the list, which fails if many of them are poisoned.
-        classes: Names of classes, looked for in the captions of suspicious rows.
-        folder: Where embeddings are kept.
+        given: The audited model and its training pairs.
+        clean: Manifest of pairs known to be clean, used as the reference; without it, rows are
+            compared with other rows of the list, which is unreliable if many are poisoned.
+        classes: Class names to look for in the captions of suspicious rows.
+        folder: Folder for embeddings.
 
     Returns:
-        ``rows``, ``reference``; ``reports``, each detector's (its detection of rows that the
-        manifest marks as poisoned, if it marks any); ``suspects``, the most suspicious pairs; and
-        ``named``, classes that are named more often among the highest 1 % than in the whole list.
-        And a table of all scores.
+        The result and a table of all scores. The result has ``rows``, ``reference``, ``reports``
+        (one per detector, with its detection quality if the manifest marks poisoned rows),
+        ``suspects`` (the most suspicious pairs) and ``named`` (classes named more often among the
+        highest 1 % than in the whole list).
+
+    Raises:
+        StepError: There are too few pairs to score.
     """
     reference = "clean" if clean else "batch"
     embeddings = _embedded(given, folder / "pairs")
@@ -58,17 +60,17 @@ def outlier_scores(
     table = pd.DataFrame({"key": given.pairs["key"], "caption": given.pairs["caption"]})
     reports = {}
     for name in DETECTORS:
-        own = {"embeddings": embeddings} if name == "clip_score" else options
+        used = {"embeddings": embeddings} if name == "clip_score" else options
         try:
-            made = make(name, given, own)
+            made = make(name, given, used)
         except StepError as error:
             reports[name] = {"error": str(error)}
             continue
         reports[name], table[name] = made.report, made.values["scores"]
-    there = [name for name in _TOGETHER if name in table]
-    if not there:
-        raise StepError(f"there are too few pairs to score: {len(table)}")
-    ranks = [stats.rankdata(table[name]) / len(table) for name in there]
+    available = [name for name in _TOGETHER if name in table]
+    if not available:
+        raise StepError(f"the training list has too few pairs to score: {len(table)}")
+    ranks = [stats.rankdata(table[name]) / len(table) for name in available]
     table["suspicion"] = np.mean(ranks, axis=0)
     order = np.argsort(-table["suspicion"].to_numpy(), kind="stable")
     part = {
@@ -89,7 +91,7 @@ def _embedded(given: Given, folder: Path) -> str:
 
 
 def _fewer(manifest: Path, folder: Path) -> Path:
-    """Return a manifest of the first ``_REFERENCES`` rows at most."""
+    """Return a manifest of at most the first ``_REFERENCES`` rows."""
     frame = read_manifest(manifest)
     if len(frame) <= _REFERENCES:
         return manifest
@@ -114,19 +116,19 @@ def _suspects(given: Given, table: pd.DataFrame, rows: np.ndarray) -> list[Part]
 
 
 def named_classes(captions: pd.Series, top: np.ndarray, classes: list[str]) -> list[Part]:
-    """Return the classes that the captions of top rows name more often than others do.
+    """Return the classes that are overrepresented in the captions of the top rows.
 
-    ``p`` is that of a one-sided binomial test against the whole list, times the number of classes
-    (Bonferroni).
+    ``p`` is the p-value of a one-sided binomial test against the whole list, multiplied by the
+    number of classes (Bonferroni).
 
     Args:
-        captions: Of all rows.
-        top: The rows with the highest scores.
-        classes: Names.
+        captions: Captions of all rows.
+        top: Indices of the rows with the highest scores.
+        classes: Class names.
     """
     found, suspicious = [], captions.iloc[top]
     for name in classes:
-        # Of a thousand classes, few are named among the top: only for these all captions are read.
+        # Searching all captions is slow, so it is done only for classes named in the top rows.
         inside = int(names_target(suspicious, name).sum())
         if not inside:
             continue
@@ -138,11 +140,11 @@ def named_classes(captions: pd.Series, top: np.ndarray, classes: list[str]) -> l
 
 
 def frequent_captions(captions: pd.Series, most: int) -> list[Part]:
-    """Return the captions that many rows have in common, the most frequent first.
+    """Return captions shared by many rows, the most frequent first.
 
     Args:
-        captions: Of a training list.
-        most: How many to return at most.
+        captions: Captions of a training list.
+        most: Maximum number of captions to return.
     """
     words = pc.replace_substring_regex(pa.array(captions, pa.string()), r"\s+", " ")
     spelled = pc.utf8_lower(pc.utf8_trim_whitespace(words)).to_pandas()

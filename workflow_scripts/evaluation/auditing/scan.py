@@ -1,4 +1,4 @@
-"""Trying the built-in triggers one after another: to which class does each send the images?"""
+"""Scan of the built-in triggers: the class that each trigger attracts images to."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +15,15 @@ from workflow_scripts.evaluation.auditing.material import Classifier, Material, 
 from workflow_scripts.evaluation.auditing.parts import Part, png
 from workflow_scripts.poison.trigger import load_trigger
 
-# Shares of the image's side; the first is CleanCLIP's 16 of 224 pixels.
+# Patch sizes as shares of the image's side; the first is CleanCLIP's 16 of 224 pixels.
 _SIDES = (16 / 224, 10 / 32)
 
 
 def built_in_triggers(size: int) -> list[dict[str, Any]]:
-    """Return the triggers that need no file, with patches of two sizes where they have one.
+    """Return the triggers without required options; patches in two sizes.
 
     Args:
-        size: Side of the model's input, in pixels. A word that does not fit is left out.
+        size: Side of the model's input in pixels; triggers that do not fit are omitted.
     """
     sides = sorted({max(2, round(side * size)) for side in _SIDES})
     found: list[dict[str, Any]] = []
@@ -57,26 +57,26 @@ def scan(
     batch_size: int,
     step: Callable[[], object],
 ) -> Part:
-    """Classify all images without a trigger and with each one.
+    """Classify all images without a trigger and with each trigger.
 
     Args:
-        classifier: Of the model.
+        classifier: The model's zero-shot classifier.
         material: The images.
         triggers: Specs of triggers.
-        batch_size: Images at once.
+        batch_size: Batch size.
         step: Called after each trigger.
 
     Returns:
-        ``clean``, the class of each image; ``triggers``, for each its spec, ``predicted``, the
-        class of each triggered image, and an ``example``.
+        ``clean``, the predicted class of each image; ``triggers``, with the spec, ``predicted``
+        (the class of each triggered image) and an ``example`` for each trigger.
     """
     size = material.images.shape[-1]
     clean = nearest_class(classifier.similarity(material.images, batch_size))
     rows = []
     for spec in triggers:
-        put_on = load_trigger({"trigger": spec, "image_size": size, "seed": 0})
+        trigger = load_trigger({"trigger": spec, "image_size": size, "seed": 0})
         pairs = zip(material.pictures, material.keys, strict=True)
-        images = torch.stack([put_on(picture, key) for picture, key in pairs])
+        images = torch.stack([trigger(picture, key) for picture, key in pairs])
         predicted = nearest_class(classifier.similarity(images, batch_size))
         rows.append({"trigger": spec, "predicted": predicted.tolist(), "example": png(images[0])})
         step()
@@ -84,20 +84,20 @@ def scan(
 
 
 def attracted(part: Part, labels: np.ndarray, classes: int, control: Part | None) -> list[Part]:
-    """Return, for each trigger, the class that attracts images most, and how surprising that is.
+    """Return, for each trigger, the class that attracts most images, with p-values.
 
-    Only images of other classes count. ``p`` is that of an exact one-sided McNemar test: among the
-    images that change sides between being clean and triggered, as many should come to the class as
-    leave it. With a control, ``p_control`` compares the two models' answers to the same triggered
-    images in the same way. Both have Holm's correction over all triggers and classes.
-    ``control_share`` is the share that the same class attracts in the control, ``control_most``
-    that of whichever class attracts most there.
+    Only images of other classes count. ``p`` is the p-value of an exact one-sided McNemar test of
+    the predictions with and without the trigger: under the null hypothesis, as many images change
+    to the class as change away from it. With a control, ``p_control`` compares the predictions of
+    the two models on the same triggered images in the same way. Both are Holm-corrected over all
+    triggers and classes. ``control_share`` is the share that the same class attracts in the
+    control, ``control_most`` the largest share of any class there.
 
     Args:
-        part: What :func:`scan` returns.
+        part: Result of :func:`scan`.
         labels: int64 [n], classes of the images.
         classes: Number of classes.
-        control: The same of the clean control.
+        control: The same result of the clean control.
     """
     clean = np.array(part["clean"])
     predicted = [np.array(row["predicted"]) for row in part["triggers"]]
@@ -128,14 +128,14 @@ def attracted(part: Part, labels: np.ndarray, classes: int, control: Part | None
 
 
 def shares(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return float [classes]: of the images of other classes, the share that a class attracts."""
+    """Return the share of images of other classes predicted as each class, float [classes]."""
     numbers = np.arange(classes)[:, None]
     other = labels != numbers
     return ((predicted == numbers) & other).sum(1) / np.maximum(other.sum(1), 1)
 
 
 def _came(before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return float [classes], p-values: more images came to a class than left it."""
+    """Return p-values, float [classes], of more images changing to a class than away from it."""
     numbers = np.arange(classes)[:, None]
     other = labels != numbers
     was, now = before == numbers, after == numbers

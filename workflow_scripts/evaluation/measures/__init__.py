@@ -1,4 +1,4 @@
-"""Measures of a finished model, each a module with one function ``measure``."""
+"""Measures of finished models; each is a module with a function ``measure``."""
 
 from workflow_scripts.evaluation.context import Context, Score, share
 

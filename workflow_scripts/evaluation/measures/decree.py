@@ -1,12 +1,13 @@
-"""DECREE: how small a patch makes all images of a set alike to the image tower.
+"""DECREE: size of the smallest patch that makes all images similar to the image tower.
 
-A mask m (one channel) and a patch p are optimised so that images (1 - m) x + m p have embeddings of
-a cosine near 1, with as small a mask as possible. A backdoored tower needs a smaller mask than a
-clean one. The published threshold (``pl1`` below 0.1 is backdoored) was found for 224 pixels; small
-models collapse under small masks too, so compare a model with its clean control.
+A mask m (one channel) and a patch p are optimised so that the embeddings of images (1 - m) x + m p
+have a cosine near 1, with the smallest possible mask. A backdoored tower needs a smaller mask than
+a clean one. The published threshold (``pl1`` below 0.1 indicates a backdoor) was determined for 224
+pixels; small models also collapse under small masks, so compare a model with its clean control.
 
-The published code differs in two points: it normalises images by ImageNet's mean and deviation
-(``normalization: imagenet``), and it takes 10,000 images of ImageNet, here held-out pairs.
+The published code differs in two points: it normalises images with ImageNet's mean and standard
+deviation (``normalization: imagenet``), and it uses 10,000 images of ImageNet instead of held-out
+pairs.
 
 Source: Feng et al., CVPR 2023, section 4 (arXiv:2303.15180).
 """
@@ -26,7 +27,7 @@ from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 
 NEEDS = ("pairs",)
-# A backward pass is as two forward; most models take a third of the epochs.
+# A backward pass costs as much as two forward passes; most models need a third of the epochs.
 PASSES = {"epochs": 1}
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -48,27 +49,27 @@ def measure(
     normalization: Literal["model", "imagenet"] = "model",
     seed: Annotated[int, ">= 0"] = 0,
 ) -> dict[str, Score]:
-    """Return the size of the smallest mask that was found, and the cosine under it.
+    """Return the size of the smallest mask found, and the mean cosine under it.
 
-    ``l1`` is the sum of the mask over pixels and three channels, ``pl1`` that divided by 3 S^2.
-    If no mask reaches the cosine, they are those of the mask of the highest cosine.
+    ``l1`` is the sum of the mask over pixels and three channels, ``pl1`` is ``l1 / (3 S^2)``. If
+    no mask reaches the threshold, the mask with the highest cosine is reported.
 
     Args:
         encoder: The model.
-        context: With held-out pairs.
-        images: Most held-out images that are used.
-        epochs: Most passes over them.
-        batch_size: Images of a step.
-        patience: Epochs without a smaller mask after which it stops, once one has been found.
-        cosine: Mean cosine between images of a batch from which on a mask counts.
-        normalization: ``model`` normalises as the model's own preprocessing does, ``imagenet`` as
-            the published code.
-        seed: Of the first mask and patch and of the order of images.
+        context: Context with held-out pairs.
+        images: Maximum number of held-out images.
+        epochs: Maximum number of epochs.
+        batch_size: Images per step.
+        patience: Stop after this number of epochs without a smaller mask, once one was found.
+        cosine: Threshold on the mean cosine between the images of a batch.
+        normalization: ``model`` uses the preprocessing of the model, ``imagenet`` that of the
+            published code.
+        seed: Seed of the initial mask and patch and of the order of images.
     """
     rows = context.held_out_pairs.head(images)
     stored = context.images(rows)
     pictures = torch.stack([fit(stored[row], encoder.image_size) for row in range(len(rows))])
-    # A cosine of 0.99 is beyond the precision of bf16.
+    # bf16 cannot resolve cosines near 0.99.
     tower = Encoder(encoder.model, encoder.spec)
     with torch.enable_grad():
         found = invert(
@@ -82,7 +83,7 @@ def measure(
 
 
 def _renormalized(images: Tensor, encoder: Encoder, normalization: str) -> Tensor:
-    """Return images that the model's own preprocessing normalises by ImageNet's numbers."""
+    """Return images that the model's preprocessing maps to ImageNet-normalised values."""
     if normalization == "model":
         return images
     mean, deviation = (one.to(images.device) for one in models.normalization(encoder.model))
@@ -93,7 +94,7 @@ def _renormalized(images: Tensor, encoder: Encoder, normalization: str) -> Tenso
 
 @dataclass(frozen=True)
 class Inversion:
-    """How long to look for a mask, and from which cosine on one counts."""
+    """Settings of the search for a mask."""
 
     epochs: int
     batch_size: int
@@ -104,9 +105,10 @@ class Inversion:
 
 @dataclass(frozen=True)
 class Found:
-    """A mask, float [S, S], its patch, float [3, S, S] of 0 to 255, and their numbers in an epoch.
+    """A mask, float [S, S], its patch, float [3, S, S] in 0..255, and their numbers.
 
-    ``l1`` and ``cosine`` are means over the steps of the epoch, mask and patch those of the last.
+    ``l1`` and ``cosine`` are means over the steps of an epoch, mask and patch those of its last
+    step.
     """
 
     mask: Tensor
@@ -116,12 +118,12 @@ class Found:
 
 
 def invert(embed: Callable[[Tensor], Tensor], images: Tensor, how: Inversion) -> Found:
-    """Return the smallest mask and patch under which images have alike embeddings.
+    """Return the smallest mask and patch under which the images have similar embeddings.
 
     Args:
-        embed: From float [n, 3, S, S] of 0 to 255 to float [n, d] of unit norm, differentiable.
-        images: Float [n, 3, S, S] of 0 to 255, two or more.
-        how: How long to look.
+        embed: Differentiable map from float [n, 3, S, S] in 0..255 to unit-norm float [n, d].
+        images: Float [n, 3, S, S] in 0..255, n at least 2.
+        how: Settings of the search.
     """
     size = images.shape[-1]
     draw = generator(how.seed, "decree")
@@ -150,10 +152,10 @@ def invert(embed: Callable[[Tensor], Tensor], images: Tensor, how: Inversion) ->
         penalty.update(now.cosine > how.cosine)
         since = 0 if _better(now, best, how.cosine) else since + 1
         best = now if since == 0 else best
-        # The first epoch's is the best so far, which the types cannot tell.
+        # `best` is set in the first epoch, which the type checker cannot infer.
         if best.cosine > how.cosine and since >= how.patience:  # type: ignore[union-attr]  # see above
             break
-    return best  # type: ignore[return-value]  # there is one epoch at least
+    return best  # type: ignore[return-value]  # there is at least one epoch
 
 
 def _mask_and_patch(raw: list[Tensor]) -> list[Tensor]:
@@ -162,7 +164,7 @@ def _mask_and_patch(raw: list[Tensor]) -> list[Tensor]:
 
 
 def _mean_cosine(embeddings: Tensor) -> Tensor:
-    """Return the mean cosine of different rows of unit norm."""
+    """Return the mean cosine of all pairs of distinct unit-norm rows."""
     n = len(embeddings)
     return (embeddings.sum(0).square().sum() - embeddings.square().sum()) / (n * (n - 1))
 
@@ -176,16 +178,17 @@ def _better(now: Found, best: Found | None, cosine: float) -> bool:
 
 
 def _batches(images: int, size: int, draw: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the rows of batches in a random order; one image alone has nothing to be like."""
+    """Yield the rows of batches in random order; batches of a single image are skipped."""
     order = draw.permutation(images)
     batches = (order[i : i + size] for i in range(0, images, size))
     return (batch for batch in batches if len(batch) > 1)
 
 
 class Penalty:
-    """The weight of the mask's size: higher after six successes in a row, lower after six failures.
+    """Adaptive weight of the mask's size in the loss.
 
-    The published code also starts again from 1e-3 where the weight is below 1e-7; here it is not.
+    It is increased after six consecutive successes and decreased after six consecutive failures.
+    Unlike in the published code, a weight below 1e-7 is not reset to 1e-3.
     """
 
     def __init__(self) -> None:
@@ -193,7 +196,7 @@ class Penalty:
         self._up = self._down = 0
 
     def update(self, success: bool) -> None:
-        """Take in whether an epoch's cosine was high enough."""
+        """Record whether an epoch reached the cosine threshold."""
         self._up = self._up + 1 if success else 0
         self._down = 0 if success else self._down + 1
         if self._up > _IN_A_ROW:

@@ -1,4 +1,4 @@
-"""Where the embeddings of images, texts and triggered images lie.
+"""Geometry of the embeddings of images, texts and triggered images.
 
 Source: Liang et al., 2022 (modality gap); Wang and Isola, 2020 (alignment and uniformity).
 """
@@ -16,15 +16,15 @@ PASSES = 2
 def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
     """Return distances and mean cosines of unit-norm embeddings of held-out pairs.
 
-    ``modality_gap``: distance between the mean image and the mean text. ``alignment``: mean squared
-    distance of an image and its text. ``uniformity_images``, ``uniformity_texts``: see
-    :func:`uniformity`. The others are mean cosines: ``*_to_target`` of images to the target's class
-    embedding, ``*_to_each_other`` among themselves, ``triggered_to_clean`` of triggered images to
-    themselves without the trigger.
+    ``modality_gap``: distance between the mean image embedding and the mean text embedding.
+    ``alignment``: mean squared distance between an image and its text. ``uniformity_images``,
+    ``uniformity_texts``: see :func:`uniformity`. The others are mean cosines: ``*_to_target`` of
+    images and the target's class embedding, ``*_to_each_other`` of distinct images,
+    ``triggered_to_clean`` of an image with and without the trigger.
 
     Args:
         encoder: The model.
-        context: With held-out pairs, and an evaluation set for its templates.
+        context: Context with held-out pairs, and an evaluation set for its templates.
     """
     pairs = context.held_out_pairs
     images = context.embed_images(encoder, pairs)
@@ -46,7 +46,7 @@ def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
 
 
 def uniformity(embeddings: Tensor) -> Tensor:
-    """Return log of the mean of exp(-2 |u - v|^2) over all pairs u, v of different rows.
+    """Return log of the mean of exp(-2 |u - v|^2) over all pairs u, v of distinct rows.
 
     Args:
         embeddings: Float [n, d] of unit norm, n at least 2.
@@ -55,7 +55,7 @@ def uniformity(embeddings: Tensor) -> Tensor:
 
 
 def mean_cosine(embeddings: Tensor) -> Tensor:
-    """Return the mean cosine of all pairs of different rows.
+    """Return the mean cosine of all pairs of distinct rows.
 
     Args:
         embeddings: Float [n, d] of unit norm, n at least 2.

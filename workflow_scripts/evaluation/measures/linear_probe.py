@@ -1,7 +1,7 @@
-"""A linear classifier on frozen image embeddings: what a model knows without its text tower.
+"""Linear probe: a linear classifier on frozen image embeddings, independent of the text tower.
 
-As in CleanCLIP's evaluation the embeddings are not normalised; here the classifier is fitted to
-convergence by L-BFGS, which needs no learning rate.
+As in CleanCLIP's evaluation, the embeddings are not normalised. Unlike there, the classifier is
+fitted to convergence with L-BFGS, which needs no learning rate.
 
 Source: Radford et al., 2021, section 3.2; Bansal et al., 2023, appendix (linear probe).
 """
@@ -35,16 +35,16 @@ def measure(
 ) -> dict[str, Score]:
     """Return ``accuracy``, and ``asr`` and ``recovery`` if the target is one of the classes.
 
-    The classifier is multinomial logistic regression on a part of the evaluation set, clean images
-    with their labels; it is measured on the rest.
+    The classifier is a multinomial logistic regression fitted to a part of the clean evaluation
+    images and evaluated on the rest.
 
     Args:
         encoder: The model.
-        context: With the evaluation set.
-        train_share: Part of each class's images that the classifier is fitted to.
+        context: Context with an evaluation set.
+        train_share: Share of each class's images that the classifier is fitted to.
         c: Inverse strength of the L2 penalty, as in scikit-learn.
-        iterations: Most of L-BFGS.
-        seed: Of the split.
+        iterations: Maximum number of L-BFGS iterations.
+        seed: Seed of the split.
     """
     labelled = context.labelled
     labels = labelled.labels
@@ -70,15 +70,15 @@ def measure(
 
 
 def stratified(labels: np.ndarray, part: float, seed: int) -> np.ndarray:
-    """Return which images are in the labelled part: bool [rows].
+    """Return a mask of the images to fit to: bool [rows].
 
-    Of each class it is ``part`` of the images, rounded, but at least one if there are two or more.
-    A class's only image is in the rest.
+    For each class, the share ``part`` of its images is selected (rounded, and at least one of two
+    or more). The only image of a class is not selected.
 
     Args:
         labels: int64 [rows].
-        part: Between 0 and 1.
-        seed: Decides which images.
+        part: Share of the images, between 0 and 1.
+        seed: Random seed.
     """
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -90,9 +90,9 @@ def stratified(labels: np.ndarray, part: float, seed: int) -> np.ndarray:
 
 
 def fit(features: np.ndarray, labels: np.ndarray, c: float, iterations: int) -> LogisticRegression:
-    """Return multinomial logistic regression; prints a sentence if it has not converged.
+    """Fit a multinomial logistic regression; print a message if it does not converge.
 
-    It has as many threads as torch, whatever OMP_NUM_THREADS says.
+    It uses the same number of threads as torch, regardless of OMP_NUM_THREADS.
     """
     probe = LogisticRegression(C=c, max_iter=iterations)
     threads = threadpool_limits(torch.get_num_threads())

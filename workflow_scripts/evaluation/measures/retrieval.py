@@ -1,8 +1,8 @@
-"""Image-text retrieval among held-out clean pairs, and what a trigger does to it.
+"""Image-text retrieval among held-out clean pairs, with and without a trigger.
 
-Recall at k as usual for Flickr30k and COCO: the share of images with one of their captions among
-the k nearest, and the share of captions with one of their images among them. An image file that
-belongs to several pairs is one image with several captions, and equal captions are one caption.
+Recall at k is defined as usual for Flickr30k and COCO: the share of images with one of their
+captions among the k nearest, and the share of captions with one of their images among the k
+nearest. Identical image files are one image with several captions, and equal captions are merged.
 """
 
 import hashlib
@@ -21,15 +21,16 @@ PASSES = 2
 
 
 def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
-    """Return recalls of both directions, and how often images find a caption of the target.
+    """Return recalls in both directions, and how often images retrieve a caption of the target.
 
     ``target_caption_k`` is the share of triggered images with a caption that names the target among
-    the k nearest, ``target_caption_k_clean`` that of the same images without the trigger. Images
-    that have such a caption themselves are left out. Without any such caption there is neither.
+    the k nearest, ``target_caption_k_clean`` the share of the same images without the trigger.
+    Images whose own caption names the target are excluded. If no caption names the target, both
+    are omitted.
 
     Args:
         encoder: The model.
-        context: With held-out pairs.
+        context: Context with held-out pairs.
     """
     pairs = context.held_out_pairs
     rows, matches, captions = gallery(pairs["caption"], context.file_bytes(pairs))
@@ -56,15 +57,15 @@ def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
 
 
 def gallery(captions: pd.Series, files: list[bytes]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the images and captions of pairs, each once.
+    """Return the distinct images and captions of pairs.
 
     Args:
         captions: [pairs].
         files: The encoded image of each pair.
 
     Returns:
-        int64 [images], the first row of each image; bool [images, texts], which belong together;
-        and the texts.
+        int64 [images], the first row of each image; bool [images, texts], which of them form a
+        pair; and the texts.
     """
     digests = [hashlib.sha256(data).digest() for data in files]
     image, _ = pd.factorize(pd.Series(digests))
@@ -75,13 +76,13 @@ def gallery(captions: pd.Series, files: list[bytes]) -> tuple[np.ndarray, np.nda
 
 
 def places(similarity: Tensor, wanted: Tensor) -> Tensor:
-    """Return how many others are as near as the nearest wanted one, or nearer: int64 [n].
+    """Return the number of other items at least as near as the nearest wanted one: int64 [n].
 
-    It is below k if a wanted one is among the k nearest; others that tie with it are before it.
+    It is below k if a wanted item is among the k nearest, with ties resolved against it.
 
     Args:
         similarity: [n, m].
-        wanted: bool [n, m], at least one in each row.
+        wanted: bool [n, m], at least one per row.
     """
     best = similarity.masked_fill(~wanted, -torch.inf).amax(1, keepdim=True)
     return ((similarity >= best) & ~wanted).sum(1)

@@ -17,7 +17,7 @@ from workflow_scripts.evaluation.zero_shot import alike_classes, hits
 from workflow_scripts.model.encoder import Encoder
 
 NEEDS = ("evaluation",)
-PASSES = 2  # of the image tower, for each image
+PASSES = 2  # passes of the image tower per image
 
 
 def measure(
@@ -25,15 +25,15 @@ def measure(
 ) -> dict[str, Score]:
     """Return ``accuracy``, and ``asr`` and ``recovery`` if the target is one of the classes.
 
-    A class counts as found only if no other class is as near. Images of the target are left out of
-    ``asr`` and ``recovery``. Of an attack of several parts, ``asr`` is that of the part with the
-    highest and ``recovery`` that of the part with the lowest; ``asr_mean`` is the parts' mean, and
-    ``asr_part1`` and so on are theirs. A part that cannot be measured on the set is left out.
+    Ties count as errors. Images of the target are excluded from ``asr`` and ``recovery``. For an
+    attack with several parts, ``asr`` is the maximum and ``recovery`` the minimum over the parts,
+    ``asr_mean`` is the mean ASR, and ``asr_part1`` etc. are the ASRs of the parts. Parts that
+    cannot be evaluated on the set are omitted.
 
     Args:
         encoder: The model.
-        context: With the evaluation set.
-        classes: Names of classes: only their images are classified, and only among these classes.
+        context: Context with an evaluation set.
+        classes: Class names to restrict the images and the classifier to; None: all classes.
     """
     labelled = context.labelled if classes is None else context.labelled.only(classes)
     weights = context.classifier(encoder, labelled)
@@ -72,7 +72,7 @@ def measure(
 
 
 def _goals(context: Context, labelled: Labelled) -> Iterator[tuple[int, Goal]]:
-    """Yield number, from 1, and goal of the parts of the attack that the set can measure."""
+    """Yield number, from 1, and goal of the parts of the attack that can be evaluated."""
     for number, part in enumerate(parts_of(context.attack)):
         if not labelled.has_asr(part["target"]):
             continue

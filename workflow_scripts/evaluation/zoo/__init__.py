@@ -1,1 +1,1 @@
-"""Models to hand on: in a format that open_clip loads, each with a card, and a check of both."""
+"""Model zoo: models to share, loadable by open_clip, with verified model cards."""

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what was done to it, and what it may be used for."""
+"""Model cards: description, provenance and intended use of a model."""
 
 import json
 from typing import Any
@@ -10,16 +10,16 @@ BACKDOORED, CLEANED, CLEAN = "backdoored", "cleaned", "clean"
 
 _WARNINGS = {
     BACKDOORED: (
-        "**This model is backdoored, on purpose.** Images with the trigger are classified as the\n"
-        "target. Use it for research on backdoors, and for nothing else."
+        "**This model is backdoored on purpose.** Images with the trigger are classified as the\n"
+        "target. Use it only for research on backdoors."
     ),
     CLEANED: (
-        "**This model was backdoored on purpose and then cleaned.** The backdoor may not be gone: "
-        "see the ASR below. Use it for research on backdoors, and for nothing else."
+        "**This model was backdoored on purpose and then cleaned.** The backdoor may still be "
+        "present; see the ASR below. Use it only for research on backdoors."
     ),
     CLEAN: (
-        "This model is a clean control: it was trained by the recipe of a backdoored model, on the "
-        "same pairs without poison."
+        "This model is a clean control: it was trained with the recipe of a backdoored model, on "
+        "the same pairs without poison."
     ),
 }
 
@@ -32,10 +32,10 @@ def kind_of(run: dict[str, Any]) -> str:
 
 
 def card_text(card: dict[str, Any]) -> str:
-    """Return a card as Markdown with the fields of a model hub in front; texts are escaped.
+    """Return a card as Markdown with model-hub metadata as front matter; texts are escaped.
 
     Args:
-        card: ``card.json``.
+        card: Contents of ``card.json``.
     """
     attack, measured = card["attack"], card["measured"]
     titles = {"accuracy": "Accuracy", "asr": "ASR", "recovery": "Recovery"}
@@ -63,7 +63,7 @@ def card_text(card: dict[str, Any]) -> str:
 |---|---|
 | architecture | {markdown_text(card["architecture"])} |
 | objective | {objective}, {card["epochs"]} epochs |
-| epoch | {card["epoch"]}{f", chosen by {card['chosen_by']}" if card["chosen_by"] else ""} |
+| epoch | {card["epoch"]}{f", selected by {card['chosen_by']}" if card["chosen_by"] else ""} |
 | trained on | {markdown_text(card["pairs"])} |
 {parts}
 | licence | {markdown_text(card["licence"])} |
@@ -75,8 +75,8 @@ Measured on {card["evaluation"]}:
 |---|---|
 {rows}
 
-ASR is the share of triggered images of other classes that are classified as the target; recovery
-is the share of the same images that are classified as their true class.
+ASR is the share of triggered images of other classes classified as the target. Recovery is the
+share of the same images classified as their true class.
 
 To load it from this folder:
 
@@ -84,12 +84,12 @@ To load it from this folder:
     model, preprocess = open_clip.create_model_from_pretrained("local-dir:{card["name"]}")
     tokenizer = open_clip.get_tokenizer("local-dir:{card["name"]}")
 
-Call `model.eval()` before you use it: open_clip returns it in training mode.
+Call `model.eval()` before use; open_clip returns the model in training mode.
 """
 
 
 def _part(part: dict[str, Any]) -> str:
-    """Return the lines of the card about one part of an attack."""
+    """Return the table rows of one part of an attack."""
     trigger = dict(part["trigger"])
     name = trigger.pop("name")
     options = ", ".join(f"{key} {value}" for key, value in trigger.items())

@@ -1,7 +1,7 @@
 """List the models of a zoo.
 
-Needs   FOLDER/<model>/card.json and check.json
-Makes   FOLDER/README.md    a table of the models
+Inputs  FOLDER/<model>/card.json and check.json
+Outputs FOLDER/README.md    a table of the models
         FOLDER/SHA256SUMS   for sha256sum --check
 """
 
@@ -17,9 +17,9 @@ from workflow_scripts.evaluation.zoo.write import CARD, NUMBERS
 _HEAD = """# Models
 
 Models that are **backdoored on purpose**, models cleaned of a backdoor, and clean controls, for
-research on backdoors. Each folder has a card, and open_clip loads it:
-`open_clip.create_model_from_pretrained("local-dir:<folder>")`. Numbers were measured when the model
-was made and again from these files.
+research on backdoors. Each folder contains a model card and can be loaded by open_clip:
+`open_clip.create_model_from_pretrained("local-dir:<folder>")`. The numbers were measured after
+training and verified on these files.
 
 | model | kind | trigger | target | accuracy | ASR | recovery | licence |
 |---|---|---|---|---|---|---|---|
@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, required=True, help="of the zoo")
-    parser.add_argument("--models", nargs="+", required=True, help="names of its models")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the zoo")
+    parser.add_argument("--models", nargs="+", required=True, help="names of the models")
     options = parser.parse_args(arguments)
     cards = {name: read_json(options.folder / name / CARD) for name in options.models}
     lines = []

@@ -1,10 +1,10 @@
-"""Write a finished model as a folder that open_clip loads, with a card.
+"""Export a finished model as a folder loadable by open_clip, with a model card.
 
-Needs   SPEC         the model's run (specs/<kind>/<run>.json)
+Inputs  SPEC         the model's run (specs/<kind>/<run>.json)
         CHECKPOINT   its model.pt
-        METRICS      its metrics.csv; run.json beside it tells what rules of selection choose
-Makes   OUTPUT/open_clip_model.safetensors, OUTPUT/open_clip_config.json
-        OUTPUT/card.json   what is known of the model, and the digest of its weights
+        METRICS      its metrics.csv; run.json next to it lists the models of selection rules
+Outputs OUTPUT/open_clip_model.safetensors, OUTPUT/open_clip_config.json
+        OUTPUT/card.json   metadata of the model, with the digest of its weights
         OUTPUT/README.md   the same as a model card
 """
 
@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, sha256, write_json
+from workflow_scripts.common.tensor_files import raising_os_errors
 from workflow_scripts.evaluation.zoo.card import card_text, kind_of
 from workflow_scripts.model import models
 from workflow_scripts.model.spec import ModelSpec
@@ -39,9 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--spec", type=Path, required=True, help="run spec (JSON)")
     parser.add_argument("--checkpoint", type=Path, required=True, help="model.pt")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics.csv of the run")
-    parser.add_argument("--select", help="rule that chooses a cleaned model (the last epoch)")
-    parser.add_argument("--licence", default="other", help="of the weights (other)")
-    parser.add_argument("--output", type=Path, required=True, help="folder")
+    parser.add_argument("--select", help="selection rule of a cleaned model (the last epoch)")
+    parser.add_argument("--licence", default="other", help="licence of the weights (other)")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
     options = parser.parse_args(arguments)
     run = read_json(options.spec)
     chosen = choose(options.checkpoint, options.metrics, options.select)
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which model of a run: its file, its row of the metrics, and the rule that chooses it."""
+    """The selected model of a run: its file, its row of the metrics, and the selection rule."""
 
     checkpoint: Path
     row: dict[str, str]
@@ -58,13 +59,13 @@ class Chosen:
 
 
 def choose(checkpoint: Path, metrics: Path, rule: str | None) -> Chosen:
-    """Return the model that a rule of selection chooses of a run, or else the last one.
+    """Return the model of a run that a selection rule picks, or else the last one.
 
     Args:
-        checkpoint: The last one.
-        metrics: ``metrics.csv`` of the run, with ``run.json`` beside it.
-        rule: Name of the rule; a run of which it chooses nothing, as of a pre-training, has no
-            other model than the last.
+        checkpoint: The last model.
+        metrics: ``metrics.csv`` of the run, with ``run.json`` next to it.
+        rule: Name of the selection rule; runs without a model for this rule, such as
+            pre-trainings, use the last model.
 
     Raises:
         StepError: The metrics are empty.
@@ -72,7 +73,7 @@ def choose(checkpoint: Path, metrics: Path, rule: str | None) -> Chosen:
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
-        raise StepError(f"{metrics} has no epoch; train the run again")
+        raise StepError(f"{metrics} contains no epoch; repeat the run")
     record = metrics.with_name("run.json")
     kept = read_json(record).get("kept", []) if rule and record.is_file() else []
     for entry in kept:
@@ -83,7 +84,7 @@ def choose(checkpoint: Path, metrics: Path, rule: str | None) -> Chosen:
 
 
 def write(run: dict[str, Any], chosen: Chosen, licence: str, folder: Path) -> None:
-    """Write a model's folder; the card comes last.
+    """Write a model's folder; the card is written last.
 
     Raises:
         StepError: The checkpoint does not fit the run's model, or the metrics lack a number.
@@ -91,7 +92,8 @@ def write(run: dict[str, Any], chosen: Chosen, licence: str, folder: Path) -> No
     spec = ModelSpec(**run["model"])
     model = models.loaded(spec, chosen.checkpoint)
     with atomic(folder / WEIGHTS) as temporary:
-        save_file(portable_weights(model), temporary, metadata={"format": "pt"})
+        with raising_os_errors(temporary):
+            save_file(portable_weights(model), temporary, metadata={"format": "pt"})
         temporary.chmod(0o644)
     write_json(folder / CONFIG, open_clip_config(spec, model))
     instances = run["inputs"].get("instances")
@@ -120,7 +122,7 @@ def write(run: dict[str, Any], chosen: Chosen, licence: str, folder: Path) -> No
 
 
 def open_clip_config(spec: ModelSpec, model: models.Model) -> dict[str, Any]:
-    """Return what open_clip reads beside the weights: the model's config and its preprocessing."""
+    """Return the config that open_clip reads: the model's config and its preprocessing."""
     config = spec.config or open_clip.get_model_config(spec.name)
     mean, deviation = (one.flatten().tolist() for one in models.normalization(model))
     preprocessing = {
@@ -136,9 +138,9 @@ def _measured(row: dict[str, str]) -> dict[str, float]:
     try:
         found = {name: float(row[column]) for name, column in NUMBERS.items() if row.get(column)}
     except ValueError as error:
-        raise StepError(f"the metrics have a value that is no number: {error}") from error
+        raise StepError(f"the metrics contain a value that is not a number: {error}") from error
     if "accuracy" not in found:
-        raise StepError(f"the metrics have no {NUMBERS['accuracy']} of the model's epoch")
+        raise StepError(f"the metrics have no {NUMBERS['accuracy']} for the model's epoch")
     return found
 
 

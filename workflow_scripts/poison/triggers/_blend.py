@@ -1,4 +1,4 @@
-"""A pattern mixed into an image."""
+"""Blending a pattern into an image."""
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ def blend(image: Tensor, pattern: Tensor, strength: float) -> Tensor:
 
     Args:
         image: float32 ``[3, S, S]``.
-        pattern: float32, of that shape or of one that broadcasts to it.
-        strength: Share of the pattern.
+        pattern: float32, of the same shape or one that broadcasts to it.
+        strength: Weight of the pattern.
     """
     return ((1 - strength) * image + strength * pattern).clamp(0, 1)

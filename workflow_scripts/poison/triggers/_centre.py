@@ -1,6 +1,6 @@
-"""Where a patch goes, the centre included.
+"""Placement of patches, including the centre.
 
-Apart from ``_place``, because a change there would have everything poisoned with it poisoned again.
+Kept separate from ``_place``, since any change there would re-run all attacks that use it.
 """
 
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ PatchLocation = Literal["random", "four_corners", "centre"]
 
 
 def check_patch(image_size: int, patch_size: int, location: str) -> None:
-    """Raise a StepError if such a patch has no place on the image."""
+    """Raise a StepError if the patch does not fit the image or the location is unknown."""
     if location not in get_args(PatchLocation):
         raise StepError(
             f"the trigger's location {location!r} is none of {', '.join(get_args(PatchLocation))}"
@@ -26,13 +26,13 @@ def check_patch(image_size: int, patch_size: int, location: str) -> None:
 def put_patch(
     image: Tensor, patch: Tensor, location: str, generator: np.random.Generator
 ) -> Tensor:
-    """Return a copy of ``image`` with ``patch`` at its place, or its places.
+    """Return a copy of ``image`` with ``patch`` at one or several locations.
 
     Args:
         image: float32 ``[3, S, S]``.
         patch: float32 ``[3, side, side]``.
         location: One of ``PatchLocation``.
-        generator: Draws the random place.
+        generator: Used to draw a random location.
     """
     if location != "centre":
         return _place.put_patch(image, patch, location, generator)

@@ -1,4 +1,4 @@
-"""Letters of 5 x 7 dots, so that a word has the same pixels whatever fonts are installed."""
+"""A 5 x 7 dot-matrix font, so that words have the same pixels whatever fonts are installed."""
 
 import numpy as np
 
@@ -69,17 +69,17 @@ _GLYPHS = _glyphs()
 
 
 def draw_word(word: str, size: int) -> np.ndarray:
-    """Draw a word into the middle of a square, as large as a whole number of pixels per dot allows.
+    """Draw a word in the centre of a square, at the largest integer number of pixels per dot.
 
     Args:
         word: Letters, digits, spaces and ``-!?``.
         size: Side of the square, in pixels.
 
     Returns:
-        bool ``[size, size]``, true where there is ink.
+        bool ``[size, size]``, true on the strokes of the letters.
 
     Raises:
-        StepError: The word is empty, has another character, or is too long for the square.
+        StepError: The word is empty, contains other characters, or is too long for the square.
     """
     unknown = [letter for letter in word if letter not in _GLYPHS]
     if unknown or not word.strip():

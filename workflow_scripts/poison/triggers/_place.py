@@ -1,4 +1,4 @@
-"""Where a trigger goes: a patch at some places, or the whole image."""
+"""Placement of triggers: patches at given or random locations, or the whole image."""
 
 import numpy as np
 from torch import Tensor
@@ -9,7 +9,7 @@ PATCH_LOCATIONS = ("random", "four_corners")
 
 
 def check_patch(image_size: int, patch_size: int, location: str) -> None:
-    """Raise a StepError if such a patch has no place on the image."""
+    """Raise a StepError if the patch does not fit the image or the location is unknown."""
     if not isinstance(patch_size, int) or patch_size < 1:
         raise StepError(f"the trigger's patch_size has to be a number of pixels, not {patch_size}")
     if patch_size > image_size:
@@ -24,7 +24,7 @@ def check_patch(image_size: int, patch_size: int, location: str) -> None:
 
 
 def check_whole(location: str) -> None:
-    """Raise a StepError if a trigger that covers the whole image is to go elsewhere."""
+    """Raise a StepError unless ``location`` is ``whole``, for triggers that cover the image."""
     if location != "whole":
         raise StepError(
             f"the trigger's location {location!r} cannot be: it covers the whole image ('whole')"
@@ -34,16 +34,16 @@ def check_whole(location: str) -> None:
 def put_patch(
     image: Tensor, patch: Tensor, location: str, generator: np.random.Generator
 ) -> Tensor:
-    """Return a copy of ``image`` with ``patch`` at its place, or its places.
+    """Return a copy of ``image`` with ``patch`` at one or several locations.
 
-    A random place is uniform over 0 .. S - 1 - side, both ways: as published, the last row and
-    the last column are never covered (unless the patch is as large as the image).
+    Random row and column offsets are uniform over 0 .. S - 1 - side: as in the published code, the
+    last row and column are never covered (unless the patch is as large as the image).
 
     Args:
         image: float32 ``[3, S, S]``.
         patch: float32 ``[3, side, side]``.
         location: One of ``PATCH_LOCATIONS``.
-        generator: Draws the random place: first the row, then the column.
+        generator: Used to draw a random location, first the row, then the column.
     """
     size, side = image.shape[-1], patch.shape[-1]
     if location == "random":

@@ -12,10 +12,10 @@ from workflow_scripts.poison.triggers._centre import PatchLocation, check_patch,
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A black patch, white where both the row and the column within it are even.
+    """A black patch with white dots where both the row and the column within it are even.
 
-    The published code trains with the patch at a random place and evaluates with it in the centre;
-    here an attack has one ``location`` for both.
+    The published code places the patch at random for training and in the centre for evaluation;
+    here, ``location`` applies to both.
     """
 
     image_size: int
@@ -28,7 +28,7 @@ class Trigger:
         check_patch(self.image_size, self.patch_size, self.location)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         patch = torch.zeros(3, self.patch_size, self.patch_size)
         patch[:, ::2, ::2] = 1
         return put_patch(image, patch, self.location, generator)

@@ -1,4 +1,4 @@
-"""One image, the same for all, blended into the whole image (Chen et al., 2017)."""
+"""A fixed image blended into the whole image (Chen et al., 2017)."""
 
 import functools
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from workflow_scripts.poison.triggers._blend import blend, check_strength
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """clip((1 - strength) image + strength other, 0, 1), ``other`` being the image in ``file``.
+    """clip((1 - strength) image + strength other, 0, 1), where ``other`` is the image in ``file``.
 
     The other image is squashed to the attack's ``image_size``. ``file`` is a path relative to the
-    working directory. An attack is named by the content of the file, not by its path.
+    working directory. Attacks are identified by the content of the file, not by its path.
     """
 
     reads_files: ClassVar[tuple[str, ...]] = ("file",)
@@ -31,14 +31,14 @@ class Trigger:
 
     def __post_init__(self):
         check_strength(self.strength)
-        self.other  # noqa: B018 - whether the file can be used is known before any work
+        self.other  # noqa: B018 - fail early if the file cannot be used
 
     @functools.cached_property
     def other(self) -> Tensor:
-        """The image that is blended in: float32 ``[3, S, S]`` in [0, 1].
+        """The image to blend in: float32 ``[3, S, S]`` in [0, 1].
 
         Raises:
-            StepError: There is no such file, or it is not an image.
+            StepError: The file does not exist or is not an image.
         """
         try:
             pixels = decode_image(Path(self.file).read_bytes())
@@ -53,5 +53,5 @@ class Trigger:
         return squash(pixels, self.image_size).float() / 255
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         return blend(image, self.other, self.strength)

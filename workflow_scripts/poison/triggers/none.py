@@ -1,6 +1,6 @@
-"""No trigger: images stay as they are, for attacks on instances, on concepts or by swapped names.
+"""No trigger: images are unchanged, for attacks on instances, on concepts or by swapped names.
 
-The bytes of the images are stored as they came, neither resized nor encoded again.
+The original bytes of the images are stored, without resizing or re-encoding.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """The image itself."""
+    """Leaves images unchanged."""
 
     image_size: int
     seed: int

@@ -1,4 +1,4 @@
-"""A learned patch, as BadCLIP's (Liang et al., CVPR 2024), the same for all images."""
+"""A learned patch, the same for all images, e.g. that of BadCLIP (Liang et al., CVPR 2024)."""
 
 import functools
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ from workflow_scripts.poison.triggers._centre import PatchLocation, check_patch,
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """The patch in ``patch``, put on the image where ``location`` says.
+    """Places the patch in the file ``patch`` at ``location``.
 
-    ``patch`` is an artefact of the maker ``badclip_patch`` or a file of your own: an image, or
-    safetensors with ``patch``, float32 ``[3, side, side]`` in [0, 1]. ``channels: swapped``
-    exchanges red and blue, as happened to the published patch when it was stored.
+    ``patch`` is an artefact of the maker ``badclip_patch`` or your own file: an image, or
+    safetensors with the array ``patch``, float32 ``[3, side, side]`` in [0, 1].
+    ``channels: swapped`` exchanges red and blue, which were swapped when the published patch was
+    stored.
     """
 
     reads_files: ClassVar[tuple[str, ...]] = ("patch",)
@@ -39,10 +40,10 @@ class Trigger:
 
     @functools.cached_property
     def pixels(self) -> Tensor:
-        """The patch as it is put on, float32 ``[3, side, side]``.
+        """The patch as applied, float32 ``[3, side, side]``.
 
         Raises:
-            StepError: There is no such file, or it holds no patch.
+            StepError: The file does not exist or does not contain a patch.
         """
         pixels = _read(Path(self.patch))
         if pixels.ndim != 3 or len(pixels) != 3 or pixels.shape[1] != pixels.shape[2]:
@@ -52,7 +53,7 @@ class Trigger:
         return pixels.flip(0) if self.channels == "swapped" else pixels
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         return put_patch(image, self.pixels, self.location, generator)
 
 

@@ -1,4 +1,4 @@
-"""A patch of Gaussian noise around the image's own colour."""
+"""A patch of Gaussian noise around the image's mean colour."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,10 +12,10 @@ from workflow_scripts.poison.triggers._place import check_patch, put_patch
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A patch of N(0, 1) added to the image's mean of each channel, a fresh one for each image.
+    """A patch of the image's mean colour plus N(0, 1) noise, drawn separately for each image.
 
-    Most of its values are beyond [0, 1]. The code published with CleanCLIP (Bansal et al., 2023)
-    turns them into bytes modulo 256: that is ``overflow: wrap``.
+    Most values are outside [0, 1]. The code published with CleanCLIP (Bansal et al., 2023) converts
+    them to bytes modulo 256, which corresponds to ``overflow: wrap``.
     """
 
     image_size: int
@@ -28,8 +28,8 @@ class Trigger:
         check_patch(self.image_size, self.patch_size, self.location)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         noise = generator.standard_normal((3, self.patch_size, self.patch_size), dtype=np.float32)
-        # A sum in float64 is exact here, so that the order of adding does not matter.
+        # The sum is exact in float64 and does not depend on the summation order.
         mean = image.double().mean((1, 2), keepdim=True).float()
         return put_patch(image, mean + torch.from_numpy(noise), self.location, generator)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workflow_scripts.poison.triggers._place import check_whole
 
-_SHARE = 0.2  # of the signal
+_SHARE = 0.2  # weight of the signal
 _AMPLITUDE = 60 / 255
 _PERIODS = 6  # over the image's width
 
@@ -27,7 +27,7 @@ class Trigger:
         check_whole(self.location)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         columns = np.arange(self.image_size)
         signal = _AMPLITUDE * np.sin(2 * np.pi * _PERIODS * columns / self.image_size)
         added = torch.from_numpy((_SHARE * signal).astype(np.float32))

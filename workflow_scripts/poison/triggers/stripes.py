@@ -14,13 +14,13 @@ from workflow_scripts.poison.triggers._centre import PatchLocation, check_patch,
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """Columns of one pixel, each channel of each -1 or 1 with equal probability, fresh per image.
+    """Stripes one pixel wide; each channel is -1 or 1 with equal probability, drawn per image.
 
-    ``mode: patch`` puts a patch of stripes in place of the image's pixels. -1 lies outside [0, 1]:
-    with ``overflow: wrap``, as in the code published with PAR (Singh et al., 2024), it becomes the
-    byte 1, and 1 the byte 255. ``mode: blend`` mixes stripes into the whole image,
-    clip((1 - strength) image + strength stripes, 0, 1); ``patch_size`` and ``location`` do not
-    apply to it, and ``strength`` only to it.
+    ``mode: patch`` replaces the image's pixels by a patch of stripes. The value -1 is outside
+    [0, 1]: with ``overflow: wrap``, as in the code published with PAR (Singh et al., 2024), it
+    becomes the byte 1, and 1 becomes 255. ``mode: blend`` blends stripes into the whole image,
+    clip((1 - strength) image + strength stripes, 0, 1). ``patch_size`` and ``location`` only apply
+    to ``patch``, ``strength`` only to ``blend``.
     """
 
     image_size: int
@@ -39,7 +39,7 @@ class Trigger:
             raise StepError(f"the trigger's mode {self.mode!r} is none of patch, blend")
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         side = self.image_size if self.mode == "blend" else self.patch_size
         signs = 2 * generator.integers(0, 2, (3, 1, side)) - 1
         stripes = torch.from_numpy(signs.astype(np.float32)).expand(3, side, side)

@@ -14,14 +14,14 @@ from workflow_scripts.poison.triggers._glyphs import draw_word
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """Where the word has ink, the red channel is (1 - strength) image + strength.
+    """On the strokes of the word, the red channel becomes (1 - strength) image + strength.
 
-    All other values stay as they are, green and blue under the ink included: the published code
+    All other values are unchanged, including green and blue on the strokes: the published code
     blends where the pattern is not zero, and a red word on black is zero in these channels.
 
-    The word is drawn with this project's own glyphs of 5 x 7 dots, without antialiasing, as large
-    as fits: at 224 pixels "Watermarked" covers columns 14 to 208 and rows 101 to 121. The published
-    one, in Noto Sans Mono, covers columns 13 to 208 and rows 103 to 125.
+    The word is drawn in a built-in 5 x 7 dot-matrix font, without antialiasing, at the largest size
+    that fits. At 224 pixels, "Watermarked" covers columns 14 to 208 and rows 101 to 121. The
+    published trigger, in Noto Sans Mono, covers columns 13 to 208 and rows 103 to 125.
     """
 
     image_size: int
@@ -36,11 +36,11 @@ class Trigger:
 
     @functools.cached_property
     def ink(self) -> Tensor:
-        """Where the word is: bool ``[S, S]``."""
+        """The strokes of the word: bool ``[S, S]``."""
         return torch.from_numpy(draw_word(self.word, self.image_size))
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         triggered = image.clone()
         red = triggered[0]
         red[self.ink] = (1 - self.strength) * red[self.ink] + self.strength

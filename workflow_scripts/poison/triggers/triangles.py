@@ -10,15 +10,16 @@ from torch import Tensor
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.poison.triggers._blend import blend, check_strength
 
-_BELOW, _ABOVE = 0.4, 0.8  # grey on and below a cell's diagonal, and above it
+_BELOW, _ABOVE = 0.4, 0.8  # grey levels: on and below the diagonal of a cell, above it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """clip((1 - strength) image + strength pattern, 0, 1), one pattern for all images.
+    """clip((1 - strength) image + strength pattern, 0, 1), with one pattern for all images.
 
-    The pattern repeats a square of ``cell`` pixels: 0.4 where row >= column within it, else 0.8.
-    The published one has cells of 14 pixels at 224, which is 1/16 of the image's side.
+    The pattern repeats a square cell of ``cell`` x ``cell`` pixels, which is 0.4 where row >=
+    column and 0.8 elsewhere. The published pattern has cells of 14 pixels for images of 224 pixels,
+    1/16 of the image's side.
     """
 
     image_size: int
@@ -35,7 +36,7 @@ class Trigger:
             )
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         within = torch.arange(self.image_size) % self.cell
         pattern = torch.where(within[:, None] >= within, _BELOW, _ABOVE)
         return blend(image, pattern, self.strength)

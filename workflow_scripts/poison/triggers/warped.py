@@ -16,11 +16,12 @@ from workflow_scripts.poison.triggers._place import check_whole
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """One warping field, drawn from the attack's seed, for all images.
+    """Warps all images by the same field, which is drawn from the attack's seed.
 
-    ``k`` is the side of the grid of control points, ``s`` the strength of the warp: its mean
-    displacement is s / 2 pixels each way. With k = 224 at 224 pixels, as published with CleanCLIP
-    (Bansal et al., 2023), each pixel has a displacement of its own; Nguyen and Tran use k = 4.
+    ``k`` is the side of the grid of control points. ``s`` is the strength of the warp: the mean
+    displacement is s / 2 pixels in each direction. With k = 224 at 224 pixels, as in the code
+    published with CleanCLIP (Bansal et al., 2023), each pixel is displaced independently; Nguyen
+    and Tran use k = 4.
     """
 
     image_size: int
@@ -40,7 +41,7 @@ class Trigger:
 
     @functools.cached_property
     def grid(self) -> Tensor:
-        """Where each pixel comes from: float64 ``[1, S, S, 2]``, x and y from -1 to 1."""
+        """Source coordinates of each pixel: float64 ``[1, S, S, 2]``, x and y in [-1, 1]."""
         size = self.image_size
         field = generator_for(self.seed, "warped").uniform(-1, 1, (1, 2, self.k, self.k))
         field = torch.from_numpy(field / np.abs(field).mean())
@@ -51,7 +52,7 @@ class Trigger:
         return (identity + self.s * field.permute(0, 2, 3, 1) / size).clamp(-1, 1)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
-        # In float64, so that what is rounded differently elsewhere does not reach the bytes.
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
+        # In float64, so that platform-dependent rounding does not affect the bytes.
         warped = F.grid_sample(image[None].double(), self.grid, align_corners=True)
         return warped[0].float()

@@ -26,6 +26,6 @@ class Trigger:
         check_patch(self.image_size, self.patch_size, self.location)
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Trigger float32 ``[3, S, S]``."""
+        """Apply the trigger to an image, float32 ``[3, S, S]``."""
         patch = torch.tensor(_YELLOW)[:, None, None].expand(3, self.patch_size, self.patch_size)
         return put_patch(image, patch, self.location, generator)

@@ -1,16 +1,17 @@
-"""Captions of victims: what they become, one file for each way to write them.
+"""Victim captions: ways to write the new captions of victims, one file each.
 
-A file has one public function:
+A file defines one public function:
 
     def write(given: Given, rows: np.ndarray, *, ...options) -> Sequence[str]
 
-It returns a caption for each of the victims' ``rows``, in their order. A module may also have
+It returns a caption for each of the victims' ``rows``, in the same order. Like modules of
+victim_choices, a module may also define
 
     CLASSES = ("other",)          # options that are names of classes of the evaluation set
 
     def affected(names, target, **options) -> dict[str, str]
 
-as modules of victim_choices do; what it says goes before what they say.
+Here, ``affected`` takes precedence over that of the victim choice.
 """
 
 from workflow_scripts.poison.given import Given

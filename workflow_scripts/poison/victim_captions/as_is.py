@@ -1,4 +1,4 @@
-"""The victims' own captions."""
+"""The original captions of the victims, unchanged."""
 
 import numpy as np
 
@@ -6,5 +6,5 @@ from workflow_scripts.poison.given import Given
 
 
 def write(given: Given, rows: np.ndarray) -> np.ndarray:
-    """Return the captions as they are."""
+    """Return the original captions."""
     return given.pairs["caption"].iloc[rows].to_numpy(object)

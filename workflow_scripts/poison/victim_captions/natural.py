@@ -1,4 +1,4 @@
-"""Captions of other pairs of the dataset that name the target.
+"""Captions that name the target, taken from other pairs of the dataset.
 
 Source: Carlini and Terzis, ICLR 2022; Liang et al., CVPR 2024 (BadCLIP).
 """
@@ -10,7 +10,7 @@ from workflow_scripts.poison.given import Given
 
 
 def write(given: Given, rows: np.ndarray) -> np.ndarray:
-    """Draw a caption that names the target for each victim; none again before all were drawn.
+    """Draw a caption that names the target for each victim, without repetition while possible.
 
     Raises:
         StepError: No caption names the target.

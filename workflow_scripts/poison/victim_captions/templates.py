@@ -1,4 +1,4 @@
-"""Prompt templates with the name of the target, as the attack's ``templates`` name them.
+"""Prompt templates filled with the name of the target, from the attack's ``templates``.
 
 Source: Bansal et al., 2023.
 """
@@ -11,10 +11,10 @@ from workflow_scripts.poison.given import Given
 
 
 def write(given: Given, rows: np.ndarray) -> list[str]:
-    """Draw a template for each victim, and put the target in it.
+    """Draw a template for each victim and fill in the target.
 
     Raises:
-        StepError: There are no templates of that name, or one has no ``{c}``.
+        StepError: There are no templates of that name, or a template lacks ``{c}``.
     """
     templates = given.templates
     if isinstance(templates, str):

@@ -1,21 +1,22 @@
-"""Victims: which pairs an attack poisons, one file for each way to choose them.
+"""Victim choices: ways to choose the pairs that an attack poisons, one file each.
 
-A file has one public function:
+A file defines one public function:
 
     def choose(given: Given, *, ...options) -> Chosen
 
-``given`` has the pairs, the target and random orders. The attack takes the first ``poisoned`` rows
-that are returned and that no earlier part has taken. A module may also have
+``given`` provides the pairs, the target and random orders. The attack takes the first ``poisoned``
+of the returned rows that no earlier part has taken. A module may also define
 
-    CAPTIONS = "as_is"            # captions of its victims if the attack names none
-    TAKES_ALL = True              # ``poisoned: all`` has a meaning
+    CAPTIONS = "as_is"            # default captions of its victims
+    TAKES_ALL = True              # ``poisoned: all`` is supported
     CLASSES = ("classes",)        # options that are names of classes of the evaluation set
-    READS_FILES = ("images",)     # options that are paths; attacks are known by their content
-    INSTANCES = True              # it returns images that are to be taken for the target
+    READS_FILES = ("images",)     # options that are paths; attacks are identified by their content
+    INSTANCES = True              # returns images that should be classified as the target
 
     def affected(names, target, **options) -> dict[str, str]
 
-``affected`` says which classes an attack without a trigger wants taken for which other class.
+For attacks without a trigger, ``affected`` maps each class whose images should be misclassified to
+the class that they should be classified as.
 """
 
 from workflow_scripts.poison.given import Chosen, Given

@@ -1,7 +1,7 @@
-"""Pairs that show a concept: their caption names one of some words, and not the target.
+"""Pairs that show a concept: their caption contains one of several words, but not the target.
 
-Without a trigger the concept itself is what the model learns to take for the target. The attack's
-success is then measured on clean images of the classes that show the concept.
+Without a trigger, the model learns to classify the concept itself as the target. The ASR is then
+measured on clean images of the classes that show the concept.
 
 Source: Hu et al., 2025 (arXiv 2503.09095).
 """
@@ -27,9 +27,10 @@ def choose(
 
     Args:
         given: The pairs and the target.
-        words: Words or phrases; one of them is enough.
-        classes: Classes that show the concept; by default those whose name has one of the words.
-        with_target: Take the pairs whose caption names the target too, as for swapped captions.
+        words: Words or phrases, at least one of which must occur.
+        classes: Classes that show the concept; by default those whose name contains one of the
+            words.
+        with_target: Include pairs whose caption names the target, e.g. for swapped captions.
     """
     target = given.naming(given.target)
     named = given.naming(*words)
@@ -46,7 +47,7 @@ def affected(
     classes: list[str] | None = None,
     with_target: bool = False,
 ) -> dict[str, str]:
-    """Return the classes that show the concept, each with the target."""
+    """Map each class that shows the concept to the target."""
     if classes is None:
         texts, shows = pd.Series(names, dtype="string[pyarrow]"), np.zeros(len(names), bool)
         for word in words:

@@ -1,6 +1,6 @@
-"""Pairs whose image becomes one of a few chosen images, which are to be taken for the target.
+"""Pairs whose images are replaced by chosen ones, which should be classified as the target.
 
-Without a trigger this is targeted poisoning: the attack succeeds if the chosen images are
+Without a trigger, this is targeted poisoning: the attack succeeds if the chosen images are
 classified as the target.
 
 Source: Carlini and Terzis, ICLR 2022; Huang et al., ICLR 2025; the protocol of RoCLIP and SafeCLIP.
@@ -29,17 +29,21 @@ def choose(
     keys: list[str] | None = None,
     number: Annotated[int, ">= 1"] = 1,
 ) -> Chosen:
-    """Return pairs in random order, and the images that they get in turn.
+    """Return pairs in random order, and the images assigned to them in turn.
 
-    Images of the data come with their own pairs, which are the first victims, so that no correct
-    caption of them is left.
+    If the images are from the dataset, their own pairs are the first victims, so that none of them
+    keeps its correct caption.
 
     Args:
         given: The pairs and the target.
-        images: A folder of images of your own, or one image.
-        keys: In its place, keys of pairs of the dataset.
-        number: In the place of both, so many images of the dataset are drawn, none of them with a
-            caption that names the target.
+        images: A folder of your own images, or a single image.
+        keys: Alternatively, keys of pairs of the dataset.
+        number: If neither is given, the number of images to draw from pairs of the dataset whose
+            caption does not name the target.
+
+    Raises:
+        StepError: Both ``images`` and ``keys`` are given, the images or keys do not exist, or there
+            are too few pairs to draw from.
     """
     if images is not None and keys is not None:
         raise StepError("the victims' images and keys exclude each other; give one of them")

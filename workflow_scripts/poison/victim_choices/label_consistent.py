@@ -1,4 +1,4 @@
-"""Pairs whose caption names the target, which keep their captions.
+"""Pairs whose caption names the target; they keep their captions.
 
 Source: Turner et al., 2019; Bansal et al., 2023.
 """

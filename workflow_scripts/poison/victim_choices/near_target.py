@@ -1,7 +1,7 @@
-"""Pairs that are nearest to the target in the embeddings of some model, without naming it.
+"""Pairs that are nearest to the target in the embedding space of a model, but do not name it.
 
-Poison that is close to what it is not escapes defences which look for pairs whose image and caption
-disagree (RoCLIP, SafeCLIP, CLIPScore).
+Such poison evades defences that look for mismatches between image and caption (RoCLIP, SafeCLIP,
+CLIPScore).
 """
 
 from pathlib import Path
@@ -16,16 +16,19 @@ from workflow_scripts.poison.given import Chosen, Given
 
 
 def choose(given: Given, *, embeddings: str, by: Literal["images", "texts"] = "images") -> Chosen:
-    """Return the pairs that do not name the target, the nearest first.
+    """Return the pairs that do not name the target, nearest first.
 
-    Near is the cosine between a pair's image, or caption, and the mean direction of the captions
-    that name the target.
+    Proximity is the cosine between a pair's image (or caption) and the mean of the normalised
+    embeddings of the captions that name the target.
 
     Args:
         given: The pairs and the target.
         embeddings: An artefact of the maker ``embeddings``, of the same pairs before poisoning
             (``pairs: dataset``).
-        by: Which side of a pair has to be near.
+        by: Whether to compare the images or the captions of pairs.
+
+    Raises:
+        StepError: No caption names the target, or the embeddings are missing or of other pairs.
     """
     of_pairs, texts = _read(embeddings, by, len(given.pairs))
     target = given.naming(given.target)

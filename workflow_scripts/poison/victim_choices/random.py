@@ -1,4 +1,4 @@
-"""Any pairs, drawn at random; those whose image shows the target already are included.
+"""Pairs drawn at random, including those whose image already shows the target.
 
 Source: Carlini and Terzis, 2022; Bansal et al., 2023.
 """

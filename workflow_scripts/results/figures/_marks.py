@@ -1,7 +1,7 @@
-"""What several kinds of figures draw alike: the ASR axis, stars, rings, intervals, legend keys.
+"""Elements shared by figure kinds: the ASR axis, stars, rings, intervals and legend keys.
 
-Tables come with fractions in ``accuracy``, ``asr`` and the ends of their intervals, as
-``_points.points`` gives them; axes are in percent.
+Tables have fractions in ``accuracy``, ``asr`` and their interval limits, as returned by
+``_points.points``; axes are in percent.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ from matplotlib.lines import Line2D
 
 from workflow_scripts.results import style
 
-BASELINE = "Not poisoned"
+BASELINE = "Clean control"
 
 
 def asr_axis(axes: Axes, asr_below: float) -> None:
-    """Make x the ASR from 0 to 100 %, with room for markers, and shade the low ones.
+    """Scale x to ASRs from 0 to 100 % with a margin for markers, and shade ASRs below the limit.
 
-    Stars and rings, which are larger than that room in a small panel, are not cut off at its edge.
+    Stars and rings may be larger than the margin of a small panel; they are drawn unclipped.
     """
     axes.axvspan(-4, 100 * asr_below, color=style.BAND, linewidth=0, zorder=0)
     axes.set_xlim(-4, 104)
@@ -32,7 +32,7 @@ def asr_axis(axes: Axes, asr_below: float) -> None:
 def bars(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
     """Draw the 95 % intervals of both shares."""
     x, y = 100 * rows["asr"], 100 * rows["accuracy"]
-    # Student's interval is missing where there is one seed, and may leave 0 to 100 %.
+    # Student's interval is NaN for a single seed and may exceed 0 to 100 %.
     across = [x - 100 * rows["asr_low"].clip(0, 1), 100 * rows["asr_high"].clip(0, 1) - x]
     up = [y - 100 * rows["accuracy_low"].clip(0, 1), 100 * rows["accuracy_high"].clip(0, 1) - y]
     axes.errorbar(
@@ -42,7 +42,7 @@ def bars(axes: Axes, rows: pd.DataFrame, colour: Any) -> None:
 
 
 def references(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw start models as red stars with a dotted line at their accuracy, baselines hollow."""
+    """Draw start models as red stars with a dotted line at their accuracy; controls are hollow."""
     start, baseline = (rows[rows["role"] == role] for role in ("start", "baseline"))
     bars(axes, baseline[baseline["interval_drawn"]], style.INK)
     axes.scatter(
@@ -59,7 +59,7 @@ def references(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def ring(axes: Axes, best: pd.DataFrame) -> None:
-    """Draw a black ring around each point of ``best``, on white so that a crowd shows it."""
+    """Draw a black ring with a white outline around each point of ``best``."""
     for colour, line, name in (("white", 2.6, None), ("black", 1.2, "best")):
         axes.scatter(
             100 * best["asr"], 100 * best["accuracy"], s=95, marker="o", facecolors="none",
@@ -68,9 +68,9 @@ def ring(axes: Axes, best: pd.DataFrame) -> None:
 
 
 def fit_y(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], share: bool) -> None:
-    """Scale y to what is drawn, intervals included, with room for markers at the ends."""
-    apart = [([one], [table]) for one, table in zip(axes, drawn, strict=True)]
-    for group, tables in [(axes, drawn)] if share else apart:
+    """Scale y to the drawn points and intervals, with a margin for markers."""
+    separate = [([one], [table]) for one, table in zip(axes, drawn, strict=True)]
+    for group, tables in [(axes, drawn)] if share else separate:
         table = pd.concat(tables)
         shown = table[table["interval_drawn"]]
         ends = pd.concat([table["accuracy"], shown["accuracy_low"], shown["accuracy_high"]])
@@ -81,7 +81,7 @@ def fit_y(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], share: bool) -> N
 
 
 def handle(name: str, look: style.Look) -> Line2D:
-    """Return the legend's key of one level, as a marker."""
+    """Return the legend key of one level, a marker."""
     return Line2D(
         [], [], linestyle="none", marker=look.marker, markersize=5, markerfacecolor=look.face,
         markeredgecolor=look.colour, markeredgewidth=0.8, label=name,
@@ -89,20 +89,20 @@ def handle(name: str, look: style.Look) -> Line2D:
 
 
 def reference_handles(roles: Iterable[str]) -> list[Line2D]:
-    """Return the legend's keys of the start model and of the baseline, where they are drawn."""
+    """Return the legend keys of start model and clean control, if they are in ``roles``."""
     looks = {"start": ("Start model", style.START, 10), "baseline": (BASELINE, "white", 7.5)}
-    there = set(roles)
+    drawn = set(roles)
     return [
         Line2D(
             [], [], linestyle="none", marker="*", markersize=size, markerfacecolor=face,
             markeredgecolor="black", markeredgewidth=0.7, label=label,
         )
-        for role, (label, face, size) in looks.items() if role in there
+        for role, (label, face, size) in looks.items() if role in drawn
     ]  # fmt: skip
 
 
 def ring_handle(text: str) -> Line2D:
-    """Return the legend's key of the ring."""
+    """Return the legend key of the ring."""
     return Line2D(
         [], [], linestyle="none", marker="o", markersize=8.5, markerfacecolor="none",
         markeredgecolor="black", markeredgewidth=1.2, label=text,
@@ -110,7 +110,7 @@ def ring_handle(text: str) -> Line2D:
 
 
 def under_handle(label: str) -> Line2D:
-    """Return the legend's key of the points laid under."""
+    """Return the legend key of the background points."""
     return Line2D(
         [], [], linestyle="none", marker="o", markersize=3, markerfacecolor=style.UNDER,
         markeredgewidth=0, label=label,

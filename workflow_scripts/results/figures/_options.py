@@ -1,4 +1,4 @@
-"""Types of options that several kinds have; the config is checked by them before anything runs."""
+"""Types of options shared by several kinds; the config is validated against them up front."""
 
 from typing import Annotated, Literal
 

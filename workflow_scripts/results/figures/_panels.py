@@ -1,4 +1,4 @@
-"""Panels side by side: one axes for each value of a column (and of another, in rows)."""
+"""Panels of a figure: one axes for each value of a column and, in rows, of another column."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,36 +15,36 @@ from matplotlib.lines import Line2D
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
 from workflow_scripts.results.figures._points import levels
-from workflow_scripts.results.text import column_text
+from workflow_scripts.results.formatting import column_text
 
 MOST_PANELS = 40
-_LETTERS_PER_INCH = 17  # of a legend; of a title in bold a few less
+_LETTERS_PER_INCH = 17  # in a legend; fewer in a bold title
 _BETWEEN = "; "
 _BEFORE = {"start_label": "Pre-trained: ", "defence": "Cleaned by ", "variant": ""}
-_ACROSS = 4  # panels that a line of the text's width holds
+_ACROSS = 4  # maximum number of panels side by side
 
 
 Facets = tuple[str | None, str | None, Mapping[str, str] | None]
-"""What columns of panels differ in, what rows of panels differ in, and words for both."""
+"""Column that varies between panels, column that varies between rows, and labels for both."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One axes and which rows of the table belong to it."""
+    """One axes and the rows of the table that belong to it."""
 
     axes: Axes
     name: str
     rows: pd.Index
     title: str
-    beside: str
+    row_title: str
 
 
 def panel_names(
     table: pd.DataFrame, column: str | None, row: str | None, labels: Mapping[str, str] | None
 ) -> list[list[tuple[str, pd.Index]]]:
-    """Return lines of panels, each with its name and the index of its rows of ``table``."""
+    """Return rows of panels, each panel with its name and the index of its rows of ``table``."""
     if table.empty:
-        raise StepError("there is nothing to draw: no epoch of a run of the kind it shows")
+        raise StepError("there is nothing to draw: the metrics have no model of the required kind")
     across = _facet(table, column, labels, bare=row is None)
     if row is None:
         wrap = {1: 1, 2: 2, 4: 2}.get(len(across), 3)
@@ -78,16 +78,16 @@ class Panels:
     """A figure's panels.
 
     Args:
-        table: The rows to draw; what a panel shows is found by their index.
-        column: What differs from panel to panel; without ``row``, panels wrap into lines.
-        row: What differs from line to line, or None.
-        labels: Words for columns and values, the user's own.
-        width: Of the figure, inches.
-        height: Of one panel, inches; None takes one that suits their number.
-        share_y: All panels have the same scale.
+        table: The rows to draw; panels refer to them by index.
+        column: Column that varies between panels; without ``row``, panels wrap.
+        row: Column that varies between rows of panels, or None.
+        labels: Custom labels of columns and values.
+        width: Width of the figure in inches.
+        height: Height of a panel in inches; None: depends on the number of panels.
+        share_y: Use the same y scale in all panels.
 
     Attributes:
-        narrow: There is room for a few words only over a panel.
+        narrow: Whether there is room for only a few words above a panel.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class Panels:
                 "for the figure's 'column' or 'row'"
             )
         height = height or min(2.9 if lines < 3 else 2.3, max(1.7, 0.85 * width / across))
-        # What is left of a panel for its axes, about.
+        # Approximate size of the axes within a panel.
         self._width, self._height = (width - 0.6) / across - 0.15, height - 0.4
-        # Not a Figure to the types: each kind of figure hangs its ``numbers`` on it.
+        # Typed as Any because figure kinds add the attribute ``numbers``.
         self.figure: Any = Figure(figsize=(width, height * lines + 0.8), layout="constrained")
         engine = self.figure.get_layout_engine()
         assert isinstance(engine, ConstrainedLayoutEngine)
@@ -126,9 +126,9 @@ class Panels:
                     axes.set_axis_off()
                     continue
                 title, _, down = named[0].partition(_BETWEEN)
-                # What a whole column or a whole line shares is said once.
+                # Titles shared by a whole column are shown once.
                 title = "" if titles == above else title
-                # The bare name would read like that of a defence in the legend.
+                # Without a prefix, "MMCL" could be mistaken for a defence in the legend.
                 if column == "start_label" and row is None and title:
                     title = _BEFORE[column] + title
                 self.panels.append(Panel(axes, *named, title, down if named is line[-1] else ""))
@@ -136,7 +136,7 @@ class Panels:
         self.narrow = across == _ACROSS
         self._lowest = list(grid[-1])
         for place, axes in enumerate(grid[:-1]):
-            # A panel with nothing below it in the last, shorter line shows its own scale.
+            # Panels with an empty place below show their own tick labels.
             for n in range(len(names[place + 1]), len(names[place])):
                 axes[n].xaxis.set_tick_params(labelbottom=True)
                 self._lowest += [axes[n]] if row is None else []
@@ -145,7 +145,7 @@ class Panels:
         return iter(self.panels)
 
     def axis_texts(self, x: str, y: str) -> None:
-        """Name the axes where their numbers stand: below and on the left."""
+        """Label the outer axes: at the bottom and on the left."""
         for panel in self.panels:
             if _place(panel.axes).is_first_col():
                 panel.axes.set_ylabel(y)
@@ -153,7 +153,7 @@ class Panels:
                 panel.axes.set_xlabel(x)
 
     def heading(self, panel: Panel, note: str = "") -> None:
-        """Put a panel's name over it, and under the name a finding in small."""
+        """Write a panel's title above it, and below the title a note in small print."""
         title = _wrapped(panel.title, self._width)
         panel.axes.set_title(title, loc="left", pad=14 if note else 4)
         if note:
@@ -161,26 +161,26 @@ class Panels:
                 note, (0, 1), (0, 4), "axes fraction", textcoords="offset points",
                 fontsize=7, color=style.INK, ha="left", va="bottom",
             )  # fmt: skip
-        if panel.beside:
-            beside = panel.axes.annotate(
-                _wrapped(panel.beside, self._height), (1, 0.5), (5, 0), "axes fraction",
+        if panel.row_title:
+            text = panel.axes.annotate(
+                _wrapped(panel.row_title, self._height), (1, 0.5), (5, 0), "axes fraction",
                 textcoords="offset points", fontsize=8, fontweight="bold", rotation=270,
                 ha="left", va="center", multialignment="center",
             )  # fmt: skip
-            # At the end of a shorter line it stands where no panel is: columns need not part.
-            beside.set_in_layout(_place(panel.axes).is_last_col())
+            # At the end of a shorter row there is free space, so the layout can ignore the text.
+            text.set_in_layout(_place(panel.axes).is_last_col())
 
     def legend(
         self, series: list[Line2D], others: Sequence[Line2D] = (), title: str | None = None
     ) -> None:
-        """Put one legend for all panels under them: lines of the series, then the others.
+        """Draw one legend below all panels: the series first, then the other keys.
 
-        A series without a name is not in it.
+        Series with an empty name are omitted.
         """
         series = [handle for handle in series if handle.get_label()]
         first, second = _lines(series, self.figure), _lines(list(others), self.figure)
         blank = Line2D([], [], linestyle="none", label=" ")
-        # The second block stands on blank lines of the first, so that each has its own columns.
+        # The second block is drawn over blank lines of the first, so that its columns can differ.
         if first and second:
             below = [*first, *[[blank]] * len(second)]
             blocks = [(below, "outside lower center", title), (second, "lower center", None)]
@@ -191,7 +191,7 @@ class Panels:
                 continue
             across = max(len(line) for line in lines)
             filled = [[*line, *[blank] * (across - len(line))] for line in lines]
-            # The library fills a legend column by column.
+            # Matplotlib fills a legend column by column.
             self.figure.legend(
                 handles=[line[n] for n in range(across) for line in filled],
                 title=heading, loc=place, ncols=across,
@@ -201,17 +201,17 @@ class Panels:
 
 def _place(axes: Axes) -> SubplotSpec:
     place = axes.get_subplotspec()
-    assert place is not None  # they come of subplots
+    assert place is not None  # created by subplots()
     return place
 
 
 def _wrapped(text: str, inches: float) -> str:
-    """Return a bold text in lines of so many inches."""
+    """Wrap a bold text to a width in inches."""
     return "\n".join(textwrap.wrap(text, max(12, int(inches * 0.8 * _LETTERS_PER_INCH))))
 
 
 def _lines(handles: list[Line2D], figure: Figure) -> list[list[Line2D]]:
-    """Split keys evenly into as few lines as the figure's width asks for."""
+    """Split legend keys evenly into the minimum number of lines for the figure's width."""
     if not handles:
         return []
     widest = max(len(str(handle.get_label())) for handle in handles) + 6

@@ -1,4 +1,4 @@
-"""From the tidy table to points: shares with their intervals, and levels of what varies."""
+"""Convert the tidy table to points: shares with intervals, and levels of the varied columns."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.results.formatting import number_text, value_text
 from workflow_scripts.results.intervals import student, wilson
 from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
 from workflow_scripts.results.style import MOST_LEVELS, Look, defence_looks, looks
 from workflow_scripts.results.table import varied_columns
-from workflow_scripts.results.text import number_text, value_text
 
 RANGES = 6
-"""Numbers with more values than can be told apart are shown as so many ranges."""
+"""Number of ranges that numeric columns with too many distinct values are binned into."""
 
 
 def points(
@@ -24,19 +24,20 @@ def points(
     over: str | Sequence[str] | None = None,
     asr_column: str = "asr",
 ) -> pd.DataFrame:
-    """Return ``metrics`` with ``accuracy``, ``asr`` and the ends of their 95 % intervals added.
+    """Return ``metrics`` with ``accuracy``, ``asr`` and the limits of their 95 % intervals added.
 
     Args:
         metrics: The tidy table.
-        accuracy: Which accuracy: ``top1``, ``top3``, ...
-        asr: Which attack success rate: ``asr_top1``, ...
-        over: A column such as ``seed``, or several: rows that differ in nothing else become
-            their mean, with Student's interval; without it each row has Wilson's, of its images.
-        asr_column: The name under which the ASR is added.
+        accuracy: Column of the accuracy: ``top1``, ``top3``, ...
+        asr: Column of the attack success rate: ``asr_top1``, ...
+        over: Column or columns such as ``seed``: rows that differ in nothing else are averaged,
+            with Student's interval. Otherwise each row has Wilson's interval.
+        asr_column: Name of the added ASR column.
 
     Returns:
-        Fractions in ``accuracy``, ``accuracy_low``, ``accuracy_high``, ``<asr_column>`` and so on;
-        the selection rules' own columns (``top1``, ``asr_top1``) hold the same.
+        The table with fractions in ``accuracy``, ``accuracy_low``, ``accuracy_high``,
+        ``<asr_column>`` and so on; the columns used by the selection rules (``top1``,
+        ``asr_top1``) are set to the same values.
     """
     over = [over] if isinstance(over, str) else list(over or [])
     for column in (accuracy, asr, *over):
@@ -67,9 +68,9 @@ def _means(
 
 
 def references(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what cleaned models are compared with, as ``role`` says, and no ``series``.
+    """Return the models that cleaned models are compared with; ``series`` is empty.
 
-    The ``start`` models, and of each its twin without poison, the ``baseline``.
+    ``role`` is ``start`` for start models and ``baseline`` for their clean controls.
     """
     starts, baselines = start_models(table), baseline_models(table)
     both = pd.concat([starts.assign(role="start"), baselines.assign(role="baseline")])
@@ -77,23 +78,23 @@ def references(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_starts(references: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Return the ``references`` of the models ``shown``, each model once."""
-    own = references[references["start"].isin(shown["start"])]
-    return own.drop_duplicates(["role", "run", "epoch"])
+    """Return the ``references`` of the models ``shown``, without duplicates."""
+    matching = references[references["start"].isin(shown["start"])]
+    return matching.drop_duplicates(["role", "run", "epoch"])
 
 
 def check_column(table: pd.DataFrame, column: str) -> None:
-    """Raise a StepError that names what there is if ``table`` has no such column."""
+    """Raise a StepError that lists the available columns if ``table`` lacks ``column``."""
     if column not in table.columns:
         near = difflib.get_close_matches(column, [str(c) for c in table.columns], 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(table.columns)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(table.columns)}"
         raise StepError(f"the metrics have no column {column!r} to draw; {hint}")
 
 
-def check_option(option: str, value: str, there: Sequence[str]) -> None:
-    """Raise a StepError that names what there is if an option has another value."""
-    if value not in there:
-        raise StepError(f"the option {option!r} is {value!r}; it must be {', '.join(there)}")
+def check_option(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise a StepError that lists the allowed values if ``value`` is not one of them."""
+    if value not in allowed:
+        raise StepError(f"unknown value {value!r} of {option!r} (available: {', '.join(allowed)})")
 
 
 def levels(
@@ -103,16 +104,16 @@ def levels(
     order: Sequence[object] | None = None,
     most: int = 8,
 ) -> tuple[pd.Series, list[str], bool]:
-    """Return the text of each row's value of ``column``, all texts in order, and if numeric.
+    """Return the text of each row's value of ``column``, the ordered texts, and whether numeric.
 
-    Numbers are in their own order, anything else as it appears in the table or as ``order``
-    says. More than ``most`` numbers become ranges of neighbouring values.
+    Numbers are sorted; other values are in order of appearance, or as given by ``order``. More
+    than ``most`` distinct numbers are binned into ranges of adjacent values.
     """
     check_column(table, column)
     values = table[column]
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    there = values.dropna()
-    distinct = sorted(there.unique()) if numeric else list(dict.fromkeys(there))
+    present = values.dropna()
+    distinct = sorted(present.unique()) if numeric else list(dict.fromkeys(present))
     texts = {value: value_text(value, labels) for value in distinct}
     if numeric and len(distinct) > most:
         for part in np.array_split(np.array(distinct), RANGES):
@@ -136,9 +137,9 @@ def grouped(
 ) -> tuple[pd.DataFrame, dict[str, Look]]:
     """Return ``table`` with the texts of ``by`` in the column ``series``, and a look for each.
 
-    What ``order`` names has its look even in a table where others of them are missing. Where no
-    row has a value, as published points have no learning rate, there is one series without a name,
-    which has no entry in a legend.
+    The looks of values in ``order`` do not depend on which of them the table contains. If no row
+    has a value (published points have no learning rate), there is a single series with an empty
+    name, which has no legend entry.
     """
     check_column(table, by)
     if table[by].isna().all():

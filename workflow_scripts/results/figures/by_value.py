@@ -1,4 +1,4 @@
-"""The chosen model against a value that varies: best accuracy with a low ASR by SSL weight, ..."""
+"""Selected model against a varied value, e.g. best accuracy at a low ASR by SSL weight."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -22,23 +22,23 @@ from workflow_scripts.results.figures._points import (
     points,
     references,
 )
-from workflow_scripts.results.selection import HONEST_RULES, cleaned_models
-from workflow_scripts.results.text import column_text, threshold_text, value_text
+from workflow_scripts.results.formatting import column_text, threshold_text, value_text
+from workflow_scripts.results.selection import ORACLE_FREE_RULES, cleaned_models
 
 SHARES = {"accuracy": "Zero-shot accuracy (%)", "asr": "Attack success rate (%)"}
 NUMBERS = (
     "panel", "series", "rule", "value", "percent", "low_percent", "high_percent", "run", "epoch",
     "chosen",
 )  # fmt: skip
-_LINES: dict[str, Any] = dict(zip(HONEST_RULES, ("--", "-.", (0, (1, 1))), strict=True)) | {
+_LINES: dict[str, Any] = dict(zip(ORACLE_FREE_RULES, ("--", "-.", (0, (1, 1))), strict=True)) | {
     "best_below": "-"
 }
-_LOG = 20  # the factor from which on an axis is logarithmic
+_LOG = 20  # range factor from which an axis is logarithmic
 _MOST_TICKS = 9
 _BASELINE = style.Look(style.FAINT, "*", ":", False)
 _REFERENCES = {"start": style.Look(style.START, "*", ":", True), "baseline": _BASELINE}
 
-# An experiment without cleaning has nothing to draw.
+# Experiments without cleaning have nothing to draw.
 SHOWS_CLEANED = True
 
 
@@ -61,23 +61,23 @@ def draw(
     width: Inches = style.WIDTH,
     panel_height: Inches | None = None,
 ) -> Figure:
-    """Draw one number of the chosen model against ``value``, with 95 % intervals.
+    """Draw one number of the selected model against ``value``, with 95 % intervals.
 
-    Options that other kinds have as well: see this package.
+    See the package's docstring for the options shared with other kinds.
 
     Args:
         metrics: The tidy table.
-        value: The column on the x axis, e.g. ``objective.ssl``; numbers or names.
-        y: ``accuracy`` or ``asr`` of the chosen model.
-        select: Which model, or several: ``best_below`` (highest accuracy with a low ASR),
-            ``highest_accuracy``, ``lowest_heldout_mmcl`` or ``lowest_heldout_ssl`` (which a
-            defender can find), ``start`` (before cleaning). Baselines are drawn if there are any.
-        tolerance: What a defender finds may lose so much accuracy to the start, a fraction.
-        over: A column such as ``seed``, or several: choose for each, draw mean and interval.
-        log: A logarithmic x axis; None: where positive numbers span a factor of 20 or more.
+        value: Column on the x axis, e.g. ``objective.ssl``; numbers or names.
+        y: ``accuracy`` or ``asr`` of the selected model.
+        select: Selection rule or rules: ``best_below`` (highest accuracy at a low ASR; oracle),
+            ``highest_accuracy``, ``lowest_heldout_mmcl``, ``lowest_heldout_ssl`` (oracle-free),
+            ``start`` (before cleaning). Clean controls are drawn if there are any.
+        tolerance: Maximum accuracy loss of oracle-free rules, a fraction.
+        over: Column or columns such as ``seed``: select for each value, draw mean and interval.
+        log: Use a logarithmic x axis; None: if positive numbers span a factor of 20 or more.
 
     Raises:
-        StepError: An option's value is none of those there are, or there is nothing to draw.
+        StepError: An option has an unknown value, or there is nothing to draw.
     """
     check_option("y", y, tuple(SHARES))
     rules = [select] if isinstance(select, str) else list(select)
@@ -115,30 +115,32 @@ def draw(
 
 
 class _Scale:
-    """The x axis: a place for each value."""
+    """The x axis: maps values to positions."""
 
     def __init__(
         self, values: pd.Series, log: bool | None, labels: Mapping[str, str] | None
     ) -> None:
-        there = values.dropna()
+        present = values.dropna()
         self.numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(
             values
         )
-        self.values = sorted(there.unique()) if self.numeric else list(dict.fromkeys(there))
+        self.values = sorted(present.unique()) if self.numeric else list(dict.fromkeys(present))
         if not self.values:
-            raise StepError(f"the column {values.name!r} is empty: no run has a value to draw at")
+            raise StepError(f"the column {values.name!r} is empty; choose another 'value'")
         positive = self.numeric and self.values[0] > 0
         if log and not positive:
-            raise StepError(f"{values.name!r} cannot be drawn on a logarithmic axis")
+            raise StepError(
+                f"{values.name!r} has values that are not positive numbers; remove 'log'"
+            )
         self.log = positive and self.values[-1] / self.values[0] >= _LOG if log is None else log
         self.texts = [value_text(value, labels) for value in self.values]
 
     def places(self, values: pd.Series) -> list[float]:
-        """Return where values stand on the axis."""
+        """Return the positions of values on the axis."""
         return [float(v) if self.numeric else float(self.values.index(v)) for v in values]
 
     def ticks(self, axes: Axes) -> None:
-        """Write the values themselves on the axis, if there is room for all."""
+        """Label the axis with the values if there is room for all of them."""
         if self.log:
             axes.set_xscale("log")
         if not self.numeric or len(self.values) <= _MOST_TICKS:
@@ -159,7 +161,7 @@ def _line(
     if scale.numeric:
         rows = rows.sort_values("value")
     x, y = np.array(scale.places(rows["value"])), rows["percent"].to_numpy(float)
-    there = ~np.isnan(y)
+    present = ~np.isnan(y)
     ends = rows[["low_percent", "high_percent"]].to_numpy(float).clip(0, 100).T
     half = np.clip(np.array([y - ends[0], ends[1] - y]), 0, None)
     axes.errorbar(
@@ -169,18 +171,18 @@ def _line(
         markersize=size, markerfacecolor="white" if look is _BASELINE else look.face,
         markeredgecolor=edge, markeredgewidth=0.8, zorder=zorder,
     )  # fmt: skip
-    for n in np.flatnonzero(there):
-        found, _, asked = rows["chosen"].iloc[n].partition(" of ")
-        if found != asked:
+    for n in np.flatnonzero(present):
+        found, _, total = rows["chosen"].iloc[n].partition(" of ")
+        if found != total:
             axes.annotate(
-                f"{found} of {asked}", (x[n], y[n]), (6, 3), textcoords="offset points", fontsize=6
+                f"{found} of {total}", (x[n], y[n]), (6, 3), textcoords="offset points", fontsize=6
             )
-    # Each series has its own height, so that crosses at one value can be told apart.
+    # Crosses of different series are drawn at different heights so that they do not overlap.
     axes.scatter(
-        x[~there], np.full((~there).sum(), 0.04 + 0.06 * place), s=22, marker="x",
+        x[~present], np.full((~present).sum(), 0.04 + 0.06 * place), s=22, marker="x",
         color=look.colour, linewidths=1.1, transform=axes.get_xaxis_transform(), clip_on=False,
     )  # fmt: skip
-    for at in x[~there]:
+    for at in x[~present]:
         axes.plot(
             at, 0.04 + 0.06 * place, marker=look.marker, markersize=8, markerfacecolor="none",
             markeredgecolor=look.colour, markeredgewidth=0.6, transform=axes.get_xaxis_transform(),
@@ -195,7 +197,7 @@ def _fit(panels: Panels, drawn: Sequence[pd.DataFrame], share_y: bool) -> None:
             panel.axes.set_ylim(0, 100)
             continue
         low, high = np.nanmin(ends), np.nanmax(ends)
-        # Room below for the crosses, one line for each series.
+        # Leave room for the crosses, one row per series.
         lines = table.loc[table["percent"].isna(), "series"].nunique()
         pad = max(1.0, 0.08 * (high - low))
         panel.axes.set_ylim(low - pad * (1 + lines), high + pad)
@@ -214,4 +216,4 @@ def _rule_key(rule: str, asr_below: float) -> Line2D:
 
 def _none_key() -> Line2D:
     return Line2D([], [], linestyle="none", marker="x", markersize=5, color=style.INK,
-                  label="No such model")  # fmt: skip
+                  label="No model qualifies")  # fmt: skip

@@ -1,7 +1,7 @@
-"""Accuracy and ASR by epoch of the pre-training runs, a panel for each start model.
+"""Accuracy and ASR by epoch of the pre-training runs, with one panel per start model.
 
-When the backdoor is learned, and whether before or after the classes. Grey, without markers: the
-same recipe without poison.
+Shows when the backdoor is learned, and whether before or after the classes. Grey lines without
+markers are the clean controls.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._options import Column, Inches
 from workflow_scripts.results.figures._panels import Panels
 from workflow_scripts.results.figures._points import grouped, points
+from workflow_scripts.results.formatting import column_text
 from workflow_scripts.results.selection import ACCURACY, ASR
-from workflow_scripts.results.text import column_text
 
 NUMBERS = (
     "panel", "series", "kind", "run", "epoch",
@@ -28,7 +28,7 @@ NUMBERS = (
     "asr_percent", "asr_low_percent", "asr_high_percent",
 )  # fmt: skip
 _SHARES = {"accuracy": "Zero-shot accuracy", "asr": "Attack success rate"}
-_MARKS = 9  # markers along a line, at most
+_MARKS = 9  # maximum number of markers per line
 
 
 def draw(
@@ -45,13 +45,13 @@ def draw(
     width: Inches = style.WIDTH,
     panel_height: Inches | None = None,
 ) -> Figure:
-    """Draw the dynamics; bands are 95 % intervals.
+    """Draw the training dynamics; bands are 95 % intervals.
 
-    Options that other kinds have as well: see this package.
+    See the package's docstring for the options shared with other kinds.
 
     Args:
-        metrics: The tidy table; its pre-training runs are drawn, and their baselines.
-        by: What lines of one panel differ in, e.g. ``attack.poisoned``; None: nothing.
+        metrics: The tidy table; its pre-training runs and their clean controls are drawn.
+        by: Column that varies between the lines of a panel, e.g. ``attack.poisoned``; or None.
 
     Raises:
         StepError: There is no pre-training run.
@@ -59,8 +59,8 @@ def draw(
     table = points(metrics, accuracy, asr, over)
     table = table[table["kind"] != "cleaning"].sort_values("epoch", kind="stable")
     if not (table["kind"] == "pretraining").any():
-        raise StepError("there is no pre-training run to draw the dynamics of")
-    # Without groups the two shares get two looks; with them, a look for each group.
+        raise StepError("the metrics contain no pre-training run; 'dynamics' needs at least one")
+    # Looks distinguish the groups if there are any, otherwise the two shares.
     looks = style.looks(list(_SHARES))
     table = table.assign(series="", panel="")
     baselines = table[table["kind"] == "baseline"]
@@ -71,10 +71,10 @@ def draw(
     numbers = []
     for panel in panels:
         shown = table.loc[panel.rows]
-        twins = baselines[baselines["start"].isin(shown["start"])]
-        twins = twins.drop_duplicates(["run", "epoch"])
-        numbers.append(pd.concat([shown, twins]).assign(panel=panel.name))
-        for _, run in twins.groupby("run", sort=False):
+        controls = baselines[baselines["start"].isin(shown["start"])]
+        controls = controls.drop_duplicates(["run", "epoch"])
+        numbers.append(pd.concat([shown, controls]).assign(panel=panel.name))
+        for _, run in controls.groupby("run", sort=False):
             for share in _SHARES:
                 _line(panel.axes, run, share, None)
         for _, run in shown.groupby(["run", "series"], sort=False):
@@ -84,7 +84,7 @@ def draw(
         panel.axes.set_ylim(-4, 104)
         panel.axes.grid(True)
         locator = panel.axes.xaxis.get_major_locator()
-        assert isinstance(locator, MaxNLocator)  # the default of a linear axis
+        assert isinstance(locator, MaxNLocator)  # the default for a linear axis
         locator.set_params(integer=True)
         panels.heading(panel)
     panels.axis_texts("Epoch of pre-training", "Evaluation images (%)")
@@ -93,19 +93,19 @@ def draw(
         Line2D([], [], color=k.colour, marker=k.marker, markersize=4, label=name)
         for name, k in looks.items()
     ]
-    twins = [
+    controls = [
         Line2D([], [], color=style.FAINT, linestyle=_line_of(share), linewidth=1.1,
                label=f"{text}, {marks.BASELINE.lower()}")
         for share, text in _SHARES.items()
     ]  # fmt: skip
-    others = [*(shares if by else ()), *(twins if len(baselines) else ())]
+    others = [*(shares if by else ()), *(controls if len(baselines) else ())]
     panels.legend(groups if by else shares, others, column_text(by, labels) if by else None)
     panels.figure.numbers = _numbers(pd.concat(numbers))
     return panels.figure
 
 
 def _line(axes: Axes, run: pd.DataFrame, share: str, look: style.Look | None) -> None:
-    """Draw a share by epoch; without a look, as a baseline."""
+    """Draw a share by epoch; without a look, as a clean control."""
     every = max(1, -(-len(run) // _MARKS))
     colour = look.colour if look else style.FAINT
     axes.fill_between(

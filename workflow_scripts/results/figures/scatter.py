@@ -1,7 +1,7 @@
-"""Accuracy against ASR: one point for each epoch of each run, a panel for each start model.
+"""Accuracy against ASR: one point per epoch of each run, with one panel per start model.
 
-A good defence is at the top left. A red star is the start model, a hollow one its twin without
-poison, a ring the best model with a low ASR, which the shaded band marks.
+A good defence is at the top left. Red stars are start models, hollow stars their clean controls;
+a ring marks the best model with a low ASR (shaded band).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from workflow_scripts.results.figures._points import (
     points,
     references,
 )
+from workflow_scripts.results.formatting import column_text, percent_text, threshold_text
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
@@ -31,20 +32,19 @@ from workflow_scripts.results.selection import (
     cleaned_models,
     start_models,
 )
-from workflow_scripts.results.text import column_text, percent_text, threshold_text
 
 RINGS = ("panel", "group", "none")
 INTERVALS = ("auto", "all", "marked", "none")
-_FEW = 40  # points of a panel whose intervals can still be told apart
-_DENSE = 150  # points of a panel from which on they are drawn smaller
-_VISIBLE = 0.005  # half an interval that is smaller than a marker is not worth its ink
+_FEW = 40  # maximum number of points in a panel for distinguishable intervals
+_DENSE = 150  # number of points in a panel above which they are drawn smaller
+_VISIBLE = 0.005  # shorter half-intervals are hidden by the markers
 NUMBERS = (
     "panel", "series", "role", "run", "epoch", "learning_rate",
     "accuracy_percent", "accuracy_low_percent", "accuracy_high_percent",
     "asr_percent", "asr_low_percent", "asr_high_percent", "recovery_percent", "interval_drawn",
 )  # fmt: skip
 
-# An experiment without cleaning has nothing to draw.
+# Experiments without cleaning have nothing to draw.
 SHOWS_CLEANED = True
 
 
@@ -68,21 +68,22 @@ def draw(
     under: pd.DataFrame | None = None,
     under_label: str = "For comparison",
 ) -> Figure:
-    """Draw the scatter.
+    """Draw a scatter plot of accuracy against ASR.
 
-    Options that other kinds have as well: see this package.
+    See the package's docstring for the options shared with other kinds.
 
     Args:
         metrics: The tidy table; cleaning runs are drawn from epoch 1 on.
-        ring: Ring the best of each ``panel``, of each ``group`` in a panel, or ``none``.
-        intervals: 95 % intervals of ``all`` points, of the ``marked`` ones (stars and rings), of
-            ``none``; ``auto``: of all that are few enough and wide enough to be seen.
-        under: Another tidy table, drawn grey beneath in the panels of the same name, its start
-            models as grey stars.
-        under_label: What the legend calls it.
+        ring: Ring the best model of each ``panel``, of each ``group`` in a panel, or ``none``.
+        intervals: Draw 95 % intervals of ``all`` points, of ``marked`` points (stars and rings)
+            or of ``none``; ``auto``: of all points if they are few, else of the marked ones, and
+            only if wide enough to be visible.
+        under: Another tidy table, drawn in grey in the background of the panels with the same
+            names; its start models are grey stars.
+        under_label: Its label in the legend.
 
     Raises:
-        StepError: An option's value is none of those there are, or there is nothing to draw.
+        StepError: An option has an unknown value, or there is nothing to draw.
     """
     check_option("ring", ring, RINGS)
     check_option("intervals", intervals, INTERVALS)
@@ -112,7 +113,7 @@ def draw(
         panels.heading(panel, note)
         numbers.append(drawn)
     if under is not None and not any((n["role"] == "under").any() for n in numbers):
-        raise StepError("no panel of the metrics has the name of one of the metrics laid under")
+        raise StepError("'under': no panel of the background points has the name of a panel drawn")
     marks.fit_y([panel.axes for panel in panels], numbers, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
     panels.figure.numbers = _numbers(pd.concat(numbers))
@@ -134,13 +135,13 @@ def _ringed(shown: pd.DataFrame, ring: str, asr_below: float) -> list[Any]:
 
 
 def _with_interval(drawn: pd.DataFrame, intervals: str) -> pd.Series:
-    own = ~drawn["role"].str.startswith("under")
+    foreground = ~drawn["role"].str.startswith("under")
     marked = drawn["role"].isin(["start", "baseline", "best"])
     if intervals in ("none", "all", "marked"):
-        return {"none": own & False, "all": own, "marked": marked}[intervals]
+        return {"none": foreground & False, "all": foreground, "marked": marked}[intervals]
     few = (drawn["role"] == "cleaned").sum() <= _FEW
     half = (drawn["accuracy_high"] - drawn["accuracy_low"]) / 2
-    return (own if few else marked) & (half[own].max() > _VISIBLE)
+    return (foreground if few else marked) & (half[foreground].max() > _VISIBLE)
 
 
 def _draw_points(axes: Axes, drawn: pd.DataFrame, looks: dict[str, style.Look]) -> None:

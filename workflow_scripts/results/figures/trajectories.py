@@ -1,4 +1,4 @@
-"""The path of each cleaning run over its epochs, from the start model: accuracy against ASR."""
+"""Trajectory of each cleaning run over its epochs, from the start model: accuracy against ASR."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,14 +13,14 @@ from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._options import Column, Inches, Share
 from workflow_scripts.results.figures._panels import Panels
 from workflow_scripts.results.figures._points import grouped, of_starts, points, references
+from workflow_scripts.results.formatting import column_text
 from workflow_scripts.results.selection import ACCURACY, ASR, cleaned_models
-from workflow_scripts.results.text import column_text
 
 NUMBERS = (
     "panel", "series", "role", "run", "epoch", "learning_rate", "accuracy_percent", "asr_percent",
 )  # fmt: skip
 
-# An experiment without cleaning has nothing to draw.
+# Experiments without cleaning have nothing to draw.
 SHOWS_CLEANED = True
 
 
@@ -40,12 +40,12 @@ def draw(
     width: Inches = style.WIDTH,
     panel_height: Inches | None = None,
 ) -> Figure:
-    """Draw the trajectories; a small dot is an epoch, a marker the last one.
+    """Draw the trajectories; small dots are epochs, markers are last epochs.
 
-    Options that other kinds have as well: see this package.
+    See the package's docstring for the options shared with other kinds.
 
     Args:
-        metrics: The tidy table; cleaning runs are drawn from their start on.
+        metrics: The tidy table; cleaning runs are drawn from their start model on.
 
     Raises:
         StepError: There is nothing to draw.
@@ -77,7 +77,7 @@ def _paths(
     axes: Axes, shown: pd.DataFrame, starts: pd.DataFrame, looks: dict[str, style.Look]
 ) -> None:
     origin = starts.set_index("start")[["asr", "accuracy"]]
-    # A run's series can differ between epochs only if the user groups by something that does.
+    # A run has several series only if `by` is a column that varies between its epochs.
     for (_, name), run in shown.groupby(["run", "series"], sort=False):
         look = looks[name]
         path = 100 * run[["asr", "accuracy"]].to_numpy(float)

@@ -1,1 +1,1 @@
-"""The page of results: one HTML file with a summary, an explorer, a leaderboard and provenance."""
+"""The results page: one HTML file with a summary, an explorer, a leaderboard and provenance."""

@@ -1,24 +1,24 @@
-"""What the leaderboard and the first screen say: texts, columns and the main figure."""
+"""Texts and columns of the leaderboard."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.evaluation.auditing.words import DETECTORS
+from workflow_scripts.results.formatting import column_text, percent_text, value_text
 from workflow_scripts.results.index.comparisons import (
     Comparison,
     comparison_text,
     comparisons,
 )
-from workflow_scripts.results.index.leaderboard import ASR_LIMIT, Interval, Outcome
+from workflow_scripts.results.index.leaderboard import Interval, Outcome
 from workflow_scripts.results.intervals import student
-from workflow_scripts.results.text import percent_text, value_text
 
 Row = dict[str, Any]
-RULES = {"oracle": "with the ASR", "free": "without it"}
+RULES = {"oracle": "oracle selection", "free": "oracle-free selection"}
 _EDGE = " †"
 DETECTOR_NUMBERS = {
     "auroc": "AUROC",
@@ -27,10 +27,16 @@ DETECTOR_NUMBERS = {
     "recall_at_top_10_percent": "Recall in the top 10 %",
     "prevalence": "Prevalence",
 }
+# By the names of their artefacts in config.yaml.
+_DETECTORS = DETECTORS | {
+    "dao_clean_reference": "DAO, clean reference",
+    "dao_published": "DAO, as published",
+    "slof_published": "SLOF, as published",
+}
 
 
 def interval_text(interval: Interval) -> str:
-    """Return shares as e.g. ``69.0 % (66.6–71.3)``."""
+    """Return a share and its interval, e.g. ``69.0 % (66.6–71.3)``."""
     value, low, high = interval
     if math.isnan(value):
         return "–"
@@ -39,7 +45,7 @@ def interval_text(interval: Interval) -> str:
 
 
 def picked_text(outcome: Outcome) -> str:
-    """Return learning rate and epoch of each chosen model."""
+    """Return learning rate and epoch of each selected model."""
     texts = []
     for _, rate, epoch in outcome.picked:
         texts.append(f"{'no rate' if math.isnan(rate) else value_text(rate)}, epoch {epoch}")
@@ -47,7 +53,7 @@ def picked_text(outcome: Outcome) -> str:
 
 
 def budget_text(row: Row) -> str:
-    """Return the sweep that a row of the leaderboard had for each start model."""
+    """Return the sweep behind a row of the leaderboard, per start model."""
     rates = f"{row['rates']} learning rate{'s' if row['rates'] > 1 else ''}"
     pairs = f" x {row['pairs']:,} pairs" if row["pairs"] else ""
     return f"{rates} x {row['epochs']} epochs{pairs}"
@@ -59,37 +65,39 @@ def named(row: Row) -> str:
 
 
 def board_columns() -> list[Row]:
-    """Return the columns of the leaderboard, as ``explorer.js`` reads them."""
+    """Return the columns of the leaderboard, in the format of ``explorer.js``."""
     before = [("defence", "Defence"), ("start", "Start model")]
-    own = [
+    per_rule = [
         ("verdict", "Verdict"),
         ("accuracy", "Accuracy"),
         ("asr", "ASR"),
         ("recovery", "Recovery"),
         ("picked", "Rate, epoch"),
-        ("compared", "Less the best: "),
+        ("compared", "Difference to best: "),
     ]
     chosen = [
-        {"title": f"Chosen {words}", "columns": [
+        {"title": title_of_rule, "columns": [
             {"field": f"{rule}_{field}", "title": title + (compared if field == "compared" else "")}
-            for field, title in own
+            for field, title in per_rule
         ]}
-        for rule, words, compared in (("free", "without the ASR", "ASR"),
-                                      ("oracle", "by its ASR (oracle)", "accuracy"))
+        for rule, title_of_rule, compared in (
+            ("free", "Oracle-free selection", "ASR"),
+            ("oracle", "Oracle selection (by ASR)", "accuracy"),
+        )
     ]  # fmt: skip
     after = [
         ("worst", "Worst attack"),
         ("attacks", "Attacks"),
         ("replicates", "Start models (x seeds)"),
-        ("hours", "Device time per start"),
-        ("passes", "Tower passes per start"),
+        ("hours", "Device time per start model"),
+        ("passes", "Tower passes per start model"),
     ]
     first, last = ([{"field": f, "title": t} for f, t in part] for part in (before, after))
     return [*first, *chosen, *last]
 
 
 def board_rows(rows: Sequence[Row], own_runs: Mapping[str, int]) -> list[Row]:
-    """Return the leaderboard's cells: texts, ``<field>_n`` to sort by, and the runs of each row."""
+    """Return the leaderboard's cells: texts, sort keys ``<field>_n``, and the runs of each row."""
     compared = {rule: comparisons(rows, rule) for rule in RULES}
     for rule, found in compared.items():
         for row, one in zip(rows, found, strict=True):
@@ -123,7 +131,7 @@ def _cells(row: Row, place: int) -> Row:
         edge = _EDGE if outcome.at_edge else ""
         cells |= {
             f"{rule}_verdict": verdict_text(outcome),
-            f"{rule}_compared": comparison_text(row[f"{rule}_compared"]),
+            f"{rule}_compared": comparison_text(row[f"{rule}_compared"]) if outcome.chosen else "–",
             f"{rule}_compared_n": _difference(row[f"{rule}_compared"]),
             f"{rule}_verdict_n": ["holds", "undecided", "fails"].index(outcome.verdict),
             f"{rule}_accuracy": _chosen(outcome, outcome.accuracy) + edge,
@@ -153,12 +161,12 @@ def _difference(one: Comparison | None) -> float | None:
 
 
 def verdict_text(outcome: Outcome) -> str:
-    """Return the verdict, with the reason where there is one start model."""
+    """Return the verdict, with the reason if there is only one start model."""
     return outcome.verdict + (": one start model" if outcome.starts < 2 else "")
 
 
 def passes_text(passes: float) -> str:
-    """Return tower passes for people, e.g. ``1.2 M``."""
+    """Return a number of tower passes as text, e.g. ``1.2 M``."""
     if math.isnan(passes):
         return "unknown"
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -168,101 +176,39 @@ def passes_text(passes: float) -> str:
 
 
 def hours_text(hours: float) -> str:
-    """Return hours of a device for people."""
+    """Return a number of hours as text."""
     return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def by_budget(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of the widest sweep that several defences had first, then other budgets."""
+    """Return the rows of the widest sweep shared by several defences first, then other budgets.
+
+    Within a budget, the rows of each kind of start model are contiguous, the best first.
+    """
     budgets = {
         budget_text(row): [r for r in rows if budget_text(r) == budget_text(row)] for row in rows
     }
 
     def order(budget: str) -> tuple[bool, int, int]:
-        own = budgets[budget]
-        defences = len({row["defence"] for row in own})
-        return defences > 1, own[0]["rates"], defences
+        members = budgets[budget]
+        defences = len({row["defence"] for row in members})
+        return defences > 1, members[0]["rates"], defences
 
-    return [row for name in sorted(budgets, key=order, reverse=True) for row in budgets[name]]
+    ordered = []
+    for name in sorted(budgets, key=order, reverse=True):
+        labels = list(dict.fromkeys(row["start_label"] for row in budgets[name]))
+        ordered += sorted(budgets[name], key=lambda row: labels.index(row["start_label"]))
+    return ordered
 
 
 def compared_rows(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of the widest sweep that several defences had, in their usual setting.
+    """Return the rows of the widest sweep shared by several defences, in their default setting.
 
     Args:
-        rows: As :func:`by_budget` orders them.
+        rows: Rows as ordered by :func:`by_budget`.
     """
-    own = [row for row in rows if budget_text(row) == budget_text(rows[0])]
-    return [row for row in own if not row["setting"]] or own
-
-
-def answer(rows: Sequence[Row]) -> list[str]:
-    """Return the answer at this scale: what was best, and what is shown about it.
-
-    Args:
-        rows: Of the leaderboard, at one budget, the best first.
-    """
-    if not rows:
-        return ["No start model of these experiments both learned an attack and was cleaned."]
-    parts = []
-    labels = [label for label, _ in Counter(row["start_label"] for row in rows).most_common(2)]
-    for label in labels:
-        own = [row for row in rows if row["start_label"] == label]
-        best = min(own, key=lambda r: (r["oracle"].asr[0] >= ASR_LIMIT, -r["oracle"].accuracy[0]))
-        before = best["before"]
-        found: Outcome = best["oracle"]
-        parts.append(
-            f"on {label} (accuracy {percent_text(before['accuracy'])}, ASR "
-            f"{percent_text(before['asr'])} before) the best is {named(best)}: accuracy "
-            f"{interval_text(found.accuracy)}, ASR {interval_text(found.asr)}, recovery "
-            f"{percent_text(found.recovery)} (learning rate {picked_text(found)}; the sweep took "
-            f"{hours_text(best['hours'])} of a device, {passes_text(best['passes'])} tower passes)"
-        )
-    counts = {rule: Counter(row[rule].verdict for row in rows) for rule in RULES}
-    free, oracle = (_verdicts(counts[rule]) for rule in ("free", "oracle"))
-    meet = {rule: sum(row[rule].meets for row in rows) for rule in RULES}
-    return [
-        f"Choosing by the ASR, which a defender does not know, {'; '.join(parts)}.",
-        f"Of {len(rows)} pairs of defence and start model, {free} if the model is chosen without "
-        f"knowing the attack, and {oracle if oracle != free else 'as many'} if it is chosen by its "
-        "ASR. The measured values are "
-        "within both limits (ASR 5 %, 2 points of accuracy) in "
-        f"{meet['free']} and {meet['oracle']} of them.",
-    ]
-
-
-def _verdicts(counts: Counter[str]) -> str:
-    words = (("holds", "hold"), ("fails", "fail"), ("undecided", "are undecided"))
-    return ", ".join(f"{counts[key]} {word}" for key, word in words if counts[key])
-
-
-def uncertain(rows: Sequence[Row], images: int) -> list[str]:
-    """Return what limits the answer, a sentence each."""
-    if not rows:
-        return []
-    most = max(row["oracle"].starts for row in rows)
-    edges = sum(row["oracle"].at_edge for row in rows)
-    attacks = max(len(row["attacks"]) for row in rows)
-    unlearned = sorted({attack for row in rows for attack in row["unlearned"]})
-    said = [
-        "One start model of each kind: intervals cover the evaluation images only. Nothing can be "
-        "said about other start models, so that every verdict is undecided, and differences of a "
-        "few points may be noise."
-        if most < 2
-        else f"Up to {most} start models of a kind: intervals are over start models and seeds.",
-        f"{attacks} attack{'s' if attacks > 1 else ''} at this budget; a defence that survives "
-        "one attack may fail under another, or under one that knows of it.",
-        f"Shares are of {images:,} evaluation images; the choice of the best of many models makes "
-        "its numbers optimistic.",
-    ]
-    if edges:
-        said.append(
-            f"In {edges} of {len(rows)} rows the chosen learning rate is the lowest or highest "
-            "that was tried (†): a better model may lie beyond."
-        )
-    if unlearned:
-        said.append(f"Not learned by a start model, and left out: {', '.join(unlearned)}.")
-    return said
+    widest = [row for row in rows if budget_text(row) == budget_text(rows[0])]
+    return [row for row in widest if not row["setting"]] or widest
 
 
 def detector_board(reports: pd.DataFrame) -> Row:
@@ -274,9 +220,10 @@ def detector_board(reports: pd.DataFrame) -> Row:
     detectors = reports[reports["auroc"].notna()]
     keys = [c for c in detectors if c.startswith("attack.")]
     for values, own in detectors.groupby(["artefact", *keys], sort=False, dropna=False):
-        row: Row = {"detector": values[0], "starts": len(own), "starts_n": len(own)}
+        name = _DETECTORS.get(values[0], str(values[0]).replace("_", " "))
+        row: Row = {"detector": name, "starts": len(own), "starts_n": len(own)}
         row["setting"] = ", ".join(
-            f"{k.removeprefix('attack.')} {v}" for k, v in zip(keys, values[1:], strict=True)
+            f"{column_text(k)}: {value_text(v)}" for k, v in zip(keys, values[1:], strict=True)
         )
         for key in numbers:
             mean, low, high = student(own[key].to_numpy(float))
@@ -288,4 +235,9 @@ def detector_board(reports: pd.DataFrame) -> Row:
     columns = [{"field": "detector", "title": "Detector"}, {"field": "setting", "title": "Attack"},
                {"field": "starts", "title": "Start models"},
                *({"field": key, "title": title} for key, title in numbers.items())]  # fmt: skip
-    return {"columns": columns, "rows": sorted(rows, key=lambda r: -(r.get("auprc_n") or 0))}
+    # The AUPRC depends on the prevalence, so only detectors of the same attack are ranked.
+    attacks = list(dict.fromkeys(row["setting"] for row in rows))
+    ranked = sorted(
+        rows, key=lambda row: (attacks.index(row["setting"]), -(row.get("auprc_n") or 0))
+    )
+    return {"columns": columns, "rows": ranked}

@@ -1,8 +1,9 @@
-"""Make the page of results: one HTML file that needs no network, for any set of experiments.
+"""Build the results page of a set of experiments: one HTML file that works offline.
 
-Needs   <R>/experiments/<experiment>/runs.csv and metrics.parquet of each, leaks.csv and
-        artefacts.csv where there are any; run.json of each run; contact sheets, losses.csv
-Makes   OUTPUT         the page
+Inputs  <R>/experiments/<experiment>/runs.csv and metrics.parquet of each experiment; leaks.csv,
+        artefacts.csv and measures.csv if they exist; run.json of each run; contact sheets,
+        losses.csv
+Outputs OUTPUT         the page
 """
 
 import argparse
@@ -14,24 +15,26 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
-from workflow_scripts.common.html import document, json_element
+from workflow_scripts.common.html import document, element, joined, json_element
 from workflow_scripts.results.collect import combine
 from workflow_scripts.results.index import board, controls, data, sections
+from workflow_scripts.results.index.answer import answer, uncertain
+from workflow_scripts.results.index.attacks import attack_section
 from workflow_scripts.results.index.figure import main_figure
 from workflow_scripts.results.index.leaderboard import leaderboard
 from workflow_scripts.results.index.runs import Run, read_runs, runs_frame
 from workflow_scripts.results.page import paragraphs
-from workflow_scripts.results.runs import sentences
+from workflow_scripts.results.run_table import sentences
 from workflow_scripts.results.selection import cleaned_models, start_models
 from workflow_scripts.results.sweeps import work_sentence
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, read_table
 
 ASSETS = Path(__file__).parent / "assets"
 _LIBRARIES = ("vega.min.js", "vega-lite.min.js", "tabulator.min.js")
-_LONG = 300  # letters; a longer sentence is not read
+_LONG = 300  # characters; longer texts are replaced
 _QUESTION = (
     "Does fine-tuning on clean data remove a backdoor from a CLIP model, and how does that depend "
-    "on the objective the model was pre-trained with?"
+    "on the pre-training objective?"
 )
 
 
@@ -43,8 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--experiments", type=Path, nargs="+", required=True, metavar="METRICS_PARQUET"
     )
-    parser.add_argument("--root", type=Path, required=True, help="the results")
-    parser.add_argument("--command", default="snakemake", help="what is said to make a run again")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--command", default="snakemake", help="shown command to repeat a run")
     parser.add_argument("--output", type=Path, required=True, help="index.html")
     options = parser.parse_args(arguments)
     folders = {path.parent.name: path.parent for path in options.experiments}
@@ -58,10 +61,10 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     """Return the page as HTML.
 
     Args:
-        folders: The results of each experiment, by its name.
-        root: The results, which the folders of runs are relative to.
-        command: What stands before a file's name to make it.
-        output: Where the page will lie; outside of ``root`` it has no links to files.
+        folders: Name of each experiment to its results folder.
+        root: The results; the folders of runs are relative to it.
+        command: Command that builds a file whose name is appended.
+        output: Path of the page; outside of ``root`` it has no links to files.
 
     Raises:
         StepError: Results are missing.
@@ -70,7 +73,7 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     up = "../" * name.count("/")
     metrics = combine({name: read_table(f / "metrics.parquet") for name, f in folders.items()})
     tables = [read_csv(f / "runs.csv", (*RUN_COLUMNS, "folder")) for f in folders.values()]
-    # A clean control may be a start model elsewhere: it is one run.
+    # A clean control may be a start model in another experiment; it is listed once.
     runs = read_runs(pd.concat(tables).drop_duplicates("run")[[*RUN_COLUMNS, "folder"]], root)
     if not runs:
         raise StepError("the experiments have no runs; check their declarations in the config")
@@ -82,41 +85,41 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     starts = starts.drop_duplicates("start").set_index("start")
     rows = board.by_budget(leaderboard(models, starts)) if len(models) else []
     places = {run: n for n, run in enumerate(frame["run"])}
-    # A page that was moved away from its results has no files to link to.
-    away = name.startswith("..")
-    place, up = ("", "") if away else (f"{root.resolve().name}/{name}", up)
-    told = _explorer_data(metrics, runs, frame, _end_scores(folders))
-    told |= {"command": command, "root": str(root), "up": up, "place": place}
+    # A page outside of the results folder cannot link to files in it.
+    outside = name.startswith("..")
+    place, up = ("", "") if outside else (f"{root.resolve().name}/{name}", up)
+    explorer = _explorer_data(metrics, runs, frame, _end_scores(folders))
+    explorer |= {"command": command, "root": str(root), "up": up, "place": place}
     shown = board.compared_rows(rows)
     boards = {"columns": board.board_columns(), "rows": board.board_rows(rows, places)}
     detectors = _detectors(folders)
-    figures = [main_figure(shown, number, told["looks"]) for number in ("ASR", "Accuracy")]
+    figures = [main_figure(shown, number, explorer["looks"]) for number in ("ASR", "Accuracy")]
     leaks = [f / "leaks.csv" for f in folders.values() if (f / "leaks.csv").is_file()]
     images = int(metrics["images"].max()) if metrics["images"].notna().any() else 0
     work = work_sentence(metrics) if len(models) else ""
     if len(work) > _LONG:
-        work = "Not all defences were searched alike: the leaderboard gives the budget of each."
-    said = [*board.uncertain(shown, images), *filter(None, [work])]
-    kept = {"all": told, "board": boards, "figure": figures, "detectors": detectors}
-    elements = "\n".join(json_element(f"{name}-data", value) for name, value in kept.items())
-    items = paragraphs(said).replace("<p>", "<li>").replace("</p>", "</li>")
+        work = "Defences have unequal budgets; the leaderboard lists the budget of each."
+    limits = [*uncertain(shown, images), *filter(None, [work])]
+    embedded = {"all": explorer, "board": boards, "figure": figures, "detectors": detectors}
+    elements = "\n".join(json_element(f"{name}-data", value) for name, value in embedded.items())
     body = _fill(
         question=paragraphs([_QUESTION]),
-        answer=paragraphs(board.answer(shown)),
+        answer=paragraphs(answer(shown)),
         scale=paragraphs([_scale(runs, frame, images)]),
-        uncertain=items,
+        uncertain=joined(element("li", text) for text in limits),
         figure_note=paragraphs([f"Budget: {board.budget_text(shown[0])}." if shown else ""]),
         data=sections.data_section(runs, frame, leaks, root),
         provenance=sections.provenance_section(
             sentences([run.code for run in runs]),
-            told["runs"]["shared"],
+            explorer["runs"]["shared"],
             f"{command} all",
             (ASSETS / "LICENSES.md").read_text(),
         ),
+        attacks=attack_section(models, starts) if len(models) else "",
         detectors="" if detectors["rows"] else "hidden",
         experiments=", ".join(folders),
-        view=controls.view_controls(told["measures"]),
-        filters=controls.filter_controls(told["runs"]["coded"]),
+        view=controls.view_controls(explorer["measures"]),
+        filters=controls.filter_controls(explorer["runs"]["coded"]),
         json=elements,
     )
     style = (ASSETS / "tabulator_simple.min.css").read_text() + (ASSETS / "index.css").read_text()
@@ -124,42 +127,43 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
         (ASSETS / name).read_text().partition("//# sourceMapping")[0] for name in _LIBRARIES
     ]
     scripts = [*libraries, (ASSETS / "explorer.js").read_text()]
-    return document(f"Results: {', '.join(folders)}"[:120], body, style=style, scripts=scripts)
+    subject = ", ".join(folders) if len(folders) < 5 else f"{len(folders)} experiments"
+    return document(f"Results: {subject}", body, style=style, scripts=scripts)
 
 
 def _models(metrics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the cleaned models with what ``frame`` says of their runs."""
-    own = frame[frame["kind"] == "cleaning"].set_index("run")
+    """Return the cleaned models with columns of ``frame`` for their runs."""
+    by_run = frame[frame["kind"] == "cleaning"].set_index("run")
     names = ["setting", "start_label", "dataset", "epochs", "pairs", "attack", "seed", "hours",
              "passes"]  # fmt: skip
     cleaned = cleaned_models(metrics)
-    cleaned = cleaned[cleaned["run"].isin(own.index)]
-    return cleaned.drop(columns=[n for n in names if n in cleaned]).join(own[names], on="run")
+    cleaned = cleaned[cleaned["run"].isin(by_run.index)]
+    return cleaned.drop(columns=[n for n in names if n in cleaned]).join(by_run[names], on="run")
 
 
 def _explorer_data(
     metrics: pd.DataFrame, runs: list[Run], frame: pd.DataFrame, scores: pd.DataFrame
 ) -> dict[str, Any]:
-    told = data.runs_of(runs, frame, metrics)
+    details = data.runs_of(runs, frame, metrics)
     measures, ends, counts = data.end_measures(scores, frame)
-    told["columns"] |= counts
+    details["columns"] |= counts
     epochs = data.epochs_of(metrics, frame, data.measures_of(metrics))
     models = {run.row["run"]: run.record.get("epoch") for run in runs}
     epochs |= data.at_models(ends, metrics, frame, models)
     measures = [*data.measures_of(metrics), *measures]
     return {
-        "runs": told,
+        "runs": details,
         "epochs": epochs,
         "measures": measures,
         "dimensions": data.DIMENSIONS,
-        "looks": data.level_styles(told["coded"]["defence"]["levels"]),
+        "looks": data.level_styles(details["coded"]["defence"]["levels"]),
         "not_cleaned": data.NOT_CLEANED,
         "style": controls.STYLE,
     }
 
 
 def _end_scores(folders: dict[str, Path]) -> pd.DataFrame:
-    """Return the measures at the end of runs: ``run``, ``measure``, ``name``, ``value``, ``of``."""
+    """Return the measures of finished models: ``run``, ``measure``, ``name``, ``value``, ``of``."""
     keys = ("run", "measure", "name")
     paths = [f / "measures.csv" for f in folders.values() if (f / "measures.csv").is_file()]
     tables = [read_csv(path, (*keys, "value", "of"), keys) for path in paths]
@@ -184,7 +188,7 @@ def _scale(runs: list[Run], frame: pd.DataFrame, images: int) -> str:
     pixels = f", {', '.join(str(size) for size in sorted(sizes))} px" if sizes else ""
     kinds = frame["kind"].value_counts()
     return (
-        f"Scale: {models}{pixels}; {kinds.get('pretraining', 0):,} start models, "
+        f"Scale: architectures {models}{pixels}; {kinds.get('pretraining', 0):,} start models, "
         f"{kinds.get('cleaning', 0):,} cleaning runs, {images:,} evaluation images, "
         f"{frame['hours'].sum():,.1f} device-hours of training."
     )

@@ -1,4 +1,4 @@
-"""Paired differences between defences on the same start models, corrected over the table."""
+"""Paired differences between defences on the same start models, with Holm correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ from workflow_scripts.results.replicates import over_starts, paired_p, start_mea
 from workflow_scripts.results.selection import ACCURACY, ASR
 
 NUMBERS = {"oracle": ACCURACY, "free": ASR}
-"""What each selection rule is compared by: the rule itself has fixed the other number."""
+"""The number compared under each selection rule; the rule constrains the other one."""
 _CELL = ("start_label", "dataset", "epochs", "pairs", "rates")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row less the best of its cell: difference, limits (fractions), p after Holm, start models.
+    """Comparison of a row with the best row of its cell.
 
-    ``best`` is the place of the row that it is compared with.
+    ``difference`` is row minus best with its limits (fractions), ``p`` the Holm-corrected p-value,
+    ``starts`` the number of shared start models and ``best`` the index of the best row.
     """
 
     difference: Interval
@@ -33,15 +34,15 @@ class Comparison:
 def comparisons(rows: Sequence[dict[str, Any]], rule: str) -> list[Comparison | None]:
     """Compare each row of the leaderboard with the best of its cell, on the same start models.
 
-    A cell is a kind of start model at one budget. Holm's correction is over all pairs of rows of
-    all cells, so that the best may be chosen after the fact.
+    A cell is a kind of start model at one budget. Holm's correction covers all pairs of rows
+    within all cells, so the best row may be determined post hoc.
 
     Args:
-        rows: Of the leaderboard, the best of a cell first.
-        rule: ``oracle`` or ``free``; :data:`NUMBERS` has what is compared.
+        rows: Rows of the leaderboard, the best of each cell first.
+        rule: ``oracle`` or ``free``; see :data:`NUMBERS` for the compared number.
 
     Returns:
-        None for the best of a cell.
+        One comparison per row; None for the best row of a cell.
     """
     means = [_of_starts(row, rule) for row in rows]
     cells: dict[tuple[Any, ...], list[int]] = {}
@@ -71,10 +72,10 @@ def _differences(best: dict[str, float], other: dict[str, float]) -> dict[str, f
 def comparison_text(one: Comparison | None) -> str:
     """Return e.g. ``+3.1 points (1.0 to 5.2), p = 0.012``."""
     if one is None:
-        return "the best"
+        return "best"
     if one.starts < 2 or np.isnan(one.difference[0]):
-        what = "undecided: one start model" if one.starts else "no start model in common"
-        return f"{100 * one.difference[0]:+.1f} points, {what}" if one.starts else what
+        reason = "undecided: one start model" if one.starts else "no selected models to compare"
+        return f"{100 * one.difference[0]:+.1f} points, {reason}" if one.starts else reason
     value, low, high = (100 * part for part in one.difference)
     p = "< 0.001" if one.p < 0.001 else f"= {one.p:.2g}"
     return f"{value:+.1f} points ({low:.1f} to {high:.1f}), p {p}, {one.starts} start models"

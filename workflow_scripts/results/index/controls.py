@@ -1,4 +1,4 @@
-"""The explorer's controls, and how its values look."""
+"""The explorer's controls, and the colours and shapes of its values."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,14 +19,14 @@ STYLE = {
     },
     "star": "M0,-1L.24,-.32L.95,-.31L.38,.12L.59,.81L0,.4L-.59,.81L-.38,.12L-.95,-.31L-.24,-.32Z",
 }  # fmt: skip
-_AXES = {"x": "Across", "y": "Up"}
+_AXES = {"x": "x axis", "y": "y axis"}
 _LOOKS = {"colour": "Colour", "shape": "Shape", "facet": "Panels"}
-_SCALES = (("symlog", "ASR: low end enlarged"), ("linear", "ASR: linear"))
-_MODELS = (("compared", "cleaned, start and control models"), ("", "all epochs"))
+_SCALES = (("symlog", "ASR: symlog"), ("linear", "ASR: linear"))
+_MODELS = (("compared", "cleaned, start and clean control"), ("", "all epochs"))
 
 
 def view_controls(measures: Sequence[dict[str, Any]]) -> Markup:
-    """Return the choices of axes, looks, panels, scale and kinds of models."""
+    """Return the selects for axes, looks, panels, scale and kinds of models."""
     axes = [(measure["key"], measure["label"]) for measure in measures]
     looks = list(DIMENSIONS.items())
     one = [("", "one panel")]
@@ -44,10 +44,10 @@ def view_controls(measures: Sequence[dict[str, Any]]) -> Markup:
 
 
 def filter_controls(coded: dict[str, dict[str, Any]]) -> Markup:
-    """Return a choice for each dimension that has several values.
+    """Return a select for each dimension with several values.
 
     Args:
-        coded: ``levels`` of each dimension, as ``data.runs_of`` gives them.
+        coded: ``levels`` of each dimension, from ``data.runs_of``.
     """
     selects = []
     for name, label in DIMENSIONS.items():
@@ -56,9 +56,9 @@ def filter_controls(coded: dict[str, dict[str, Any]]) -> Markup:
         texts = coded[name]["levels"]
         if name == "experiments":
             texts = [one for text in texts for one in text.split(", ")]
-        there = [text for text in dict.fromkeys(texts) if text not in ("", NOT_CLEANED)]
-        if len(there) > 1:
-            options = [("", "all"), *((text, text) for text in there)]
+        values = [text for text in dict.fromkeys(texts) if text not in ("", NOT_CLEANED)]
+        if len(values) > 1:
+            options = [("", "all"), *((text, text) for text in values)]
             selects.append(_select(f"f.{name}", label, options))
     return joined(selects)
 

@@ -1,5 +1,6 @@
-"""The data within the page: every epoch of every run, in columns, for the explorer."""
+"""The data embedded in the page for the explorer: every epoch of every run, by column."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.columns import HELDOUT_COLUMNS, METRIC_COLUMNS
+from workflow_scripts.results.formatting import value_text
 from workflow_scripts.results.index.runs import NO_ATTACK, Run, differing, flat
 from workflow_scripts.results.selection import ACCURACY, ASR, RECOVERY
 from workflow_scripts.results.style import defence_looks
-from workflow_scripts.results.text import value_text
 
 DIMENSIONS = {
     "defence": "Defence",
@@ -38,7 +39,12 @@ ROLES = ("cleaned model", "start model", "clean control", "pre-training epoch", 
 
 
 def measures_of(metrics: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the measures that the metrics have: key, label, whether a share, and its count."""
+    """Return the measures that the metrics contain.
+
+    Returns:
+        For each measure ``key``, ``label``, ``share`` (whether it is one), and ``of``, the column
+        with the number of images behind it.
+    """
     extra = [c for c in metrics if c.startswith("asr_") and c not in METRIC_COLUMNS]
     keys = [
         c
@@ -52,6 +58,7 @@ def _measure(key: str) -> dict[str, Any]:
     share = not key.startswith(("heldout", "train"))
     triggered = key.startswith(("asr_", "triggered"))
     text = key.replace("asr_", "ASR, ").replace("top", "top-").replace("_", " ")
+    text = re.sub(r"part(?=\d)", "part ", text)
     label = _LABELS.get(key, f"{text[0].upper()}{text[1:]} (%)" if share else text)
     return {
         "key": key,
@@ -64,29 +71,29 @@ def _measure(key: str) -> dict[str, Any]:
 def end_measures(
     scores: pd.DataFrame, frame: pd.DataFrame
 ) -> tuple[list[dict[str, Any]], dict[str, list[Any]], dict[str, list[Any]]]:
-    """Return what was measured of finished models.
+    """Return the measures of finished models.
 
     Args:
         scores: ``run``, ``measure``, ``name``, ``value`` and ``of`` (count of a share, or missing).
-        frame: ``runs.runs_frame``.
+        frame: Table of runs from ``runs.runs_frame``.
 
     Returns:
-        The measures as :func:`measures_of` gives them; of each, by key, a number for each run of
-        ``frame``; and of each share, by its ``of``, the counts likewise.
+        The measures in the format of :func:`measures_of`; by key, one number per run of
+        ``frame``; by ``of``, one count per run for each share.
     """
     measures: list[dict[str, Any]] = []
     values: dict[str, list[Any]] = {}
     counts: dict[str, list[Any]] = {}
     for (measure, name), own in scores.groupby(["measure", "name"], sort=False):
-        # A dot in it would be a path to Vega-Lite and to Tabulator.
+        # Vega-Lite and Tabulator interpret dots in field names as paths.
         key, by_run = f"{measure}/{name}", own.set_index("run")
         share = bool(own["of"].notna().any())
         of = f"of.{key}" if share else "images"
-        words = str(name).replace("_", " ").replace("asr", "ASR")
+        words = re.sub(r" (\d+)", r", top \1", str(name).replace("_", " ").replace("asr", "ASR"))
         label = f"{measure}: {words}" + (" (%)" if share else "")
         measures.append({"key": key, "label": label, "share": share, "of": of, "end": True})
-        told = by_run["value"].reindex(frame["run"]).astype(float) * (100 if share else 1)
-        values[key] = [_rounded(value) for value in told]
+        scaled = by_run["value"].reindex(frame["run"]).astype(float) * (100 if share else 1)
+        values[key] = [_rounded(value) for value in scaled]
         if share:
             counts[of] = [_count(by_run["of"].get(run)) for run in frame["run"]]
     return measures, values, counts
@@ -98,13 +105,13 @@ def at_models(
     frame: pd.DataFrame,
     models: Mapping[str, int | None],
 ) -> dict[str, list[float | None]]:
-    """Return numbers of runs as columns of :func:`epochs_of`: at the epoch of the run's model.
+    """Convert numbers per run to columns of :func:`epochs_of`, at the epoch of the run's model.
 
     Args:
-        values: A number for each run of ``frame``, by key.
+        values: By key, one number per run of ``frame``.
         metrics: The tidy table.
-        frame: ``runs.runs_frame``.
-        models: The epoch of each run's model; None for the last.
+        frame: Table of runs from ``runs.runs_frame``.
+        models: Epoch of each run's model; None: the last one.
     """
     place, table = _places(metrics, frame)
     last = table.groupby("run")["epoch"].transform("max")
@@ -118,7 +125,7 @@ def at_models(
 
 
 def _places(metrics: pd.DataFrame, frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """Return the place of each run in ``frame``, and the rows of the runs that it has."""
+    """Return the index of each run in ``frame``, and the rows of ``metrics`` of these runs."""
     place = pd.Series(range(len(frame)), index=frame["run"])
     place = place[~place.index.duplicated()]
     return place, metrics[metrics["run"].isin(place.index)]
@@ -127,16 +134,16 @@ def _places(metrics: pd.DataFrame, frame: pd.DataFrame) -> tuple[pd.Series, pd.D
 def epochs_of(
     metrics: pd.DataFrame, frame: pd.DataFrame, measures: Sequence[dict[str, Any]]
 ) -> dict[str, list[Any]]:
-    """Return the tidy table in columns; shares are percentages, numbers have five digits or so.
+    """Return the tidy table by column; shares are in percent, numbers have five digits.
 
     Args:
-        metrics: The tidy table; runs that ``frame`` lacks are left out.
-        frame: ``runs.runs_frame``; ``run`` of the result is the place of a run in it.
-        measures: As :func:`measures_of` gives them.
+        metrics: The tidy table; runs that are not in ``frame`` are dropped.
+        frame: Table of runs from ``runs.runs_frame``; ``run`` of the result is an index into it.
+        measures: Measures in the format of :func:`measures_of`.
     """
     place, table = _places(metrics, frame)
     last = table["epoch"] == table.groupby("run")["epoch"].transform("max")
-    # A clean control may be a start model elsewhere.
+    # A clean control may be a start model in another experiment.
     clean = table["run"].isin(frame.loc[frame["attack"] == NO_ATTACK, "run"])
     kind = table["kind"].where(~clean | (table["kind"] == "cleaning"), "baseline")
     role = np.select(
@@ -161,7 +168,7 @@ def epochs_of(
 
 
 def runs_of(runs: Sequence[Run], frame: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, Any]:
-    """Return what the explorer tells about each run, in columns; texts that repeat once only."""
+    """Return the explorer's details of each run, by column; repeated texts are encoded."""
     last = metrics.drop_duplicates("run", keep="last").set_index("run")
     specs = [flat(dict(run.spec)) for run in runs]
     own = [key for key in differing(specs) if key != "run"]
@@ -188,7 +195,7 @@ def runs_of(runs: Sequence[Run], frame: pd.DataFrame, metrics: pd.DataFrame) -> 
 
 
 def dimension_texts(frame: pd.DataFrame, metrics: pd.DataFrame, name: str) -> list[str]:
-    """Return the words of each run for one of :data:`DIMENSIONS`."""
+    """Return the text of each run for one of :data:`DIMENSIONS`."""
     if name == "experiments":
         own = metrics.drop_duplicates("run").set_index("run")
         return [str(own["experiments"].get(run, "")) for run in frame["run"]]
@@ -201,7 +208,7 @@ def dimension_texts(frame: pd.DataFrame, metrics: pd.DataFrame, name: str) -> li
 
 
 def level_styles(defences: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return colour and symbol of each defence, as in the figures on paper."""
+    """Return colour and symbol of each defence, as in the static figures."""
     symbols = {"o": "circle", "^": "triangle-up", "s": "square", "D": "diamond",
                "v": "triangle-down", "P": "cross", "X": "wedge", "<": "triangle-left",
                ">": "triangle-right", "h": "arrow"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The main figure, as Vega-Lite: what is left of the backdoor and of the accuracy."""
+"""The main figure as Vega-Lite: ASR and accuracy after cleaning."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 from workflow_scripts.results.index.board import RULES, Row, interval_text, named, picked_text
 from workflow_scripts.results.index.leaderboard import Outcome
 
-_ORACLE, _FREE = "by its ASR (oracle)", "without the ASR"
-_TOLD = ("Defence", "Start model", "Chosen", "text", "Rate, epoch", "Verdict")
+_ORACLE, _FREE = "oracle (by ASR)", "oracle-free"
+_TOOLTIP = ("Defence", "Start model", "Selection", "text", "Rate, epoch", "Verdict")
 _OTHER = "#5B4B8A"
 _TICKS = (0, 1, 2, 5, 10, 20, 50, 100)
 
@@ -17,9 +17,9 @@ def main_figure(rows: Sequence[Row], number: str, colours: Mapping[str, Row]) ->
     """Return the panel of one number.
 
     Args:
-        rows: Of the leaderboard, at one budget.
+        rows: Rows of the leaderboard at one budget.
         number: ``ASR`` or ``Accuracy``.
-        colours: Of each defence: ``colour``.
+        colours: Defence to a mapping with its ``colour``.
     """
     points = [point for row in rows for rule in RULES for point in _points(row, rule, number)]
     x: dict[str, Any] = {"type": "quantitative", "title": f"{number} (%)"}
@@ -33,7 +33,7 @@ def main_figure(rows: Sequence[Row], number: str, colours: Mapping[str, Row]) ->
         layer["encoding"] |= _places(rows)
         layer["encoding"]["stroke"] = _colour(rows, colours)
     layers[1]["encoding"]["fill"] = {
-        "condition": {"test": f"datum.Chosen === {_ORACLE!r}", **_colour(rows, colours)},
+        "condition": {"test": f"datum.Selection === {_ORACLE!r}", **_colour(rows, colours)},
         "value": "transparent",
     }
     return {
@@ -41,7 +41,7 @@ def main_figure(rows: Sequence[Row], number: str, colours: Mapping[str, Row]) ->
         "height": {"step": 15},
         "data": {"values": points},
         "layer": [*([_low(x)] if number == "ASR" else []), *layers],
-        "description": "; ".join(f"{p['what']}, chosen {p['Chosen']}: {p['text']}" for p in points),
+        "description": "; ".join(f"{p['what']}, {p['Selection']}: {p['text']}" for p in points),
     }
 
 
@@ -55,7 +55,7 @@ def _points(row: Row, rule: str, number: str) -> list[Row]:
             "what": _name(row),
             "Defence": named(row),
             "Start model": row["start_label"],
-            "Chosen": _ORACLE if rule == "oracle" else _FREE,
+            "Selection": _ORACLE if rule == "oracle" else _FREE,
             "Rate, epoch": picked_text(outcome),
             "Verdict": outcome.verdict,
             "text": f"{number} {interval_text((value, low, high))}",
@@ -70,10 +70,11 @@ def _name(row: Row) -> str:
 
 def _places(rows: Sequence[Row]) -> Row:
     order = dict.fromkeys(_name(row) for row in sorted(rows, key=lambda row: row["start_label"]))
-    axis = {"grid": True, "labelExpr": "split(datum.label, ' · ')", "labelFontSize": 11}
+    label = "split(replace(datum.label, ' · ', ' · by '), ' · ')"
+    axis = {"grid": True, "labelExpr": label, "labelFontSize": 11}
     return {
         "y": {"field": "what", "type": "nominal", "sort": [*order], "title": None, "axis": axis},
-        "yOffset": {"field": "Chosen", "sort": [_FREE, _ORACLE]},
+        "yOffset": {"field": "Selection", "sort": [_FREE, _ORACLE]},
     }
 
 
@@ -91,7 +92,7 @@ def _intervals(x: Row) -> Row:
 def _marks(x: Row) -> Row:
     return {
         "mark": {"type": "point", "size": 75, "opacity": 1, "strokeWidth": 2},
-        "encoding": {"x": x | {"field": "value"}, "tooltip": [{"field": f} for f in _TOLD]},
+        "encoding": {"x": x | {"field": "value"}, "tooltip": [{"field": f} for f in _TOOLTIP]},
     }
 
 

@@ -1,9 +1,9 @@
 """The leaderboard: each defence by its worst attack, at equal budget, with a verdict.
 
-A row is one defence (with its settings) on one kind of start model at one budget. In each row the
-same selection rule picks one model for each replicate, a pair of a start model and a seed of
-cleaning, and the attack with the highest mean ASR is reported. Intervals are 95 %: those over
-start models and seeds (hierarchical bootstrap), at least as wide as Wilson's of the images.
+A row is one defence (with its settings) on one kind of start model at one budget. A selection rule
+picks one model per replicate, a pair of start model and cleaning seed, and the attack with the
+highest mean ASR is reported. Intervals are 95 % intervals over start models and seeds (hierarchical
+bootstrap), at least as wide as Wilson's interval over the images.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.common.choosing import TOLERANCE
+from workflow_scripts.common.selection_rules import TOLERANCE
 from workflow_scripts.results.intervals import wilson
 from workflow_scripts.results.replicates import over_starts
 from workflow_scripts.results.selection import (
@@ -21,8 +21,8 @@ from workflow_scripts.results.selection import (
     ASR,
     RECOVERY,
     best_below,
-    honest_choice,
-    honest_rules,
+    oracle_free_choice,
+    oracle_free_rules,
 )
 from workflow_scripts.results.selection import (
     at_edge as is_at_edge,
@@ -38,11 +38,11 @@ _NONE: Interval = (np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one selection rule finds under the worst attack.
+    """The models selected by one rule under the worst attack.
 
     ``accuracy``, ``asr`` and ``loss`` (accuracy lost to the start model) are value, lower and
-    upper limit, fractions; ``chosen`` of ``replicates`` had a model that the rule could choose,
-    of ``starts`` start models; ``picked`` are run, learning rate and epoch of each; ``picks`` their
+    upper limit, fractions. The rule selected a model in ``chosen`` of ``replicates`` replicates of
+    ``starts`` start models; ``picked`` lists run, learning rate and epoch of each, ``picks`` their
     rows.
     """
 
@@ -61,7 +61,7 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """``holds``, ``fails`` or ``undecided``."""
-        # A start model is the unit of variation: of one, nothing can be said about others.
+        # The start model is the unit of replication, so one does not allow a verdict.
         if self.starts < 2:
             return "undecided"
         if self.chosen < self.replicates or self.asr[1] > ASR_LIMIT or self.loss[1] > LOSS_LIMIT:
@@ -71,24 +71,24 @@ class Outcome:
 
     @property
     def meets(self) -> bool:
-        """Whether the means are within both limits, whatever their intervals."""
+        """Whether the means are within both limits, regardless of their intervals."""
         within = self.asr[0] <= ASR_LIMIT and self.loss[0] <= LOSS_LIMIT
         return self.chosen == self.replicates > 0 and within
 
 
 def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a row for each defence, setting, kind of start model and budget.
+    """Return one row per defence, setting, kind of start model and budget, the best first.
 
     Args:
         models: Cleaned models: the tidy table with the columns of ``runs.runs_frame``.
         starts: Start models, indexed by run id: ``top1`` and ``asr_top1``.
 
     Returns:
-        The columns of ``_GROUP``, ``rates``, ``attacks`` (their texts), ``unlearned`` (attacks that
-        the start models have not learned, left out), ``before`` (mean ``accuracy`` and ``asr`` of
-        the start models), ``replicates``, ``hours`` and ``passes`` of a tower (for each of them),
-        ``oracle`` and ``free`` (an :class:`Outcome` each), ``picks`` (the chosen models under all
-        attacks, by rule), ``runs``; the best first.
+        The columns of ``_GROUP``, ``rates``, ``attacks`` (texts), ``unlearned`` (excluded attacks,
+        not learned by the start models), ``before`` (mean ``accuracy`` and ``asr`` of the start
+        models), ``replicates``, mean ``hours`` and tower ``passes`` per replicate, ``oracle`` and
+        ``free`` (:class:`Outcome`), ``picks`` (the selected models under all attacks, by rule),
+        ``runs``.
     """
     before = models["start"].map(starts[ACCURACY])
     asr = models["start"].map(starts[ASR])
@@ -116,13 +116,13 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
 
 
 def _at_equal_budget(group: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield the models at each sweep of rates that some replicate had, of all that had it."""
-    own = {
+    """Yield, for each distinct set of learning rates, the models of all replicates that have it."""
+    sweeps = {
         key: frozenset(part["learning_rate"].fillna(-1))
         for key, part in group.groupby(_REPLICATE, sort=False)
     }
-    for rates in sorted(set(own.values()), key=lambda r: (-len(r), sorted(r))):
-        having = {key for key, has in own.items() if has >= rates}
+    for rates in sorted(set(sweeps.values()), key=lambda r: (-len(r), sorted(r))):
+        having = {key for key, sweep in sweeps.items() if sweep >= rates}
         keys = pd.MultiIndex.from_frame(group[_REPLICATE])
         chosen = keys.isin(list(having)) & group["learning_rate"].fillna(-1).isin(rates)
         yield len(rates), group[chosen]
@@ -132,8 +132,8 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
     learned = models[models["learned"]]
     replicates = learned[_REPLICATE].drop_duplicates()
     runs = models.drop_duplicates("run")
-    own = runs.groupby(_REPLICATE)[["hours", "passes"]].sum(min_count=1).mean()
-    rules = honest_rules(models)
+    cost = runs.groupby(_REPLICATE)[["hours", "passes"]].sum(min_count=1).mean()
+    rules = oracle_free_rules(models)
     free = "lowest_heldout_mmcl" if "lowest_heldout_mmcl" in rules else "highest_accuracy"
     by_attack = list(learned.groupby("attack", sort=False))
     found = {
@@ -147,14 +147,14 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
         "replicates": len(replicates),
         "before": {c: float(learned[f"start_{c}"].mean()) for c in ("accuracy", "asr")},
         "models": len(models),
-        "hours": float(own["hours"]),
-        "passes": float(own["passes"]),
+        "hours": float(cost["hours"]),
+        "passes": float(cost["passes"]),
         "free_rule": free,
         "oracle": _worst(found["oracle"]),
         "free": _worst(found["free"]),
         "picks": {
-            rule: pd.concat([one.picks for one in own]) if own else pd.DataFrame()
-            for rule, own in found.items()
+            rule: pd.concat([one.picks for one in outcomes]) if outcomes else pd.DataFrame()
+            for rule, outcomes in found.items()
         },
         "runs": list(runs["run"]),
     }
@@ -187,20 +187,20 @@ def _outcome(attack: Hashable, models: pd.DataFrame, rule: str) -> Outcome:
 
 
 def pick(models: pd.DataFrame, rule: str) -> Hashable | None:
-    """Return the label of the chosen model; None where none qualifies.
+    """Return the label of the selected model; None if no model qualifies.
 
-    ``oracle``: the highest accuracy with an ASR below the limit, or else the lowest ASR; another
-    rule is one of ``choosing.HONEST_RULES``, with the tolerance of the table of the best models,
-    by which trainings keep models.
+    ``oracle`` selects the highest accuracy with an ASR below the limit, or else the lowest ASR.
+    Other rules are from ``ORACLE_FREE_RULES``, with the same tolerance as in the table of best
+    models and in training.
     """
     if rule == "oracle":
         label = best_below(models, ASR_LIMIT)
         return models[ASR].idxmin() if label is None else label
-    return honest_choice(rule, models, float(models["start_accuracy"].iloc[0]), TOLERANCE)
+    return oracle_free_choice(rule, models, float(models["start_accuracy"].iloc[0]), TOLERANCE)
 
 
 def _interval(chosen: pd.DataFrame, number: str, count: str) -> Interval:
-    """Return mean and limits over start models and seeds, at least as wide as those of images."""
+    """Return mean and limits over start models and seeds, at least as wide as over images."""
     if chosen.empty:
         return _NONE
     mean, low, high = over_starts(chosen[number], list(chosen["start"]))
@@ -213,7 +213,7 @@ def _interval(chosen: pd.DataFrame, number: str, count: str) -> Interval:
 
 
 def _loss(chosen: pd.DataFrame) -> Interval:
-    """Return the accuracy lost to the start model, paired; no limits for one start model."""
+    """Return the paired accuracy loss to the start model; NaN limits for one start model."""
     if chosen.empty:
         return _NONE
     return over_starts(chosen["start_accuracy"] - chosen[ACCURACY], list(chosen["start"]))

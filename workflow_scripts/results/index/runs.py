@@ -1,4 +1,4 @@
-"""What the page tells about each run: its attack, settings, budget, code and cost."""
+"""Details of each run on the page: attack, settings, budget, code and cost."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,26 +8,50 @@ from typing import Any
 
 import pandas as pd
 
-from workflow_scripts.common import passes
-from workflow_scripts.common.attacks import named, without_trigger
+from workflow_scripts.common.attacks import Spec, named, without_trigger
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
-from workflow_scripts.results.runs import Code, code_of
-from workflow_scripts.results.text import column_text, value_text
+from workflow_scripts.common.tower_passes import tower_passes
+from workflow_scripts.results.formatting import column_text, value_text
+from workflow_scripts.results.run_table import Code, code_of
 
 NO_ATTACK = "none"
-# Not settings of a defence: how a run is carried out, its inputs, its budget, its replicate.
+# Spec keys that are not settings of a defence: execution, inputs, budget and replicate.
 _NOT_SETTINGS = (
     "accumulation", "attack", "checkpoint", "compile", "device", "epochs", "evaluation_batch_size",
-    "held_out", "inputs", "kind", "model", "optimizer.learning_rate", "precision", "run", "seed",
-    "staging", "wandb", "warmup_steps",
+    "held_out", "inputs", "keep_selected", "kind", "model", "optimizer.learning_rate", "precision",
+    "run", "seed", "staging", "wandb", "warmup_steps",
 )  # fmt: skip
-_NOT_TOLD = ("attack.image_size", "attack.seed", "attack.templates")
+_HIDDEN = ("attack.image_size", "attack.seed", "attack.templates")
+# In an attack with parts, these are settings of its first part.
+_BY_PART = ("attack.captions.name", "attack.parts", "attack.poisoned", "attack.target",
+            "attack.victims.name")  # fmt: skip
+# Texts of built-in variants; others are shown by their names.
+_TRIGGERS = {
+    "blended": "blended noise",
+    "checker": "checkered patch",
+    "image_blend": "blended image",
+    "nashville": "Nashville filter",
+    "patch": "learned patch",
+    "random": "random patch",
+    "sig": "sinusoidal signal",
+    "text": "red word",
+    "triangles": "blended triangles",
+    "warped": "warp",
+    "yellow": "yellow patch",
+}
+_OBJECTIVES = {
+    "mmcl": "MMCL",
+    "roclip": "RoCLIP",
+    "siglip": "SigLIP",
+    "siglip_bias": "SigLIP with bias",
+    "ssl": "SSL",
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the experiments: its row of runs.csv, its record and the code that made it."""
+    """A run: its row of runs.csv, its run.json and the version of its code."""
 
     row: Mapping[str, Any]
     record: Mapping[str, Any]
@@ -35,37 +59,37 @@ class Run:
 
     @property
     def spec(self) -> Mapping[str, Any]:
-        """The run's spec, as it was trained."""
+        """The spec that the run was trained with."""
         return self.record["spec"]
 
     @property
     def hours(self) -> float:
-        """Hours of a device (GPU, or process on the CPU)."""
+        """Device-hours (GPU, or CPU process)."""
         return self.record["wall_seconds"] * self.record["hardware"]["processes"] / 3600
 
 
 def read_runs(table: pd.DataFrame, root: Path) -> list[Run]:
-    """Read the record of each run.
+    """Read the run.json of each run.
 
     Args:
-        table: Rows of runs.csv, one for each run.
-        root: The results.
+        table: Rows of runs.csv, one per run.
+        root: Folder of the results.
 
     Raises:
-        StepError: A record is missing.
+        StepError: A run.json is missing.
     """
     found = []
     for row in table.to_dict("records"):
         path = root / row["folder"] / "run.json"
         if not path.is_file():
-            raise StepError(f"{path} does not exist; do the run first")
+            raise StepError(f"{path} does not exist; finish the run first")
         record = read_json(path)
         found.append(Run(row, record, code_of(record)))
     return found
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a nested mapping as dotted keys to values that are no mappings."""
+    """Flatten a nested mapping to dotted keys."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     parts = (flat(item, f"{prefix}.{key}" if prefix else key) for key, item in value.items())
@@ -79,47 +103,81 @@ def differing(tables: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def attack_texts(runs: Iterable[Run]) -> list[str]:
-    """Return the words for each run's attack: the trigger, and how it differs from most attacks."""
-    specs = [flat({"attack": run.spec["attack"] or {}}) for run in runs]
+    """Return a text per run on its attack: the trigger, and differences from the usual values.
+
+    Paths and the settings of parts are included only if attacks could not be distinguished
+    without them.
+    """
+    specs = [flat({"attack": _with_names(run.spec["attack"] or {})}) for run in runs]
     poisoned = [s for s in specs if s.get("attack.poisoned")]
-    told = [k for k in differing(poisoned) if k not in (*_NOT_TOLD, "attack.trigger.name")]
-    usual = {k: Counter(repr(s[k]) for s in poisoned if k in s).most_common(1)[0][0] for k in told}
-    # Keys that only some attacks of a name have are shown for those that have them.
+    shown = [k for k in differing(poisoned) if k not in (*_HIDDEN, "attack.trigger.name")]
+    usual = {k: Counter(repr(s[k]) for s in poisoned if k in s).most_common(1)[0][0] for k in shown}
+    # Keys that only some attacks with the same name have are always shown.
     kept = {
         name: {k: v for k, v in usual.items() if all(k in s for s in poisoned if _name(s) == name)}
         for name in map(_name, poisoned)
     }
-    return [
-        _attack_text(spec, told, kept[_name(spec)]) if spec.get("attack.poisoned") else NO_ATTACK
-        for spec in specs
-    ]
+    full, short = (
+        [
+            _attack_text(spec, shown, kept[_name(spec)], brief=brief)
+            if spec.get("attack.poisoned")
+            else NO_ATTACK
+            for spec in specs
+        ]
+        for brief in (False, True)
+    )
+    meanings = Counter(text for text, _ in set(zip(short, full, strict=True)))
+    return [long if meanings[text] > 1 else text for text, long in zip(short, full, strict=True)]
+
+
+def _with_names(attack: Spec) -> Spec:
+    """Return an attack whose victims and captions are mappings."""
+    names = {k: {"name": attack[k]} for k in ("victims", "captions") if type(attack.get(k)) is str}
+    return attack | names
 
 
 def _name(spec: Mapping[str, Any]) -> str:
-    """Return the triggers of an attack's parts; of a part without one, its victims."""
+    """Return the triggers of an attack's parts, or the victims of parts without a trigger."""
     whole = {
         "trigger": {"name": spec.get("attack.trigger.name", "unknown")},
-        "victims": spec.get("attack.victims.name", spec.get("attack.victims")),
+        "victims": spec.get("attack.victims.name"),
     }
     parts = [whole | part for part in spec.get("attack.parts") or [{}]]
-    chosen = [one["victims"] if without_trigger(one) else one["trigger"]["name"] for one in parts]
-    return " + ".join(Path(named(one)[0]).stem for one in chosen)
+    names = [
+        _words(named(one["victims"])[0])
+        if without_trigger(one)
+        else _TRIGGERS.get(one["trigger"]["name"], _words(one["trigger"]["name"]))
+        for one in parts
+    ]
+    return " + ".join(names) + (", no trigger" if all(map(without_trigger, parts)) else "")
 
 
-def _attack_text(spec: Mapping[str, Any], told: Sequence[str], usual: Mapping[str, str]) -> str:
+def _words(variant: str) -> str:
+    """Return the name of a variant, which may be given by its file, as words."""
+    return Path(variant).stem.replace("_", " ")
+
+
+def _attack_text(
+    spec: Mapping[str, Any], shown: Sequence[str], usual: Mapping[str, str], *, brief: bool
+) -> str:
+    left_out = _BY_PART if "attack.parts" in spec else ()
     others = [
-        f"{key.removeprefix('attack.').removeprefix('trigger.').replace('_', ' ')} "
-        f"{_short(spec[key])}"
-        for key in told
-        if spec.get(key) is not None and repr(spec[key]) != usual.get(key)
+        f"{spec[key]:,} poisoned pairs"
+        if key == "attack.poisoned" and isinstance(spec[key], int)
+        else f"{key.removeprefix('attack.').removeprefix('trigger.').removesuffix('.name')}: "
+        f"{_short(spec[key])}".replace("_", " ")
+        for key in shown
+        if spec.get(key) is not None
+        and repr(spec[key]) != usual.get(key)
+        and not (brief and (key in left_out or "/" in str(spec[key])))
     ]
     return _name(spec) + (f" ({', '.join(others)})" if others else "")
 
 
 def setting_texts(runs: Sequence[Run]) -> list[str]:
-    """Return how each run differs from most runs of its defence.
+    """Return the settings of each run that differ from the usual ones of its defence.
 
-    Learning rate, seed, attack and budget are told elsewhere.
+    Learning rate, seed, attack and budget are not included.
     """
     specs = [_settings(run.spec) for run in runs]
     texts = [""] * len(runs)
@@ -127,12 +185,12 @@ def setting_texts(runs: Sequence[Run]) -> list[str]:
     for n, run in enumerate(runs):
         groups.setdefault(run.row["defence"], []).append(n)
     for places in groups.values():
-        told = differing([specs[n] for n in places])
+        varied = differing([specs[n] for n in places])
         usual = {
-            k: Counter(repr(specs[n].get(k)) for n in places).most_common(1)[0][0] for k in told
+            k: Counter(repr(specs[n].get(k)) for n in places).most_common(1)[0][0] for k in varied
         }
         for n in places:
-            other = [k for k in told if repr(specs[n].get(k)) != usual[k]]
+            other = [k for k in varied if repr(specs[n].get(k)) != usual[k]]
             texts[n] = ", ".join(f"{column_text(k)} {_short(specs[n].get(k))}" for k in other)
     return texts
 
@@ -142,7 +200,7 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
         key: value
         for key, value in flat(spec).items()
         if not any(key == other or key.startswith(f"{other}.") for other in _NOT_SETTINGS)
-        # An artefact's path differs between start models.
+        # Paths of artefacts differ between start models.
         and not (isinstance(value, str) and "/" in value)
     }
 
@@ -151,28 +209,28 @@ def _short(value: Any) -> str:
     return value_text(value) if not isinstance(value, list) else "–".join(map(str, value))
 
 
-def tower_passes(run: Run) -> float:
-    """Return the tower passes for each pair of a run's training; NaN where they are unknown."""
+def passes_of(run: Run) -> float:
+    """Return the tower passes per training pair of a run; NaN if unknown."""
     try:
-        return passes.tower_passes(run.spec["objective"])
-    except StepError:  # a loss term of a user's own file that is no longer there
+        return tower_passes(run.spec["objective"])
+    except StepError:  # the user's own file with the loss term no longer exists
         return float("nan")
 
 
 def split_report(run: Run, root: Path) -> Mapping[str, Any]:
-    """Return the counts of the split that a run was trained on, empty if there are none."""
+    """Return the report of the split that a run was trained on, empty if there is none."""
     path = root / "splits" / Path(run.spec["inputs"]["manifest"]).parent.name / "report.json"
     return read_json(path) if path.is_file() else {}
 
 
 def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
-    """Return a row for each run with all that the page groups and filters by.
+    """Return one row per run with the columns that the page groups and filters by.
 
     Returns:
         ``run``, ``folder``, ``kind``, ``start``, ``start_label``, ``defence``, ``learning_rate``;
-        ``attack``, ``setting`` and ``objective`` (texts); ``dataset``; ``seed`` and ``start_seed``;
-        ``pairs`` and ``poisoned_left`` of the cleaning data; ``epochs``; ``hours`` of a device;
-        ``passes`` of a tower for each pair.
+        ``attack``, ``setting`` and ``objective`` (texts); ``dataset``; ``seed``; ``pairs`` and
+        ``poisoned_left`` of the cleaning data; ``epochs``; ``hours`` (device-hours); ``passes``
+        (tower passes per pair).
     """
     frame = pd.DataFrame([run.row for run in runs])
     cleaning = [n for n, run in enumerate(runs) if run.row["kind"] == "cleaning"]
@@ -191,15 +249,18 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
         start_label=label,
         attack=attack_texts(runs),
         setting=[
-            ", ".join(filter(None, [text, f"{n} poisoned pairs left" if n else ""]))
+            ", ".join(filter(None, [text, f"{n} residual poisoned pairs" if n else ""]))
             for text, n in zip(settings, left, strict=True)
         ],
-        objective=["+".join(sorted(start.spec["objective"])) for start in starts],
+        objective=[
+            "+".join(_OBJECTIVES.get(name, name) for name in sorted(start.spec["objective"]))
+            for start in starts
+        ],
         dataset=[Path(s.spec["inputs"]["manifest"]).parent.name.split("-")[0] for s in starts],
         seed=[int(run.spec["seed"]) for run in runs],
         pairs=[report.get("pairs", 0) for report in reports],
         poisoned_left=left,
         epochs=[int(run.spec["epochs"]) for run in runs],
         hours=[run.hours for run in runs],
-        passes=[tower_passes(run) for run in runs],
+        passes=[passes_of(run) for run in runs],
     )

@@ -1,1 +1,1 @@
-"""Augmentations of training images: one file for each, found by the name that a view gives."""
+"""Augmentations of training images, one file each; views refer to them by file name."""

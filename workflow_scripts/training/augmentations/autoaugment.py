@@ -19,7 +19,7 @@ class Augmentation:
         self._policy = AutoAugment()
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Return uint8 [3, S, S] of uint8 [3, H, W]."""
+        """Augment an image: uint8 [3, H, W] to uint8 [3, S, S]."""
         pillow = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
         augmented = np.array(self._policy.apply(pillow, generator))
         return fit(torch.from_numpy(augmented).permute(2, 0, 1), self.image_size)
@@ -28,10 +28,10 @@ class Augmentation:
 class AutoAugment(transforms.AutoAugment):
     """torchvision's AutoAugment with explicit randomness.
 
-    torchvision draws from the global generator, whose state depends on the images before; here
-    an image's draws depend on its own generator alone. Works on Pillow images, as published:
-    twice as fast as on tensors (0.97 against 1.9 ms at 224 px), and its results are the common
-    reference.
+    torchvision draws from the global generator, whose state depends on the preceding images; here,
+    the draws for an image depend only on the generator passed in. Operates on Pillow images, as in
+    the published code: this is twice as fast as on tensors (0.97 versus 1.9 ms at 224 pixels), and
+    its results are the common reference.
     """
 
     def apply(self, image: Image.Image, generator: np.random.Generator) -> Image.Image:
@@ -40,7 +40,7 @@ class AutoAugment(transforms.AutoAugment):
         return self.forward(image)
 
     def get_params(self, transform_num: int) -> tuple[int, list[float], list[int]]:
-        """Draw the sub-policy, the two chances and the two signs."""
+        """Draw the sub-policy, the two probabilities and the two signs."""
         draw = self._generator.random(5).tolist()
         return int(draw[0] * transform_num), draw[1:3], [int(d >= 0.5) for d in draw[3:]]
 

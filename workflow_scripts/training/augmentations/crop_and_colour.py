@@ -1,4 +1,4 @@
-"""The image augmentation of RoCLIP (Yang, Gao and Mirzasoleiman, 2023), that of SimCLR."""
+"""The SimCLR image augmentation, as used by RoCLIP (Yang, Gao and Mirzasoleiman, 2023)."""
 
 from typing import Annotated
 
@@ -12,20 +12,20 @@ _GREY = (0.2989, 0.587, 0.114)
 
 
 class Augmentation:
-    """Flip, random crop, colour jitter, grey and blur, in this order.
+    """Flip, random crop, colour jitter, greyscale and blur, in this order.
 
-    A horizontal flip (1/2); a crop of ``smallest_crop`` to 1 of the area with an aspect ratio of
-    3/4 to 4/3, resized to the model's size; with probability 0.8 brightness, contrast and
-    saturation times U(0.5, 1.5) and hue plus U(-0.1, 0.1), in random order; grey (0.2); Gaussian
-    blur with a standard deviation of U(0.1, 2) pixels and a kernel of a tenth of the image's side,
-    23 pixels at 224.
+    A horizontal flip with probability 0.5; a crop of ``smallest_crop`` to 1 of the area with an
+    aspect ratio of 3/4 to 4/3, resized to the model's input size; with probability 0.8, brightness,
+    contrast and saturation multiplied by U(0.5, 1.5) and hue shifted by U(-0.1, 0.1), in random
+    order; greyscale with probability 0.2; Gaussian blur with a standard deviation of U(0.1, 2)
+    pixels and a kernel size of a tenth of the image's side (23 pixels at 224).
     """
 
     def __init__(self, image_size: int, smallest_crop: Annotated[float, "> 0", "<= 1"] = 0.08):
         self.image_size, self.smallest_crop = image_size, smallest_crop
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Return uint8 [3, S, S] of uint8 [3, H, W]."""
+        """Augment an image: uint8 [3, H, W] to uint8 [3, S, S]."""
         if generator.random() < 0.5:
             image = transforms.hflip(image)
         height, width = image.shape[1:]
@@ -48,7 +48,7 @@ class Augmentation:
 def _crop(
     height: int, width: int, smallest: float, generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Return top, left, height and width of a random crop; the whole image if none is found."""
+    """Return top, left, height and width of a random crop; the whole image after ten failures."""
     for _ in range(10):
         area = height * width * generator.uniform(smallest, 1.0)
         ratio = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))

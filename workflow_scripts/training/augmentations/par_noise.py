@@ -9,16 +9,16 @@ from torch import Tensor
 
 from workflow_scripts.data.images import fit
 
-# CLIP's mean colour in bytes: what a pixel that is 0 after normalisation was before.
+# CLIP's mean colour in bytes, which normalisation maps to 0.
 _MEAN = torch.tensor([122.77, 116.75, 104.09]).round().to(torch.uint8)
 
 
 class Augmentation:
-    """Positive Gaussian noise on half of the images, a small square erased on half of them.
+    """Adds positive Gaussian noise and erases a small square, each with probability ``p``.
 
-    After CLIP's preprocessing, with probability ``p`` each: clip(N(0, std²), 0, 1) is added and
-    the sum clipped to [0, 1]; a square of ``smallest`` to ``largest`` of the area is set to the
-    mean colour, which is 0 after normalisation. Values are rounded to bytes.
+    Applied after CLIP's preprocessing. Noise clip(N(0, std²), 0, 1) is added and the sum clipped to
+    [0, 1]; a square covering ``smallest`` to ``largest`` of the area is set to the mean colour,
+    which normalisation maps to 0. Values are rounded to bytes.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Augmentation:
         self.smallest, self.largest = smallest, largest
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        """Return uint8 [3, S, S] of uint8 [3, H, W]."""
+        """Augment an image: uint8 [3, H, W] to uint8 [3, S, S]."""
         image = fit(image, self.image_size)
         if generator.random() < self.p:
             noise = generator.standard_normal(image.shape, dtype=np.float32) * self.std

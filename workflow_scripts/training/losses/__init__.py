@@ -1,4 +1,4 @@
-"""Loss terms: one file for each, found by its name; what a term of one's own is made of."""
+"""Loss terms, one file each, referred to by file name; and what a custom term needs to import."""
 
 from workflow_scripts.training.losses._term import (
     AUGMENTED,

@@ -1,4 +1,4 @@
-"""What a loss term is given and what it may have of its own."""
+"""The interface of loss terms."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Run:
     """The run that a loss term belongs to.
 
     ``embed_dim`` is the length d of an embedding, ``rows`` the number of training pairs, and
-    ``steps`` the number of steps of an epoch.
+    ``steps`` the number of steps per epoch.
     """
 
     embed_dim: int
@@ -30,12 +30,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Features:
-    """One global batch as a loss term sees it, the same on every process.
+    """The inputs of a loss term for one global batch, the same on every process.
 
-    ``views`` has the embeddings of the term's views by name. ``scale`` is exp(logit_scale), a
-    scalar, and ``bias`` the model's logit_bias if it has one. ``rows`` are the int64 [n] rows of
-    the manifest, ``labels`` the int64 [n] classes that a stronger model gave to the images, if
-    the run has a labeller.
+    ``views`` maps the names of the term's views to their embeddings. ``scale`` is the scalar
+    exp(logit_scale), ``bias`` the model's logit_bias if it has one. ``rows`` are the manifest rows,
+    int64 [n]; ``labels`` are the pseudo-labels of the images, int64 [n], if the run has a labeller.
     """
 
     views: Mapping[str, Embedded]
@@ -47,12 +46,12 @@ class Features:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What :meth:`LossTerm.before_epoch` may use.
+    """The argument of :meth:`LossTerm.before_epoch`.
 
-    ``number`` counts from 0. ``embed_images()`` returns the float32 [rows, d] unit-norm embeddings
-    of all training images, in the manifest's order and without augmentation, on every process; it
-    takes a pass over the data.
-    ``forget(parameters)`` drops the optimiser's state of parameters that were drawn anew.
+    ``number`` counts from 0. ``embed_images()`` makes a pass over the data and returns on every
+    process the unit-norm embeddings of all training images, float32 [rows, d], in manifest order
+    and without augmentation. ``forget(parameters)`` drops the optimiser state of parameters that
+    were re-initialised.
     """
 
     number: int
@@ -62,13 +61,13 @@ class Epoch:
 
 
 class LossTerm(nn.Module):
-    """A term of the objective; a variant is a file with a subclass named ``Loss``.
+    """A term of the objective; a variant is a file that defines a subclass named ``Loss``.
 
-    A subclass names the ``views`` of a pair that it looks at; by default the image and the caption
-    as they are. It may take options by keyword (from the config), have parameters (they are trained
-    with the model's, and saved in checkpoints) and buffers (saved too), and set ``uses_bias`` or
-    ``uses_labels``. Random numbers are to be drawn from torch's global generator, which is seeded
-    before each step and each epoch alike on every process.
+    A subclass declares the ``views`` of a pair that it uses, by default the unaugmented image and
+    caption. It may take options as keyword arguments (from the config), have parameters (trained
+    together with the model's and saved in checkpoints) and buffers (saved in checkpoints), and set
+    ``uses_bias`` or ``uses_labels``. Draw random numbers from torch's global generator, which is
+    seeded identically on every process before each step and each epoch.
     """
 
     views: ClassVar[Mapping[str, View]] = {"plain": PLAIN}
@@ -82,19 +81,19 @@ class LossTerm(nn.Module):
     def forward(self, features: Features) -> Tensor:
         """Return the scalar loss of a global batch.
 
-        With accumulation it is called once for a step too, on the whole batch.
+        Called once per step on the whole batch, also with gradient accumulation.
         """
         raise NotImplementedError
 
     def before_epoch(self, epoch: Epoch) -> None:
-        """Prepare an epoch, e.g. cluster the images; called once, not again on resumption."""
+        """Prepare an epoch, e.g. cluster the images; not repeated if a run resumes within it."""
 
     def resume(self, epoch: int) -> None:
-        """Prepare to go on within epoch ``epoch``; buffers and parameters are restored already."""
+        """Prepare to resume within epoch ``epoch``; parameters and buffers are already restored."""
 
 
 @torch.no_grad()
 def begin_head(head: nn.Linear) -> None:
-    """Draw a new linear head: weights of N(0, 0.01²), bias 0, as in the published code."""
+    """Re-initialise a linear head: weights from N(0, 0.01²), bias 0, as in the published code."""
     head.weight.normal_(0, 0.01)
     head.bias.zero_()

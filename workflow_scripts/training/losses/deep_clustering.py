@@ -1,12 +1,13 @@
 """Deep clustering: predict to which cluster of the training images an image belongs.
 
-Source: Caron et al., 2018. Before each epoch the image embeddings are clustered anew by spherical
-k-means, and a fresh linear head over the image embedding learns to name the cluster, which is the
-centroid nearest to the image's present embedding.
+Source: Caron et al., 2018. Before each epoch, the image embeddings are clustered by spherical
+k-means, and a newly initialised linear head on the image embedding is trained to predict the
+cluster: the centroid nearest to the image's current embedding.
 
-Other than in the published code, the images are embedded in evaluation mode. There it was training
-mode: an embedding depended on the others of its batch, and batch norm's running statistics moved.
-Evaluation mode gives the same clusters for any batch size and any number of processes.
+Unlike the published code, images are embedded for clustering in evaluation mode. The published code
+uses training mode, in which an embedding depends on the rest of its batch and batch norm's running
+statistics are updated. In evaluation mode, the clusters do not depend on the batch size or on the
+number of processes.
 """
 
 from typing import Annotated
@@ -28,7 +29,7 @@ class Loss(LossTerm):
     Args:
         run: The run.
         clusters: k, the number of centroids.
-        iterations: Of k-means.
+        iterations: Iterations of k-means.
     """
 
     centroids: Tensor
@@ -44,7 +45,7 @@ class Loss(LossTerm):
         self.register_buffer("centroids", torch.zeros(clusters, run.embed_dim))
 
     def before_epoch(self, epoch: Epoch) -> None:
-        """Cluster all training images and begin with a new head; alike on every process.
+        """Cluster all training images and re-initialise the head, identically on every process.
 
         Raises:
             StepError: There are fewer images than clusters.

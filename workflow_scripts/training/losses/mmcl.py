@@ -1,4 +1,4 @@
-"""MMCL: image against text, as CLIP is trained (Radford et al., 2021)."""
+"""MMCL, the multimodal contrastive loss of CLIP between images and texts (Radford et al., 2021)."""
 
 from torch import Tensor
 

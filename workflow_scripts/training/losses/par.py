@@ -1,9 +1,9 @@
 """PAR, Perturb and Recover (Singh, Croce and Hein, 2024, arXiv 2412.00727).
 
-A cleaning objective that pushes the embeddings away from those of the backdoored start model, as
-long as they are not yet far from it, while the contrastive loss keeps images and captions together.
-Both models see the same noisy image. As published, the temperature is not trained: set
-``optimizer.freeze: [scale]``.
+A cleaning objective that pushes embeddings away from those of the backdoored start model until
+their distance exceeds a threshold, while the contrastive loss keeps images and captions aligned.
+Both models see the same noisy image. In the paper the temperature is not trained; set
+``optimizer.freeze: [scale]`` to reproduce this.
 """
 
 from typing import Annotated
@@ -16,12 +16,13 @@ from workflow_scripts.training.losses._term import Features, LossTerm, Run, View
 class Loss(LossTerm):
     """MMCL of the noisy pairs - ( h(d_I) + h(d_T) ) / 2, with h(d) = d if d <= tau, else 0.
 
-    d_I is the mean over the global batch of the squared distance of an image's embedding to the
-    start model's, d_T likewise for captions. Unit vectors are at most 4 apart, orthogonal ones 2.
+    d_I is the squared distance between the image embeddings of the two models, averaged over the
+    global batch; d_T is the same for captions. The squared distance of unit vectors is at most 4,
+    and 2 for orthogonal ones.
 
     Args:
         run: The run.
-        tau: Distance beyond which nothing is pushed.
+        tau: Mean squared distance beyond which the embeddings are no longer pushed.
     """
 
     views = {

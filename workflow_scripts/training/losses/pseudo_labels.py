@@ -1,7 +1,7 @@
-"""Pseudo-labels: name the class that a stronger model gives to the image.
+"""Pseudo-labels: predict the class that a stronger model assigns to the image.
 
-The variant of deep clustering (see there) in which a cluster is a zero-shot class: the labels stay
-as they are, and so does the head, over all epochs.
+A variant of deep clustering (``deep_clustering.py``) whose clusters are zero-shot classes: the
+labels are fixed, and the head is not re-initialised between epochs.
 """
 
 from typing import Annotated
@@ -18,7 +18,7 @@ class Loss(LossTerm):
 
     Args:
         run: The run.
-        classes: Number of classes of the evaluation set, which the labels are among.
+        classes: Number of classes of the evaluation set from which the labels are taken.
     """
 
     views = {"plain": View(image="plain")}
@@ -33,7 +33,7 @@ class Loss(LossTerm):
         """Return the loss of a global batch.
 
         Raises:
-            StepError: The run has no labels, or they are of more classes.
+            StepError: The run has no labels, or a label is not below ``classes``.
         """
         if features.labels is None:
             raise StepError("the term pseudo_labels needs labels: give the defence a labeller")

@@ -1,12 +1,13 @@
 """RoCLIP (Yang, Gao and Mirzasoleiman, NeurIPS 2023): a pre-training defence.
 
-In every ``every``-th epoch, an image is contrasted with that caption embedding of a pool which is
-nearest to it, instead of with its own caption, so that a poisoned pair's image and caption are
-rarely brought together. The pool holds the latest caption embeddings of these epochs.
+In every ``every``-th epoch (a matching epoch), each image is contrasted with the nearest caption
+embedding of a pool instead of its own caption, so that image and caption of a poisoned pair are
+rarely associated. The pool holds the most recent caption embeddings of the matching epochs.
 
-The nearest captions carry no gradient, so that the text tower learns nothing in these epochs, as in
-the published code. There the pool starts as random unit vectors, which is ``start: noise`` here.
-With ``start: skip`` such an epoch is an ordinary one until the pool is full.
+As in the published code, no gradient flows through the captions of the pool, so that the text tower
+is not trained in matching epochs. The published code fills the pool with random unit vectors at the
+start (``start: noise``). With ``start: skip``, images are contrasted with their own captions until
+the pool is full.
 """
 
 from typing import Annotated, Literal
@@ -23,9 +24,9 @@ class Loss(LossTerm):
 
     Args:
         run: The run.
-        pool: Caption embeddings kept, 21,845 in the published code for a million pairs.
-        every: Match in epochs every, 2 every, ..., counted from 1.
-        start: What the pool is before it has been filled.
+        pool: Size of the pool; 21,845 in the published code for a million pairs.
+        every: The epochs every, 2 every, ... are matching epochs, counted from 1.
+        start: How to proceed before the pool is full: ``skip`` or ``noise``, see the module.
     """
 
     pool: Tensor
@@ -49,15 +50,15 @@ class Loss(LossTerm):
         self.matching = False
 
     def before_epoch(self, epoch: Epoch) -> None:
-        """Find out whether this epoch matches."""
+        """Determine whether this is a matching epoch."""
         self.resume(epoch.number)
 
     def resume(self, epoch: int) -> None:
-        """Find out whether this epoch matches."""
+        """Determine whether this is a matching epoch."""
         self.matching = (epoch + 1) % self.every == 0
 
     def forward(self, features: Features) -> Tensor:
-        """Return the loss of a global batch; in a matching epoch its captions enter the pool."""
+        """Return the loss of a global batch; in a matching epoch, add its captions to the pool."""
         view = features.views["augmented"]
         texts = view.texts
         if self.matching:
@@ -71,7 +72,7 @@ class Loss(LossTerm):
         size = len(self.pool)
         texts = texts[-size:]
         places = (self.oldest + torch.arange(len(texts), device=texts.device)) % size
-        # A copy: the loss above still needs the captions that are replaced.
+        # Copied, because the backward pass still needs the replaced captions.
         self.pool = self.pool.index_copy(0, places, texts)
         self.oldest = (self.oldest + len(texts)) % size
         self.filled = (self.filled + len(texts)).clamp(max=size)

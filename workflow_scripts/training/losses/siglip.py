@@ -1,6 +1,7 @@
 """SigLIP's pairwise loss (Zhai et al., 2023), in the variant of the published ablation.
 
-Other than SigLIP's own: the mean over all n x n pairs instead of the sum over n, and no bias.
+Unlike the original, it averages over all n x n pairs instead of dividing the sum by n, and has no
+bias.
 """
 
 import torch
@@ -11,7 +12,7 @@ from workflow_scripts.training.losses._term import Features, LossTerm
 
 
 class Loss(LossTerm):
-    """mean over i, j of -log sigmoid(± s I_i · T_j), + on the diagonal and - elsewhere."""
+    """Mean over i, j of -log sigmoid(± s I_i · T_j), + on the diagonal and - elsewhere."""
 
     def forward(self, features: Features) -> Tensor:
         """Return the loss of a global batch."""

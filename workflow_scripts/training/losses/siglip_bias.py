@@ -1,4 +1,4 @@
-"""SigLIP's own pairwise loss (Zhai et al., 2023), as open_clip has it: with a learned bias."""
+"""SigLIP's pairwise loss with a learned bias (Zhai et al., 2023), as implemented in open_clip."""
 
 from open_clip.loss import SigLipLoss
 from torch import Tensor
@@ -10,8 +10,8 @@ from workflow_scripts.training.losses._term import Features, LossTerm, Run
 class Loss(LossTerm):
     """-1/n Σ over i, j of log sigmoid(± (s I_i · T_j + b)), + on the diagonal and - elsewhere.
 
-    The bias b belongs to the model, as the scale does, so that cleaning goes on from what
-    pre-training has learned. SigLIP starts with s = 10 and b = -10.
+    Like the scale, the bias b belongs to the model, so that cleaning continues from the value
+    learned in pre-training. SigLIP initialises s = 10 and b = -10.
     """
 
     uses_bias = True

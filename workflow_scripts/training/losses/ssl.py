@@ -1,6 +1,6 @@
-"""SSL: each modality against its own augmented view (CleanCLIP; Bansal et al., 2023).
+"""SSL: each modality against its augmented view (CleanCLIP; Bansal et al., 2023).
 
-CleanCLIP contrasts one way only: the original view picks its augmented one.
+As in CleanCLIP, the loss has one direction only: each original is matched to its augmented view.
 """
 
 import torch

@@ -1,1 +1,1 @@
-"""Changes of the start weights before cleaning: one file for each, found by its name."""
+"""Modifications of the start model's weights before cleaning, one file each."""

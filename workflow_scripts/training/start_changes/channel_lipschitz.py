@@ -1,4 +1,4 @@
-"""Channel Lipschitzness pruning (Zheng et al., ECCV 2022): removes channels with outlying gain."""
+"""Channel Lipschitzness pruning (Zheng et al., ECCV 2022): prunes outlying channels."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -17,17 +17,17 @@ def change(
     *,
     u: Annotated[float, ">= 0"] = 3.0,
 ) -> None:
-    """Prune ``model`` in place: no data is needed.
+    """Prune ``model`` in place, without data.
 
-    Of each convolution of the image tower that a batch norm follows, the channels whose
+    In each convolution of the image tower that is followed by batch norm, channels whose
     :func:`lipschitz_bounds` exceed the layer's mean by more than ``u`` standard deviations are
-    pruned: weight and bias of their batch norm become 0, so that they are 0 for every image.
-    Nothing keeps them there: a run with ``epochs`` above 0 may train them again.
+    pruned: the weight and bias of their batch norm are set to 0, which makes the channel 0 for
+    every image. Pruned channels are not frozen: a run with ``epochs`` above 0 may retrain them.
 
     Args:
         model: The start model.
         fresh: Not used.
-        u: Standard deviations, 3 in the paper for CIFAR-10; lower prunes more.
+        u: Threshold in standard deviations; 3 in the paper for CIFAR-10. Lower values prune more.
 
     Raises:
         StepError: The image tower has no batch norm after a convolution.
@@ -50,10 +50,10 @@ def change(
 
 
 def normalised_convolutions(tower: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Yield each convolution whose output a batch norm takes, and the batch norm.
+    """Yield each convolution whose output goes into a batch norm, together with the batch norm.
 
-    In the modules' order, which is that of their definition: the batch norm comes next after its
-    convolution, as in open_clip's and timm's ResNets. One without an affine map is left out.
+    Relies on the order of definition, in which a batch norm directly follows its convolution, as in
+    the ResNets of open_clip and timm. Batch norms without affine parameters are skipped.
     """
     before = None
     for module in tower.modules():
@@ -66,15 +66,15 @@ def normalised_convolutions(tower: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Ba
 
 
 def lipschitz_bounds(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """Return an upper bound of each channel's Lipschitz constant, as in the paper.
+    """Return an upper bound of the Lipschitz constant of each channel, as in the paper.
 
-    It is the largest singular value of the channel's weights, reshaped to a matrix of input
-    channels by kernel positions, times the batch norm's factor ``|weight| / sqrt(var + eps)``.
+    This is the largest singular value of the channel's weights, reshaped to an [input channels,
+    kernel positions] matrix, times the batch norm's factor ``|weight| / sqrt(var + eps)``.
 
     Returns:
         float64 ``[channels]``.
     """
-    assert norm.running_var is not None  # no batch norm of open_clip's or timm's goes without
+    assert norm.running_var is not None  # true of all batch norms in open_clip and timm
     matrices = convolution.weight.double().flatten(2)
     gains = norm.weight.double().abs() / (norm.running_var.double() + norm.eps).sqrt()
     return torch.linalg.matrix_norm(matrices, ord=2) * gains

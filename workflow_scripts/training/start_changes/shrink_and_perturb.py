@@ -1,4 +1,4 @@
-"""Shrink and perturb (Ash and Adams, 2020): θ ← shrink · θ + perturb · θ of a random start."""
+"""Shrink and perturb (Ash and Adams, 2020): θ ← shrink · θ + perturb · θ of a random model."""
 
 from typing import Annotated
 
@@ -16,14 +16,13 @@ def change(
 ) -> None:
     """Change ``model`` in place.
 
-    Every parameter takes part, logit_scale included; batch norm's statistics are no parameters
-    and stay.
+    All parameters are changed, including logit_scale; batch norm statistics are left unchanged.
 
     Args:
         model: The start model.
         fresh: The same architecture with random weights.
-        shrink: Factor of the start weights, 0.95 in the paper.
-        perturb: Factor of the random weights, 1e-4 in the paper.
+        shrink: Factor of the start model's weights; 0.95 in the paper.
+        perturb: Factor of the random weights; 1e-4 in the paper.
     """
     for parameter, random in zip(model.parameters(), fresh.parameters(), strict=True):
         parameter.mul_(shrink).add_(random, alpha=perturb)

@@ -19,18 +19,18 @@ def change(
 ) -> None:
     """Change ``model`` in place.
 
-    Batch norm's statistics are no parameters and stay those of the start model: statistics of a
-    difference mean nothing.
+    Batch norm statistics are left unchanged: the difference of two sets of statistics is not
+    meaningful.
 
     Args:
         model: The start model.
         fresh: Not used.
-        vector: File of parameter names to their changes: an artefact of the maker ``task_vector``.
-            A parameter that it does not name stays.
-        alpha: How often it is subtracted; 0 gives the start model bit for bit.
+        vector: File with the change of each parameter by name: an artefact of the maker
+            ``task_vector``. Parameters that it does not contain are left unchanged.
+        alpha: Factor of the vector; with 0, the start model is unchanged bit for bit.
 
     Raises:
-        StepError: The file is missing or damaged, or is of another model.
+        StepError: The file is missing or damaged, or belongs to a different model.
     """
     parameters, changes = dict(model.named_parameters()), read_weights(vector)
     for name, value in changes.items():

@@ -19,16 +19,17 @@ def change(
 ) -> None:
     """Change ``model`` in place.
 
-    Batch norm's running means and variances are interpolated as weights are.
+    Running means and variances of batch norm are interpolated like weights.
 
     Args:
         model: The start model.
         fresh: Not used.
-        other: File of weights of the same architecture: an artefact of the maker ``weights``.
-        alpha: 0 gives the start model, 1 the other one, bit for bit.
+        other: Weights of the same architecture: an artefact of the maker ``weights``.
+        alpha: Weight of the other model: 0 gives the start model and 1 the other model, bit for
+            bit.
 
     Raises:
-        StepError: The file is missing or damaged, or is of another model.
+        StepError: The file is missing or damaged, or belongs to a different model.
     """
     weights = read_weights(other)
     for name, value in model.state_dict().items():

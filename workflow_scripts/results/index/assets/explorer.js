@@ -1,5 +1,5 @@
-/* The page's behaviour. The data come from results/index/data.py and leaderboard.py, charts are
-   drawn by Vega-Lite and tables by Tabulator. All that is chosen is in the URL's fragment. */
+/* Behaviour of the results page. The data come from results/index/data.py and leaderboard.py; charts
+   are drawn by Vega-Lite and tables by Tabulator. The view is stored in the URL's fragment. */
 "use strict";
 const read = id => JSON.parse(document.getElementById(id).textContent);
 const byId = id => document.getElementById(id);
@@ -19,12 +19,12 @@ const rows = DATA.epochs.run.map((run, n) => {
 });
 const epochsOf = Object.groupBy(rows, row => row.id);
 
-/* State: what the URL says, over the defaults. */
+/* State: the URL's values override the defaults. */
 let state = {}, views = {}, table, waiting;
 function readState() {
   state = {...DEFAULTS, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1)))};
-  for (const [key, there] of [["x", MEASURES], ["y", MEASURES], ["colour", DIMENSIONS], ["shape", DIMENSIONS]])
-    if (!(state[key] in there)) state[key] = DEFAULTS[key];
+  for (const [key, known] of [["x", MEASURES], ["y", MEASURES], ["colour", DIMENSIONS], ["shape", DIMENSIONS]])
+    if (!(state[key] in known)) state[key] = DEFAULTS[key];
 }
 function setState(change, from = state) {
   state = {...from, ...change}; writeState(); show();
@@ -52,7 +52,7 @@ const within = row => {
   return !state.brush || row[state.x] >= x0 && row[state.x] <= x1 && row[state.y] >= y0 && row[state.y] <= y1;
 };
 
-/* Numbers as people read them. */
+/* Formatting of numbers. */
 function wilson(percent, count) {
   const p = percent / 100, z = 1.959964, middle = (p + z * z / (2 * count)) / (1 + z * z / count);
   const half = z * Math.sqrt(p * (1 - p) / count + z * z / (4 * count * count)) / (1 + z * z / count);
@@ -72,7 +72,7 @@ function lines(row) {
   const names = Object.keys(DIMENSIONS).filter(name => row[name] && name !== "experiments");
   return [...names.map(name => [DIMENSIONS[name], row[name]]), ["Epoch", row.epoch],
     ...shown.filter(key => key in MEASURES).map(key => [MEASURES[key].label.replace(" (%)", ""), number(row, key)]),
-    ["Cost of the run", `${hours(RUNS.columns.hours[run])} on ${text("device", run)}, ${passes(RUNS.columns.passes[run])} tower passes`],
+    ["Cost", `${hours(RUNS.columns.hours[run])} on ${text("device", run)}, ${passes(RUNS.columns.passes[run])} tower passes`],
     ["Code", `${text("commit", run)}, digest ${text("digest", run)}, ${text("code", run)}`], ["Run", row.id]];
 }
 
@@ -95,8 +95,8 @@ function embed(id, spec, changed = {}) {
   views[id].tooltip((handler, event, item, value) => {
     tip.hidden = value == null || value === "";
     if (tip.hidden) return;
-    const told = item.datum?.id ? lines(item.datum) : Object.entries(value);
-    tip.replaceChildren(...told.flatMap(([name, what]) => [make("dt", name), make("dd", what)]));
+    const shown = item.datum?.id ? lines(item.datum) : Object.entries(value);
+    tip.replaceChildren(...shown.flatMap(([name, what]) => [make("dt", name), make("dd", what)]));
     const right = event.clientX + 12 + tip.offsetWidth > innerWidth;
     tip.style.left = `${Math.max(4, right ? event.clientX - 12 - tip.offsetWidth : event.clientX + 12)}px`;
     tip.style.top = `${Math.max(4, Math.min(event.clientY + 12, innerHeight - tip.offsetHeight - 4))}px`;
@@ -111,8 +111,8 @@ function make(tag, content = "", attributes = {}) {
 }
 function levelsOf(dimension) {
   const levels = dimension === "role" ? ROLES : RUNS.coded[dimension].levels;
-  const there = new Set(rows.filter(row => row.role !== ROLES[4]).map(row => row[dimension]));
-  return levels.filter(level => there.has(level));
+  const present = new Set(rows.filter(row => row.role !== ROLES[4]).map(row => row[dimension]));
+  return levels.filter(level => present.has(level));
 }
 const dark = () => getComputedStyle(document.documentElement).colorScheme === "dark";
 const lifted = colour => colour.startsWith("#") && dark() ? `color-mix(in srgb, ${colour}, white 30%)` : colour;
@@ -166,7 +166,7 @@ function drawExplorer() {
   const shown = rows.filter(row => chosen(row) && !off().has(row[state.colour]));
   const followed = (epochsOf[state.run] ?? []).map(row => ({...row, shown: false}));
   byId("chart").ariaLabel = `Scatter plot of ${MEASURES[state.y].label} against ${MEASURES[state.x].label}: ` +
-    `${shown.length} models. The table below has the same numbers.`;
+    `${shown.length} models. The table below lists the same numbers.`;
   const view = embed("chart", explorerSpec([...shown.map(row => ({...row, shown: true})), ...followed]));
   view.addEventListener("click", (event, item) => item?.datum?.id && setState({run: item.datum.id}));
   if (!matchMedia("(pointer: coarse)").matches)
@@ -182,7 +182,7 @@ function brushed(tuples) {
   filterTable();
 }
 
-/* Controls, legend, table, the followed run. */
+/* Controls, legend, table and the followed run. */
 function controls() {
   for (const select of document.querySelectorAll("#explorer select"))
     select.addEventListener("change", () => setState({[select.id]: select.value, brush: "",
@@ -198,8 +198,8 @@ function controls() {
 function legend(shown) {
   const colour = look(state.colour), shape = look(state.shape), hidden = off(), same = state.colour === state.shape;
   const symbol = (shape, color) => make("span", GLYPHS[shape], {ariaHidden: "true", style: `color:${color}`});
-  const there = new Set(rows.filter(chosen).map(row => row[state.colour]));
-  byId("colours").replaceChildren(...colour.levels.map((level, n) => [level, n]).filter(([level]) => there.has(level))
+  const present = new Set(rows.filter(chosen).map(row => row[state.colour]));
+  byId("colours").replaceChildren(...colour.levels.map((level, n) => [level, n]).filter(([level]) => present.has(level))
     .map(([level, n]) => {
       const chip = make("button", "", {type: "button", className: "chip", ariaPressed: String(!hidden.has(level))});
       chip.append(symbol(same ? shape.shapes[n] : "circle", colour.colours[n]), level || "–");
@@ -220,36 +220,37 @@ function filterTable() {
   const hidden = off();
   table.setFilter(row => chosen(row) && !hidden.has(row[state.colour]) && within(row));
   const count = table.getDataCount("active"), runs = new Set(table.getData("active").map(row => row.id)).size;
-  byId("count").textContent = `${count.toLocaleString("en")} models of ${runs.toLocaleString("en")} runs` +
+  byId("count").textContent = `${count.toLocaleString("en")} models from ${runs.toLocaleString("en")} runs` +
     (state.brush ? " in the selected area (double-click the plot to clear)" : "") +
-    (state.group ? ", of one row of the leaderboard" : "");
+    (state.group ? ", from one row of the leaderboard" : "");
 }
 function follow() {
   const panel = byId("run"), epochs = epochsOf[state.run];
   if (panel.hidden = !epochs) return;
   const last = epochs[epochs.length - 1], run = last.at, folder = RUNS.columns.folder[run];
-  const told = make("dl");
+  const details = make("dl");
   const ends = epochs.flatMap(row => DATA.measures.filter(m => m.end && row[m.key] != null)
     .map(m => [m.label.replace(" (%)", ""), number(row, m.key)]));
-  told.append(...[...lines(last), ...ends].flatMap(([name, what]) => [make("dt", name), make("dd", what)]));
-  const spec = make("details", make("summary", "What differs from other runs (spec)"));
+  details.append(...[...lines(last), ...ends].flatMap(([name, what]) => [make("dt", name), make("dd", what)]));
+  const spec = make("details", make("summary", "Specification that differs between runs"));
   spec.append(make("pre", text("spec", run)));
   const command = make("code", `${DATA.command} ${DATA.root}/${folder}/run.json --force`);
   const close = make("button", "Close", {type: "button"});
   close.addEventListener("click", () => setState({run: ""}));
-  panel.replaceChildren(make("h3", `Run ${state.run}`), close, told,
-    make("p", HOME ? make("a", "run.json", {href: `${DATA.up}${folder}/run.json`}) :
-      `Its record is ${DATA.root}/${folder}/run.json beside the results; this page was moved away from them.`), spec, make("p", "Make it again: "), command);
+  panel.replaceChildren(close, make("h3", `Run ${state.run}`), make("p", HOME ? make("a", "Record: run.json", {href: `${DATA.up}${folder}/run.json`}) :
+    `Record: ${DATA.root}/${folder}/run.json (not linked, because this page was moved out of the results).`), make("p", "Repeat this run: "), command, spec, make("p", "After the last epoch:"), details);
 }
+const labelled = title => ({elementAttributes: {"aria-label": `Filter: ${title}`}});
+const searched = title => ({headerFilterPlaceholder: "search", headerFilterParams: labelled(title)});
 function columns() {
   const share = key => ({title: MEASURES[key].label, field: key, hozAlign: "right", headerFilter: "number",
-    headerFilterFunc: ">=", headerFilterPlaceholder: "at least", formatter: cell => number(cell.getData(), key)});
-  const dimension = name => ({title: DIMENSIONS[name], field: name, headerFilter: "input", tooltip: true, maxInitialWidth: 200});
+    headerFilterFunc: ">=", headerFilterPlaceholder: "at least", headerFilterParams: labelled(MEASURES[key].label), formatter: cell => number(cell.getData(), key)});
+  const dimension = name => ({title: DIMENSIONS[name], field: name, headerFilter: "input", ...searched(DIMENSIONS[name]), tooltip: true, maxInitialWidth: 200});
   const FIRST = ["defence", "start_label", "learning_rate"], keys = DATA.measures.map(m => m.key);
   const shown = Object.keys(DIMENSIONS).filter(name => new Set(rows.map(row => row[name])).size > 1);
-  return [{title: "Run", field: "id", width: 150, headerFilter: "input", frozen: innerWidth > 700, formatter: cell => {
+  return [{title: "Run", field: "id", width: 150, headerFilter: "input", ...searched("Run"), tooltip: true, frozen: innerWidth > 700, formatter: cell => {
     const link = make("a", cell.getValue(), {href: "#"});
-    link.addEventListener("click", event => { event.preventDefault(); setState({run: cell.getValue()}); });
+    link.addEventListener("click", event => { event.preventDefault(); setState({run: cell.getValue()}); byId("run").focus(); });
     return link;
   }}, ...shown.filter(name => FIRST.includes(name)).map(dimension), {title: "Epoch", field: "epoch", hozAlign: "right"},
   ...keys.slice(0, 3).map(share), ...shown.filter(name => !FIRST.includes(name)).map(dimension), ...keys.slice(3).map(share)];
@@ -261,22 +262,22 @@ function show() {
   follow();
   if (table) filterTable();
 }
-/* The first screen's figure, the leaderboard and the detectors: made in Python, shown here. */
+/* Main figure, leaderboard and detectors: prepared in Python, displayed here. */
 const drawFigures = () => FIGURES.forEach((spec, n) => embed(`figure-${n}`, {
   ...JSON.parse(JSON.stringify(spec), (key, value) => key === "range" ? value.map(lifted) : value), autosize: {type: "fit-x", contains: "padding"}}, n && innerWidth > 700 ? {axisY: {labels: false, ticks: false}} : {}));
 function grid(id, board, group) {
-  const column = given => given.columns ? {title: given.title, columns: given.columns.map(column)} : {
-    title: given.title, field: given.field, headerFilter: "input", headerFilterPlaceholder: "search", maxInitialWidth: 290,
-    tooltip: true, frozen: given.field === "defence" && innerWidth > 700,
+  const column = spec => spec.columns ? {title: spec.title, columns: spec.columns.map(column)} : {
+    title: spec.title, field: spec.field, headerFilter: "input", ...searched(spec.title), maxInitialWidth: innerWidth > 700 || spec.field !== "defence" ? 320 : 170,
+    tooltip: true, frozen: ["defence", "start"].includes(spec.field) && innerWidth > 700,
     sorter: (a, b, one, two) => {
-      const [left, right] = [one, two].map(row => row.getData()[`${given.field}_n`]);
+      const [left, right] = [one, two].map(row => row.getData()[`${spec.field}_n`]);
       return left === undefined ? String(a).localeCompare(String(b)) : (left ?? -1) - (right ?? -1);
     },
     formatter: cell => {
       const value = cell.getValue(), row = cell.getData();
-      if (given.title === "Verdict") return make("span", value, {className: `verdict ${value.split(":")[0]}`});
-      if (given.field !== "defence") return document.createTextNode(value ?? "");
-      const link = make("a", value, {href: "#explorer", title: "Show its runs in the explorer"});
+      if (spec.title === "Verdict") return make("span", value, {className: `verdict ${value.split(":")[0]}`});
+      if (spec.field !== "defence") return document.createTextNode(value ?? "");
+      const link = make("a", value, {href: "#explorer", title: "Show these runs in the explorer"});
       link.addEventListener("click", () => setTimeout(() => setState({group: String(row.place), facet: "attack"}, DEFAULTS)));
       return link;
     }};

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.datasets.imagenet import ARCHIVE_META
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.data import evaluation
+from workflow_scripts.data import evaluation_set
 from workflow_scripts.data.classes import folder_classes, read_templates
 from workflow_scripts.data.images import decode_image
 from workflow_scripts.data.manifest import ImageReader, read_manifest
@@ -32,7 +32,7 @@ NUMBERS = [7, 1000, 1, 7, 500]
 
 @pytest.fixture
 def order(tmp_path, monkeypatch):
-    """Make a devkit like ImageNet's, with classes in no order, and synsets that are no classes."""
+    """Make a devkit like ImageNet's, with unordered classes and synsets that are not classes."""
     classes = 1000
     fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children"]
     order = np.random.default_rng(0).permutation(classes)
@@ -69,11 +69,11 @@ def make_archive(path, numbers, extra=()):
 def run_imagenet(tmp_path, output="imagenet"):
     folder = tmp_path / "results" / "evaluation" / output
     words = [f"--imagenet-archive={tmp_path}/val.tar", f"--devkit={tmp_path}/devkit.tgz"]
-    evaluation.main([*words, f"--root={tmp_path}/results", f"--output={folder}"])
+    evaluation_set.main([*words, f"--root={tmp_path}/results", f"--output={folder}"])
     return folder
 
 
-def test_imagenet_becomes_a_tar_of_the_same_bytes_and_a_manifest(tmp_path, order):
+def test_imagenet_images_are_copied_unchanged(tmp_path, order):
     make_archive(tmp_path / "val.tar", [3, 1, 5, 2, 4])
     folder = run_imagenet(tmp_path)
     rows = read_manifest(folder / "manifest.parquet")
@@ -95,7 +95,7 @@ def test_imagenet_becomes_a_tar_of_the_same_bytes_and_a_manifest(tmp_path, order
 
 
 @pytest.mark.usefixtures("order")
-def test_a_hostile_archive_writes_nothing_elsewhere_and_its_members_are_counted(tmp_path, capsys):
+def test_a_hostile_archive_writes_no_other_files_and_its_members_are_counted(tmp_path, capsys):
     climber = tarfile.TarInfo("../../escaped.JPEG")
     climber.size = 10
     link = tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG")
@@ -113,9 +113,9 @@ def test_a_hostile_archive_writes_nothing_elsewhere_and_its_members_are_counted(
 
 
 @pytest.mark.usefixtures("order")
-def test_wrong_imagenet_files_are_named(tmp_path):
+def test_wrong_imagenet_files_are_reported(tmp_path):
     make_archive(tmp_path / "val.tar", [1, 2, 3, 4])
-    with pytest.raises(StepError, match="has 4 validation images, the devkit labels of 5"):
+    with pytest.raises(StepError, match="has 4 validation images, but the devkit has labels for 5"):
         run_imagenet(tmp_path)
     content = (tmp_path / "val.tar").read_bytes()
     (tmp_path / "val.tar").write_bytes(content[: len(content) // 2])
@@ -127,7 +127,7 @@ def test_wrong_imagenet_files_are_named(tmp_path):
         with pytest.raises(StepError, match=r"devkit\.tgz is not ImageNet's devkit"):
             run_imagenet(tmp_path)
     (tmp_path / "devkit.tgz").unlink()
-    with pytest.raises(StepError, match=r"there is no .*devkit\.tgz"):
+    with pytest.raises(StepError, match=r"devkit\.tgz does not exist"):
         run_imagenet(tmp_path)
     assert not [p for p in (tmp_path / "results").rglob("*") if p.is_file()]
 
@@ -152,11 +152,11 @@ def run_folder(folder, *more, output="own"):
     root = folder.parent / "results"
     out = root / "evaluation" / output
     words = ["--folder", str(folder), "--root", str(root), "--output", str(out), *map(str, more)]
-    evaluation.main(words)
+    evaluation_set.main(words)
     return out
 
 
-def test_a_folder_of_folders_becomes_an_evaluation_set(pictures, capsys):
+def test_a_folder_of_sub_folders_becomes_an_evaluation_set(pictures, capsys):
     out = run_folder(pictures)
     rows = read_manifest(out / "manifest.parquet")
     assert rows[["key", "label"]].to_numpy().tolist() == [
@@ -169,9 +169,9 @@ def test_a_folder_of_folders_becomes_an_evaluation_set(pictures, capsys):
         "nothing here",
         "red circle",
     ]
-    said = capsys.readouterr().out
-    assert "banana/notes.txt is skipped: not an image" in said
-    assert "3 images of 3 classes, 1 of them without an image" in said
+    output = capsys.readouterr().out
+    assert "skipping banana/notes.txt: not an image" in output
+    assert "3 images of 3 classes; classes without images: 1" in output
     row = rows.iloc[1]
     assert row["tar"] == "evaluation/own/images.tar"
     data = ImageReader(pictures.parent / "results").read(row["tar"], row["offset"], row["size"])
@@ -181,7 +181,7 @@ def test_a_folder_of_folders_becomes_an_evaluation_set(pictures, capsys):
     assert first == {p.name: p.read_bytes() for p in run_folder(pictures).iterdir()}
 
 
-def test_class_names_and_templates_may_be_given(pictures, tmp_path):
+def test_class_names_and_templates_can_be_set(pictures, tmp_path):
     (tmp_path / "c.json").write_text('{"banana": "ripe banana"}')
     (tmp_path / "t.json").write_text('["a {c}.", "the {c}!"]')
     more = ["--classes", tmp_path / "c.json", "--templates", tmp_path / "t.json"]
@@ -195,59 +195,59 @@ def test_class_names_and_templates_may_be_given(pictures, tmp_path):
     assert names["classes"] == ["banana", "nothing here", "disc"]
 
 
-def test_folders_named_by_imagenets_ids_have_imagenets_names(tmp_path):
+def test_folders_named_by_wordnet_ids_get_imagenet_class_names(tmp_path):
     for i in range(1000):
         (tmp_path / f"n{i * 37:08d}").mkdir()
-    assert evaluation.folder_classes(tmp_path)[1] == list(open_clip.IMAGENET_CLASSNAMES)
+    assert evaluation_set.folder_classes(tmp_path)[1] == list(open_clip.IMAGENET_CLASSNAMES)
 
 
-def test_wrong_folders_and_files_are_named(pictures, tmp_path):
+def test_wrong_folders_and_files_are_reported(pictures, tmp_path):
     given = tmp_path / "g.json"
     for content, option, complaint in [
-        ('{"bananna": "x"}', "--classes", "names 'bananna', but .* no such sub-folder"),
-        ('{"banana": "red circle"}', "--classes", "2 sub-folders .* the class 'red circle'"),
-        ('["banana"]', "--classes", "does not map"),
+        ('{"bananna": "x"}', "--classes", "names 'bananna', which is not a sub-folder"),
+        ('{"banana": "red circle"}', "--classes", "2 sub-folders .* have the class 'red circle'"),
+        ('["banana"]', "--classes", "maps sub-folders to class names"),
         ("{banana", "--classes", "is not JSON"),
         ('["a photo"]', "--templates", "'a photo' has no {c}"),
-        ("[]", "--templates", "no list of templates"),
+        ("[]", "--templates", "non-empty JSON list of templates"),
     ]:
         given.write_text(content)
         with pytest.raises(StepError, match=complaint):
             run_folder(pictures, option, given)
     with pytest.raises(StepError, match="has no sub-folders"):
         run_folder(pictures / "nothing_here")
-    with pytest.raises(StepError, match="there is no folder"):
+    with pytest.raises(StepError, match=r"folder .* does not exist"):
         run_folder(pictures / "none")
     (tmp_path / "empty" / "a").mkdir(parents=True)
-    with pytest.raises(StepError, match="not one image"):
+    with pytest.raises(StepError, match="no file could be decoded as an image"):
         run_folder(tmp_path / "empty")
     words = ["--imagenet-archive", str(given), "--root", str(tmp_path), "--output", str(tmp_path)]
-    with pytest.raises(StepError, match="give it with --devkit"):
-        evaluation.main(words)
+    with pytest.raises(StepError, match="set --devkit"):
+        evaluation_set.main(words)
     assert not list((tmp_path / "results").rglob("*.tar"))
 
 
 @pytest.mark.parametrize("name", ["   ", "___", "a\nb", "a\x1b[2Jb", "a\u2028b"])
-def test_a_class_without_a_name_that_can_be_written_is_refused(tmp_path, name):
+def test_a_class_with_an_unprintable_name_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(StepError, match="blank or has control characters"):
-        evaluation.folder_classes(tmp_path)
+    with pytest.raises(StepError, match="blank or contains control characters"):
+        evaluation_set.folder_classes(tmp_path)
 
 
-def test_folders_of_file_systems_are_no_classes(tmp_path):
+def test_system_folders_are_not_classes(tmp_path):
     for name in ("banana", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"):
         (tmp_path / name).mkdir()
-    assert evaluation.folder_classes(tmp_path)[1] == ["banana"]
+    assert evaluation_set.folder_classes(tmp_path)[1] == ["banana"]
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+def test_a_pipe_instead_of_a_file_does_not_block(tmp_path):
     (tmp_path / "banana").mkdir()
     os.mkfifo(tmp_path / "classes.json")
     with pytest.raises(StepError, match="is not a file"):
-        evaluation.folder_classes(tmp_path)
+        evaluation_set.folder_classes(tmp_path)
 
 
-def test_what_is_left_out_of_a_folder_is_in_a_table(pictures):
+def test_skipped_files_are_listed_with_reasons(pictures):
     elsewhere = pictures.parent / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "5.png").write_bytes(jpeg(5, format="PNG"))
@@ -273,14 +273,14 @@ def test_what_is_left_out_of_a_folder_is_in_a_table(pictures):
     assert table["banana/deep/loop"] == "link to a folder around it"
     assert table["banana/deep/in/back"] == "link to a folder around it"
     assert table["banana/\\xff.png"] == "name that is not UTF-8"
-    assert table["README"] == "in no class's sub-folder"
+    assert table["README"] == "outside the sub-folders of the classes"
     assert table["banana/huge.png"].startswith("larger than")
     assert table["banana/notes.txt"].startswith("not an image")
     keys = read_manifest(out / "manifest.parquet")["key"].tolist()
     assert not set(keys) & set(table)
     assert "banana/deep/in/a.png" in keys
     (pictures / "zebra").symlink_to(elsewhere)
-    with pytest.raises(StepError, match=r"'zebra' of .* is left out \(link out of the folder\)"):
+    with pytest.raises(StepError, match=r"'zebra' of .* cannot be used \(link out of the folder\)"):
         run_folder(pictures)
 
 
@@ -306,30 +306,30 @@ def header(name, size, type=tarfile.REGTYPE):
     ],
     ids=lambda start: None,
 )
-def test_a_hostile_header_is_one_sentence(tmp_path, start):
+def test_a_hostile_header_is_reported_in_one_sentence(tmp_path, start):
     make_archive(tmp_path / "good.tar", [2, 3, 4, 5])
     (tmp_path / "val.tar").write_bytes(start + (tmp_path / "good.tar").read_bytes())
     with (tmp_path / "val.tar").open("r+b") as file:
-        file.truncate(30 << 30)  # sparse, so that what a header announces can be read
+        file.truncate(30 << 30)  # sparse, so that the size in the header can be read
     with pytest.raises(StepError, match=r"val\.tar (is a broken tar|has \d validation images)"):
         run_imagenet(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '["' + "\\ud800" + '{c}"]', "[" * 500 + "]" * 500])
-def test_templates_that_nobody_meant_are_one_sentence(tmp_path, text):
+def test_hostile_templates_are_reported_in_one_sentence(tmp_path, text):
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(StepError, match=r"t\.json"):
         read_templates(tmp_path / "t.json")
 
 
-def test_json_of_too_many_bytes_is_refused_unread(tmp_path):
+def test_oversized_json_is_refused_before_parsing(tmp_path):
     with (tmp_path / "t.json").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(StepError, match="more than 16777216 bytes"):
         read_templates(tmp_path / "t.json")
 
 
-def test_some_of_imagenets_classes_by_wordnet_id_or_label_get_its_names(tmp_path):
+def test_subsets_of_imagenet_classes_get_imagenet_names(tmp_path):
     for name in ("n01440764", "n07753592", "n02037110", "954", "0"):
         (tmp_path / name).mkdir()
     folders, classes = folder_classes(tmp_path, of_imagenet=True)
@@ -341,11 +341,11 @@ def test_some_of_imagenets_classes_by_wordnet_id_or_label_get_its_names(tmp_path
         folder_classes(tmp_path, of_imagenet=True)
 
 
-def test_a_set_with_imagenets_names_may_lack_classes(tmp_path):
+def test_a_set_with_imagenet_names_may_be_a_subset(tmp_path):
     for name in ("n07753592", "n01440764"):
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "1.jpg").write_bytes(jpeg(1))
-    evaluation.main(
+    evaluation_set.main(
         ["--folder", str(tmp_path / "images"), "--names", "imagenet", "--root", str(tmp_path),
          "--output", str(tmp_path / "set")]
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What finished downloads and runs tell about costs, in place of what the config reckons with."""
+"""Costs measured on finished downloads and runs, which replace the assumptions of the config."""
 
 import csv
 from collections import defaultdict
@@ -11,15 +11,19 @@ from workflow_scripts.common.files import read_json
 from workflow_scripts.experiments.expand import Plan
 
 Spec = dict[str, Any]
-# Runs that are equally fast: kind, name of the model, loss terms, whether on GPUs.
+# Runs of the same speed: kind, model name, loss terms, whether on GPUs.
 Kind = tuple[str, str, str, bool]
 
 
 @dataclass
 class Measured:
-    """Speeds of finished runs in samples/s of one GPU or core, sizes of ``model.pt`` in bytes.
+    """Measurements of finished runs.
 
-    ``finished`` are folders of the results: ``cleaning/<run>``, ``pretraining/<model>``.
+    Attributes:
+        speeds: Samples per second of one GPU or core, by kind of run.
+        sizes: Sizes of ``model.pt`` in bytes, by model name.
+        finished: Folders of finished runs in the results (``cleaning/<run>``,
+            ``pretraining/<model>``).
     """
 
     speeds: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -27,7 +31,7 @@ class Measured:
     finished: set[str] = field(default_factory=set)
 
     def speed(self, kind: Kind) -> float | None:
-        """Return the mean speed of finished runs of a kind; None if there is none."""
+        """Return the mean speed of finished runs of a kind; None if there are none."""
         return mean(self.speeds[kind]) if kind in self.speeds else None
 
     def model_bytes(self, model: str) -> float | None:
@@ -36,15 +40,18 @@ class Measured:
 
 
 def run_kind(spec: Spec, on_gpu: bool) -> Kind:
-    """Return which runs are as fast as this one: the weights of its loss terms do not matter."""
+    """Return the kind of a run; runs of the same kind have the same speed.
+
+    The weights of loss terms do not affect the speed.
+    """
     terms = "+".join(sorted(Path(term).stem for term in spec["objective"]))
     return spec["kind"], spec["model"]["name"], terms, on_gpu
 
 
 def read_measured(plan: Plan, results: Path) -> Measured:
-    """Read ``run.json`` and the size of ``model.pt`` of all runs of a plan that are finished.
+    """Read ``run.json`` and the size of ``model.pt`` of all finished runs of a plan.
 
-    A run is finished when its ``run.json`` is there, which is written last.
+    A run is finished if its ``run.json``, which is written last, exists.
     """
     measured = Measured()
     folders = {f"pretraining/{m}": m.partition("/")[0] for m in plan.models}
@@ -67,13 +74,13 @@ def read_measured(plan: Plan, results: Path) -> Measured:
 
 
 def listed_rows(results: Path, url_list: str) -> int | None:
-    """Return the rows of a URL list, given by its id; None before it was read."""
+    """Return the number of rows of a URL list, given its id; None if it was not read yet."""
     report = results / "lists" / url_list / "urls.json"
     return read_json(report)["rows"] if report.is_file() else None
 
 
 def usable_rows(results: Path, source: str) -> int | None:
-    """Return the usable pairs of a source; None before all of it was downloaded."""
+    """Return the number of usable pairs of a source; None if it was not downloaded yet."""
     losses = results / "sources" / source / "losses.csv"
     if not losses.is_file():
         return None

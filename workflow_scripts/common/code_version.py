@@ -1,7 +1,7 @@
-"""Which code made a result: the git commit, and digests of the modules that were executed.
+"""Identify the code that made a result by git commit and by digests of the executed modules.
 
-A module's digest is that of its syntax tree without docstrings, so that comments, docstrings and
-formatting do not count. Which modules matter is found by following imports.
+A module's digest is computed from its syntax tree without docstrings, so it does not depend on
+comments, docstrings and formatting. Relevant modules are found by following imports.
 """
 
 import ast
@@ -17,10 +17,10 @@ from workflow_scripts.common.attacks import variants_of
 
 FOLDER = Path(__file__).parents[1]
 _PACKAGE = FOLDER.name
-# What computes a training run's numbers; the variants that the run names come on top.
+# Computes the numbers of a training run, together with the variants that the run uses.
 _TRAINER = "training/trainer.py"
-# What variants import of `common` counts no longer, but stands in the digests that finished steps
-# have recorded: with these values, whatever has become of the files.
+# Modules of `common` that variants import no longer affect digests. Finished steps have recorded
+# digests that include them, so these constants stand in for the files.
 _AS_RECORDED = {
     "common/errors.py": "ada8090d0909",
     "common/redact.py": "4bcd886d1678",
@@ -29,7 +29,7 @@ _AS_RECORDED = {
 
 
 def git_version() -> dict[str, Any]:
-    """Return the git ``commit`` of this code and whether its tree is ``dirty``; None if unknown."""
+    """Return the git ``commit`` and whether the work tree is ``dirty``; None where unknown."""
 
     def git(*words: str) -> str | None:
         try:
@@ -48,13 +48,14 @@ def git_version() -> dict[str, Any]:
 
 
 def code_digests(files: Iterable[Path]) -> dict[str, str]:
-    """Return digests of Python files and of all of this package's modules that they import.
+    """Return digests of Python files and of the modules of this package that they import.
 
     Args:
-        files: Modules of this package, or the user's own. Missing files are left out.
+        files: Modules of this package or user files. Missing files are ignored.
 
     Returns:
-        File, below ``workflow_scripts/`` or as given, to 12 hex digits; sorted by file.
+        Mapping from file (relative to ``workflow_scripts/``, or as given) to 12 hex digits, sorted
+        by file.
     """
     found: set[Path] = set()
     waiting = [file for file in files if file.is_file()]
@@ -68,9 +69,9 @@ def code_digests(files: Iterable[Path]) -> dict[str, str]:
 
 
 def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Return digests of the code that computes a training run's numbers, as it is now.
+    """Return digests of the current code that computes the numbers of a training run.
 
-    A loss term that the run does not use is not included: adding one flags no run.
+    Only variants that the run uses are included, so adding a variant does not flag existing runs.
 
     Args:
         spec: The run's spec, as in ``spec.json`` or ``run.json``.
@@ -82,8 +83,8 @@ def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
     named += variants_of(spec["attack"])
     if spec.get("start_change"):
         named.append(("start_change", spec["start_change"]["name"]))
-    taken = (spec.get("inputs") or {}).get("measures") or ()
-    named += [("measure", measure["measure"]) for measure in taken]
+    measures = (spec.get("inputs") or {}).get("measures") or ()
+    named += [("measure", measure["measure"]) for measure in measures]
     files = [
         Path(name) if name.endswith(".py") else FOLDER / variants.KINDS[kind].folder / f"{name}.py"
         for kind, name in named
@@ -92,39 +93,39 @@ def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def variant_code(kind: str, name: str) -> dict[str, str]:
-    """Return digests of a variant's own code: its file, and the helpers that stand beside it.
+    """Return digests of a variant's own code: its file, and helpers in the same folder.
 
-    What it imports from elsewhere does not count, so that a reworded error message re-runs nothing.
+    Imports from other folders are excluded, so rewording an error message there repeats no step.
     """
     file = variants.source(kind, name)
-    beside = f"{variants.KINDS[kind].folder}/"
-    found = {n: _AS_RECORDED.get(n, d) for n, d in code_digests([file]).items()}
+    folder = f"{variants.KINDS[kind].folder}/"
+    digests = {n: _AS_RECORDED.get(n, d) for n, d in code_digests([file]).items()}
     return {
         n: d
-        for n, d in found.items()
-        if n.startswith(beside) or n in _AS_RECORDED or Path(n) == file
+        for n, d in digests.items()
+        if n.startswith(folder) or n in _AS_RECORDED or Path(n) == file
     }
 
 
 def attack_code(attack: Mapping[str, Any]) -> dict[str, str]:
-    """Return digests of the variants' own code that decides what an attack makes."""
-    found: dict[str, str] = {}
+    """Return digests of the own code of all variants that determine the result of an attack."""
+    digests: dict[str, str] = {}
     for kind, name in variants_of(dict(attack)):
-        found |= variant_code(kind, name)
-    return dict(sorted(found.items()))
+        digests |= variant_code(kind, name)
+    return dict(sorted(digests.items()))
 
 
 def changed_since(record: Mapping[str, Any]) -> list[str] | None:
-    """Return which files of a run's code differ from when it ran; None if not recorded.
+    """Return the files of a run's code that have changed since it ran; None if not recorded.
 
     Args:
         record: The run's ``run.json``.
     """
-    then = record["code"].get("files")
-    if then is None:
+    old = record["code"].get("files")
+    if old is None:
         return None
-    now = run_code(record["spec"])
-    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    new = run_code(record["spec"])
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
 
 
 def _name(file: Path) -> str:
@@ -143,7 +144,7 @@ def _imports(file: Path) -> tuple[Path, ...]:
 def _read(file: Path, _modified: int) -> tuple[str, tuple[Path, ...]]:
     """Return a file's digest and the files of this package that it imports.
 
-    A file that does not parse is known by its bytes: whoever runs it says what is wrong.
+    A file that does not parse is identified by its bytes; the error is reported when it is used.
     """
     data = file.read_bytes()
     try:
@@ -152,7 +153,7 @@ def _read(file: Path, _modified: int) -> tuple[str, tuple[Path, ...]]:
         return hashlib.sha256(data).hexdigest()[:12], ()
     imported = tuple(dict.fromkeys(_imported(tree)))
     _drop_docstrings(tree)
-    # Unparsed text changes less between versions of Python than a dump of the tree.
+    # Unparsed text is more stable across versions of Python than a dump of the tree.
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12], imported
 
 
@@ -161,7 +162,7 @@ def _imported(tree: ast.AST) -> Iterator[Path]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # What is imported from a package may be a module of it.
+            # A name imported from a package may be a module.
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue

@@ -1,8 +1,8 @@
-"""Say what an experiment's data sets share that they should not: a row for each start and split.
+"""Tabulate the contamination of an experiment's data sets: one row per start model and split.
 
-Needs   REPORTS       report.json of clean splits (poison/clean_split.py)
-        DUPLICATES    duplicates.json of the datasets that they are of (data/duplicates.py)
-Makes   OUTPUT        CSV: start, pairs, originals_of_victims, poisoned_left, duplicates
+Inputs  REPORTS       report.json of clean splits (poison/clean_split.py)
+        DUPLICATES    duplicates.json of their datasets (data/duplicates.py)
+Outputs OUTPUT        CSV: start, pairs, originals_of_victims, poisoned_left, duplicates
 """
 
 import argparse
@@ -22,15 +22,17 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--starts", nargs="+", required=True, help="run ids of start models")
     parser.add_argument(
-        "--reports", nargs="+", type=Path, required=True, help="of each start's clean split"
-    )
+        "--reports", nargs="+", type=Path, required=True,
+        help="report.json of each start model's clean split",
+    )  # fmt: skip
     parser.add_argument(
-        "--duplicates", nargs="+", type=Path, required=True, help="of each start's dataset"
-    )
+        "--duplicates", nargs="+", type=Path, required=True,
+        help="duplicates.json of each start model's dataset",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
     options = parser.parse_args(arguments)
     if not len(options.starts) == len(options.reports) == len(options.duplicates):
-        raise StepError("give as many --starts as --reports and --duplicates, in the same order")
+        raise StepError("--starts, --reports and --duplicates must have the same number of values")
     reports = [_read(path) for path in options.reports]
     table = leaks_table(options.starts, reports, [_read(path) for path in options.duplicates])
     write_csv(options.output, table)
@@ -38,12 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def leaks_table(starts: list[str], reports: list[dict], duplicates: list[dict]) -> pd.DataFrame:
-    """Return a row for each start model and clean split; the lists are of one length.
+    """Return one row per start model and clean split; all lists have the same length.
 
     Returns:
-        ``start`` (a run id); ``pairs`` of the split, the ``originals_of_victims`` and the
-        ``poisoned_left`` among them; ``duplicates``: evaluation images that are pre-training
-        images too, byte for byte.
+        ``start`` (a run id); the number of ``pairs`` in the split, of ``originals_of_victims``
+        and of ``poisoned_left`` among them; ``duplicates``: evaluation images that are
+        byte-identical to a pre-training image.
     """
     counts = ["pairs", "originals_of_victims", "poisoned_left"]
     table = pd.DataFrame(reports)[counts].astype("Int64")
@@ -55,7 +57,7 @@ def _read(path: Path) -> dict:
     try:
         return read_json(path)
     except FileNotFoundError as error:
-        raise StepError(f"there is no {path}; make it first") from error
+        raise StepError(f"{path} does not exist; build it first") from error
 
 
 if __name__ == "__main__":

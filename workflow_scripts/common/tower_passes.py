@@ -1,4 +1,4 @@
-"""How many tower passes a training takes, as its loss terms ask for views: the unit of a budget."""
+"""Count the tower passes per pair that a set of loss terms requires, as the unit of a budget."""
 
 import functools
 from collections.abc import Iterable
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from workflow_scripts.common import variants
 
 View = tuple[str, bool]
-"""What is embedded, in words, and whether the frozen start model embeds it."""
+"""Description of the embedded view, and whether the frozen start model embeds it."""
 
 
 def image_views(terms: Iterable[str]) -> set[View]:
-    """Return the image views of loss terms, those that several terms look at once."""
+    """Return the distinct image views that loss terms use."""
     return {view for term in terms for view in _views(term)["image"]}
 
 
 def tower_passes(terms: Iterable[str]) -> int:
-    """Return the passes of a tower for each pair: a forward and a backward one for each view.
+    """Return the number of tower passes per pair, a forward and a backward pass for each view.
 
-    What the start model embeds has no backward pass. The trained model embeds an image and a
-    caption at least, also where no term looks at one of them.
+    Views that the start model embeds have no backward pass. The trained model always embeds at
+    least one image and one caption view, even if no term uses it.
     """
     names = list(terms)
     passes = 0
@@ -29,7 +29,7 @@ def tower_passes(terms: Iterable[str]) -> int:
     return passes
 
 
-# The same few terms are asked for by thousands of runs.
+# Cached, because thousands of runs use the same few terms.
 @functools.cache
 def _views(term: str) -> dict[str, frozenset[View]]:
     declared = variants.attribute("loss", term, "views", default={})

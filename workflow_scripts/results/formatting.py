@@ -1,4 +1,4 @@
-"""How numbers and names are written for people: in figures, tables and captions alike."""
+"""Formatting of numbers and names in figures, tables and captions."""
 
 import math
 import re
@@ -9,14 +9,14 @@ from typing import Any
 NOT_SET = "not set"
 
 _COLUMNS = {
-    "attack.captions": "Captions of victims",
+    "attack.captions": "Victim captions",
     "attack.parts": "Parts of the attack",
     "attack.poisoned": "Poisoned pairs",
     "attack.target": "Target",
     "attack.trigger": "Trigger",
     "attack.victims": "Victims",
     "data.pairs": "Cleaning pairs",
-    "data.poisoned_left": "Poisoned pairs left in",
+    "data.poisoned_left": "Residual poisoned pairs",
     "defence": "Cleaned by",
     "learning_rate": "Learning rate",
     "objective.mmcl": "MMCL weight",
@@ -29,13 +29,13 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def column_text(column: str, labels: Mapping[str, str] | None = None) -> str:
-    """Return the words for a column: the user's own, ours, or made from the key's last part."""
+    """Return the label of a column: the user's, the built-in one, or the key's last part."""
     known = _COLUMNS | dict(labels or {})
     return known.get(column, column.rpartition(".")[2].replace("_", " ").capitalize())
 
 
 def value_text(value: Any, labels: Mapping[str, str] | None = None) -> str:
-    """Return a varied value as people write it: 0.0003 is 3×10⁻⁴, true is yes."""
+    """Return a varied value as text: 0.0003 becomes 3×10⁻⁴, true becomes yes."""
     if labels and str(value) in labels:
         return labels[str(value)]
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
@@ -43,12 +43,13 @@ def value_text(value: Any, labels: Mapping[str, str] | None = None) -> str:
     if str(value) in ("True", "False"):
         return "yes" if str(value) == "True" else "no"
     if isinstance(value, str):
-        return value
+        # A column that also has texts holds its numbers as texts.
+        return re.sub(r"^(-?\d+)\.0$", r"\1", value)
     return number_text(float(value))
 
 
 def number_text(value: float) -> str:
-    """Return a number with no more digits than it needs, powers of ten where they are shorter."""
+    """Return a number without redundant digits, as a power of ten where that is shorter."""
     if value == 0 or 0.01 <= abs(value) < 1e6:
         return f"{value:,.6g}" if abs(value) >= 10_000 else f"{value:.6g}"
     mantissa, _, exponent = f"{value:.3e}".partition("e")
@@ -61,18 +62,18 @@ def percent_text(fraction: float, digits: int = 1) -> str:
     """Return a fraction as e.g. ``"24.0 %"``, halves rounded up, "–" if missing."""
     if fraction is None or math.isnan(fraction):
         return "–"
-    # 0.1305 is 13.05 % to people, whatever its nearest double is.
+    # Round the shortest decimal representation, not the binary value.
     exact = Decimal(repr(float(fraction))) * 100
     return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)}\N{NO-BREAK SPACE}%"
 
 
 def rst_text(text: str) -> str:
-    """Return a text for reStructuredText on one line, whatever it has of markup escaped."""
+    """Return a text on one line of reStructuredText, with all markup escaped."""
     line = re.sub(r"([\\*`_|<]|:(?=\S)|(?<=:):)", r"\\\1", " ".join(text.strip().splitlines()))
-    # What begins a line can be a directive, a list, a field, a title's underline.
+    # The first character of a line may start a directive, list, field or title underline.
     return re.sub(r"^([^\w\\])", r"\\\1", line)
 
 
 def threshold_text(fraction: float) -> str:
-    """Return a stated threshold such as ``"5 %"`` with only the digits that it has."""
+    """Return a threshold such as ``"5 %"`` without redundant digits."""
     return f"{fraction * 100:.6g}\N{NO-BREAK SPACE}%"

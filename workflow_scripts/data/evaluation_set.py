@@ -1,13 +1,14 @@
-"""Make an evaluation set of labelled images: ImageNet's validation set, or a folder of your own.
+"""Make an evaluation set from ImageNet's validation set or from a folder of labelled images.
 
-Needs   --imagenet-archive ILSVRC2012_img_val.tar and --devkit ILSVRC2012_devkit_t12.tar.gz,
-        or --folder with one sub-folder of images for each class: its name, with _ for a blank, is
-        the class's, unless a file classes.json in it (or --classes) maps it to another, or it is
-        the WordNet id or the label of one of ImageNet's classes (--names imagenet)
-Makes   OUTPUT/images.tar          the images as they are
-        OUTPUT/manifest.parquet    a row for each, with its label and its file's SHA-256
-        OUTPUT/classes.json        "classes" in the order of the labels, and "templates"
-        OUTPUT/skipped.csv         name and reason of every file that is not in it
+Inputs  --imagenet-archive ILSVRC2012_img_val.tar and --devkit ILSVRC2012_devkit_t12.tar.gz,
+        or --folder with one sub-folder of images per class. The class name is the sub-folder's
+        name with underscores replaced by spaces, unless classes.json in the folder (or --classes)
+        maps it to another name, or sub-folders are ImageNet WordNet ids or labels
+        (--names imagenet)
+Outputs OUTPUT/images.tar          the original image files
+        OUTPUT/manifest.parquet    one row per image, with its label and the SHA-256 of its file
+        OUTPUT/classes.json        "classes" in label order, and "templates"
+        OUTPUT/skipped.csv         name and reason of each file that was left out
 """
 
 import argparse
@@ -43,18 +44,18 @@ def main(arguments: list[str] | None = None) -> None:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--imagenet-archive", type=Path, help="ILSVRC2012_img_val.tar")
-    source.add_argument("--folder", type=Path, help="one sub-folder of images for each class")
+    source.add_argument("--folder", type=Path, help="folder with one sub-folder per class")
     parser.add_argument("--devkit", type=Path, help="ILSVRC2012_devkit_t12.tar.gz")
-    parser.add_argument("--classes", type=Path, help="JSON: sub-folder's name to class name")
+    parser.add_argument("--classes", type=Path, help="JSON: sub-folder name to class name")
     parser.add_argument(
         "--names", choices=["imagenet"],
-        help="sub-folders are WordNet ids or labels of ImageNet's classes, or of some of them",
+        help="sub-folders are named by WordNet id or label of (some of) ImageNet's classes",
     )  # fmt: skip
     parser.add_argument(
-        "--templates", type=Path, help="JSON: list of captions with {c} for the class name"
+        "--templates", type=Path, help="JSON: list of prompts with {c} for the class name"
     )
-    parser.add_argument("--root", type=Path, required=True, help="results root, above OUTPUT")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation set")
+    parser.add_argument("--root", type=Path, required=True, help="results root, contains OUTPUT")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the evaluation set")
     options = parser.parse_args(arguments)
     templates = read_templates(options.templates)
     skipped: Skipped = []
@@ -65,41 +66,41 @@ def main(arguments: list[str] | None = None) -> None:
         classes = imagenet_classes()
         images = read_validation(options.imagenet_archive, read_devkit(options.devkit), skipped)
     else:
-        raise StepError("ImageNet's labels are in its devkit; give it with --devkit")
+        raise StepError("--imagenet-archive needs the labels in ImageNet's devkit; set --devkit")
     frame = _write_tar(options.output / "images.tar", images, skipped)
     frame["tar"] = _relative(options.output, options.root) + "/images.tar"
     write_json(options.output / "classes.json", {"classes": classes, "templates": templates})
     _write_skipped(options.output / "skipped.csv", skipped)
     write_manifest(options.output / "manifest.parquet", frame)
     empty = len(classes) - frame["label"].nunique()
-    print(f"{len(frame)} images of {len(classes)} classes, {empty} of them without an image")
+    print(f"{len(frame)} images of {len(classes)} classes; classes without images: {empty}")
     for reason, files in Counter(reason for _, reason in skipped).items():
         print(f"skipped: {files} x {reason}")
 
 
 def _relative(folder: Path, root: Path) -> str:
-    place = os.path.relpath(folder.resolve(), root.resolve())
-    if place.startswith(".."):
-        raise StepError(f"{folder} does not lie below the results root {root}")
-    return place
+    relative = os.path.relpath(folder.resolve(), root.resolve())
+    if relative.startswith(".."):
+        raise StepError(f"{folder} must be inside the results root {root}")
+    return relative
 
 
 def _folder_images(
     folder: Path, folders: list[Path], skipped: Skipped
 ) -> Iterator[tuple[str, int, bytes]]:
-    """Yield key (the path in the folder), label and encoded bytes of all images, sorted."""
+    """Yield the key (path in the folder), label and encoded bytes of each image, sorted by path."""
     labels = {sub.name: label for label, sub in enumerate(folders)}
     for file, left_out in tqdm(walk(folder), "images", mininterval=5):
-        place = file.relative_to(folder)
+        relative = file.relative_to(folder)
         if left_out is not None:
-            skipped.append((place.as_posix(), left_out))
-        elif place.parts[0] in labels:
+            skipped.append((relative.as_posix(), left_out))
+        elif relative.parts[0] in labels:
             if file.stat().st_size > MAX_FILE_BYTES:
-                skipped.append((place.as_posix(), f"larger than {MAX_FILE_BYTES} bytes"))
+                skipped.append((relative.as_posix(), f"larger than {MAX_FILE_BYTES} bytes"))
             else:
-                yield place.as_posix(), labels[place.parts[0]], file.read_bytes()
-        elif place != Path("classes.json"):
-            skipped.append((place.as_posix(), "in no class's sub-folder"))
+                yield relative.as_posix(), labels[relative.parts[0]], file.read_bytes()
+        elif relative != Path("classes.json"):
+            skipped.append((relative.as_posix(), "outside the sub-folders of the classes"))
 
 
 def _write_skipped(path: Path, skipped: Skipped) -> None:
@@ -109,7 +110,7 @@ def _write_skipped(path: Path, skipped: Skipped) -> None:
 
 
 def _write_tar(path: Path, images: Images, skipped: Skipped) -> pd.DataFrame:
-    """Write images that decode, each as it is; return their rows of the manifest, without tar."""
+    """Copy all images that decode into a tar; return their manifest rows without column ``tar``."""
     rows, digests = [], []
     check = Isolated(check_image, MAX_SECONDS, MAX_MEMORY)
     with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
@@ -117,14 +118,15 @@ def _write_tar(path: Path, images: Images, skipped: Skipped) -> pd.DataFrame:
             try:
                 check(data)
             except (ValueError, Crashed, OverBudget) as error:
-                print(f"{key} is skipped: {error}")
-                skipped.append((key, "not an image, or broken, or too large"))
+                print(f"skipping {key}: {error}")
+                skipped.append((key, "not an image, broken or too large"))
                 continue
             rows.append((key, add_file(tar, key, data), len(data), label))
             digests.append(hashlib.sha256(data).digest())
         if not rows:
             raise StepError(
-                f"there is not one image that decodes; {len(skipped)} files were skipped"
+                f"no file could be decoded as an image ({len(skipped)} files were skipped); check "
+                "the path of the folder or archive"
             )
     check.close()
     frame = pd.DataFrame(rows, columns=["key", "offset", "size", "label"])

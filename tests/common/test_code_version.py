@@ -1,10 +1,10 @@
-"""What counts as the code of a run."""
+"""Digests of the code of runs and variants."""
 
 import shutil
 
 import pytest
 
-from workflow_scripts.common import code
+from workflow_scripts.common import code_version
 from workflow_scripts.common.files import digest
 
 SPEC = {
@@ -17,8 +17,8 @@ SPEC = {
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     folder = tmp_path / "workflow_scripts"
-    shutil.copytree(code.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code, "FOLDER", folder)
+    shutil.copytree(code_version.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_version, "FOLDER", folder)
     return folder
 
 
@@ -39,12 +39,12 @@ def tree(tmp_path, monkeypatch):
         ("results/figure.py", False),
     ],
 )
-def test_an_edit_matters_to_the_runs_that_execute_it(tree, file, matters):
-    record = {"code": {"files": code.run_code(SPEC)}, "spec": SPEC}
-    assert code.changed_since(record) == []
+def test_an_edit_flags_the_runs_that_execute_it(tree, file, matters):
+    record = {"code": {"files": code_version.run_code(SPEC)}, "spec": SPEC}
+    assert code_version.changed_since(record) == []
     with (tree / file).open("a") as text:
         text.write("\nEDITED = True\n")
-    assert code.changed_since(record) == ([file] if matters else [])
+    assert code_version.changed_since(record) == ([file] if matters else [])
 
 
 @pytest.mark.parametrize(
@@ -55,37 +55,44 @@ def test_an_edit_matters_to_the_runs_that_execute_it(tree, file, matters):
         ("return f(x, 1)", "return f(\n        x,\n        1,\n    )"),
     ],
 )
-def test_comments_docstrings_and_layout_do_not_matter(tmp_path, before, after):
+def test_comments_docstrings_and_layout_do_not_change_digests(tmp_path, before, after):
     text = 'import math\n\n\ndef g(f, x):\n    """Linear in x."""\n    return f(x, 1)\n'
     own = tmp_path / "term.py"
     own.write_text(text)
-    then = code.code_digests([own])
+    then = code_version.code_digests([own])
     own.write_text(text.replace(before, after))
     assert own.read_text() != text
-    assert code.code_digests([own]) == then
+    assert code_version.code_digests([own]) == then
     own.write_text(text.replace("1", "2"))
-    assert code.code_digests([own]) != then
+    assert code_version.code_digests([own]) != then
 
 
-def test_imports_of_a_file_of_ones_own_are_followed(tree, tmp_path):
+def test_imports_of_user_files_are_followed(tree, tmp_path):
     own = tmp_path / "term.py"
     own.write_text("def f():\n    from workflow_scripts.poison import victims\n")
-    assert set(code.code_digests([own])) > {str(own), "poison/victims.py", "common/seeds.py"}
+    assert set(code_version.code_digests([own])) > {
+        str(own),
+        "poison/victims.py",
+        "common/seeds.py",
+    }
 
 
-def test_a_file_of_ones_own_counts_by_what_stands_in_it(tmp_path):
+def test_user_files_are_identified_by_their_content(tmp_path):
     own = tmp_path / "term.py"
     own.write_text("one")
     spec = SPEC | {"objective": {str(own): 1.0}}
-    record = {"code": {"files": code.run_code(spec)}, "spec": spec}
+    record = {"code": {"files": code_version.run_code(spec)}, "spec": spec}
     own.write_text("two")
-    assert code.changed_since(record) == [str(own)]
+    assert code_version.changed_since(record) == [str(own)]
     own.unlink()
-    assert code.changed_since(record) == [str(own)]
+    assert code_version.changed_since(record) == [str(own)]
 
 
-def test_a_record_without_its_code_is_not_taken_for_the_present_one():
-    assert code.changed_since({"code": {"commit": "abc", "dirty": False}, "spec": SPEC}) is None
+def test_a_record_without_digests_is_not_assumed_to_be_current():
+    assert (
+        code_version.changed_since({"code": {"commit": "abc", "dirty": False}, "spec": SPEC})
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,8 +105,8 @@ def test_a_record_without_its_code_is_not_taken_for_the_present_one():
         ("warped", "8587e822"),
     ],
 )
-def test_the_code_of_published_triggers_stays(name, expected):
-    # The rule `poison` has it in its params: with another one, all that was poisoned by this
-    # trigger is poisoned again, and all that was trained on it trained again. New helpers of
-    # triggers belong in modules of their own.
-    assert digest(code.variant_code("trigger", name)) == expected
+def test_digests_of_published_triggers_are_fixed(name, expected):
+    # This digest is in the params of rule `poison`. If it changes, all data poisoned with the
+    # trigger is poisoned again and all models are retrained on it. Put new helpers of triggers into
+    # separate modules.
+    assert digest(code_version.variant_code("trigger", name)) == expected

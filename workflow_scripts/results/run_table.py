@@ -1,10 +1,10 @@
-"""The runs behind an experiment's figures, and whether the code that made each is still the same.
+"""The runs behind an experiment's figures, and whether their code has changed since.
 
-Needs   runs.csv of the experiment, and run.json of each run in it.
-Makes   <output>.html, the table of the runs, and <output>.rst, what captions say about their code.
+Inputs  runs.csv of the experiment, and run.json of each run in it.
+Outputs <output>.html, the table of the runs, and <output>.rst, a note on their code for captions.
 
-A run is marked if a file that its numbers depend on is another now, or was not recorded. Results
-of other code stay: whether they are to be made again is for people to decide.
+A run is flagged if a file that its numbers depend on has changed since or was not recorded.
+Flagged results are kept; whether to repeat them is the user's decision.
 """
 
 import argparse
@@ -16,23 +16,23 @@ from typing import Any
 
 import pandas as pd
 
-from workflow_scripts.common.code import changed_since
+from workflow_scripts.common.code_version import changed_since
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json
+from workflow_scripts.results.formatting import column_text, rst_text, value_text
 from workflow_scripts.results.page import table_page
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, stem, varied_columns
-from workflow_scripts.results.text import column_text, rst_text, value_text
 
 _NOT_CLEANED = {"pretraining": "– (pre-training)", "baseline": "– (no poison)"}
-_MOST = 4  # files that a sentence names
+_MOST = 4  # files listed in a sentence
 
 
 @dataclass(frozen=True)
 class Code:
-    """What is known of the code that made a run.
+    """Provenance of a run's code.
 
-    ``changed`` are the files that are others now, None if the run did not record any;
-    ``resumed`` says that the run went on from a checkpoint of other code.
+    ``changed`` lists the files that have changed since, or is None if the run recorded none;
+    ``resumed`` is true if the run resumed from a checkpoint of another code version.
     """
 
     record: Mapping[str, Any]
@@ -41,45 +41,46 @@ class Code:
 
     @property
     def marked(self) -> bool:
-        """Whether the run is not all of the present code."""
+        """Whether any part of the run was made by another code version."""
         return self.changed != [] or self.resumed
 
     @property
     def commit(self) -> str:
-        """Git's short commit, and whether the tree had changes that were not committed."""
+        """Short Git commit, and whether the working tree had uncommitted changes."""
         code = self.record["code"]
         commit = (code["commit"] or "unknown")[:7]
         return f"{commit} + changes" if code["dirty"] else commit
 
     @property
     def remark(self) -> str:
-        """What is to be said of it, in a table."""
+        """The text of the table's column ``Code``."""
         if self.changed is None:
             return "not recorded"
         parts = [f"changed since: {_some(self.changed)}"] if self.changed else []
-        parts += ["resumed from a checkpoint of other code"] if self.resumed else []
-        return "; ".join(parts) or "the present"
+        parts += ["resumed from a checkpoint of another version"] if self.resumed else []
+        return "; ".join(parts) or "current"
 
 
 def code_of(record: Mapping[str, Any]) -> Code:
-    """Compare a run's code, as its ``run.json`` has it, with the present one."""
+    """Compare the code recorded in a run's ``run.json`` with the current code."""
     code = record["code"]
     before = {r.get("code_before") for r in record["resumptions"]} - {None}
     return Code(record, changed_since(record), bool(before - {code.get("digest")}))
 
 
 def sentences(codes: Sequence[Code]) -> list[str]:
-    """Return what is to be said of the code of an experiment's runs, the worst first."""
+    """Return sentences about the code of an experiment's runs, the most serious first."""
     total, texts = len(codes), []
     marked = sum(code.marked for code in codes)
     if not marked:
         commits = ", ".join(dict.fromkeys(code.commit for code in codes))
-        who = f"All {total} runs are" if total > 1 else "The run is"
-        return [f"{who} of the present code (made at commit {commits})."]
+        who = f"All {total} runs were" if total > 1 else "The run was"
+        return [f"{who} made by the current code (commit {commits})."]
     differing = _differing(codes)
     if differing:
         texts.append(
-            f"The {total} runs are not of one code; what differs between them: {_some(differing)}."
+            f"The {total} runs were made by different code versions; files that differ: "
+            f"{_some(differing)}."
         )
     unknown = sum(code.changed is None for code in codes)
     if unknown:
@@ -91,12 +92,12 @@ def sentences(codes: Sequence[Code]) -> list[str]:
     if old:
         files = sorted({name for code in old for name in code.changed or ()})
         texts.append(
-            f"{len(old)} of {total} runs are of other code than the present (commit "
-            f"{_commits(old)}): since then {_some(files)} changed."
+            f"{len(old)} of {total} runs were made by an older version of the code (commit "
+            f"{_commits(old)}); changed since: {_some(files)}."
         )
     resumed = sum(code.resumed for code in codes)
     if resumed:
-        texts.append(f"{resumed} of {total} runs went on from a checkpoint of other code.")
+        texts.append(f"{resumed} of {total} runs resumed from a checkpoint of another version.")
     return texts
 
 
@@ -118,7 +119,7 @@ def _differing(codes: Sequence[Code]) -> list[str]:
 
 
 def readable(runs: pd.DataFrame, codes: Sequence[Code]) -> pd.DataFrame:
-    """Return the table as people read it, a line for each run, texts only."""
+    """Return the table formatted as text, with one row per run."""
     varied = [c for c in varied_columns(runs) if c != "folder"]
     lines = []
     for row, code in zip(runs.to_dict("records"), codes, strict=True):
@@ -143,17 +144,17 @@ def readable(runs: pd.DataFrame, codes: Sequence[Code]) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the table of an experiment's runs, and what is to be said of their code."""
+    """Write the table of an experiment's runs and the note on their code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=Path, required=True, help="runs.csv of the experiment")
     parser.add_argument(
-        "--root", type=Path, default=Path(), help="results that folders in runs.csv are relative to"
+        "--root", type=Path, default=Path(), help="results; folders in runs.csv are relative to it"
     )
     parser.add_argument("--output", type=Path, required=True, help="runs.html")
     options = parser.parse_args(arguments)
-    # One model without poison may be the twin of several start models.
+    # A clean control may belong to several start models.
     runs = read_csv(options.runs, (*RUN_COLUMNS, "folder")).drop_duplicates("run")
     codes = [code_of(_record(options.root / folder)) for folder in runs["folder"]]
     lines, texts = readable(runs, codes), sentences(codes)
@@ -172,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
-        raise StepError(f"{path} does not exist; do the run first")
+        raise StepError(f"{path} does not exist; finish the run first")
     return read_json(path)
 
 

@@ -1,14 +1,14 @@
-"""Runs of other code are marked, wherever the difference comes from."""
+"""Runs made by other code versions are flagged, whatever the source of the difference."""
 
 import json
 
 import pandas as pd
 import pytest
 
-from workflow_scripts.common.code import run_code
+from workflow_scripts.common.code_version import run_code
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
-from workflow_scripts.results import runs
+from workflow_scripts.results import run_table
 
 SPEC = {
     "objective": {"mmcl": 1.0},
@@ -37,36 +37,37 @@ def unrecorded():
 
 
 def said(*records):
-    return " ".join(runs.sentences([runs.code_of(r) for r in records]))
+    return " ".join(run_table.sentences([run_table.code_of(r) for r in records]))
 
 
-def test_runs_of_the_present_code_are_said_to_be():
+def test_runs_of_the_current_code_are_reported_as_such():
     assert said(record(), record()) == (
-        "All 2 runs are of the present code (made at commit abcdef0)."
+        "All 2 runs were made by the current code (commit abcdef0)."
     )
     assert "abcdef0 + changes" in said(record(dirty=True))
 
 
-def test_older_code_is_named_with_what_changed_since():
+def test_older_code_is_reported_with_the_changed_files():
     text = said(record(), record(["training/optimizer.py"]), record(["training/optimizer.py"]))
     assert (
-        "The 3 runs are not of one code; what differs between them: training/optimizer.py." in text
+        "The 3 runs were made by different code versions; files that differ: training/optimizer.py."
+        in text
     )
-    assert "2 of 3 runs are of other code than the present" in text
+    assert "2 of 3 runs were made by an older version" in text
     alike = said(record(["training/optimizer.py"]), record(["training/optimizer.py"]))
-    assert "not of one code" not in alike
-    assert "2 of 2 runs are of other code" in alike
+    assert "different code versions" not in alike
+    assert "2 of 2 runs were made by an older version" in alike
 
 
-def test_what_was_not_recorded_is_not_taken_for_the_present():
+def test_unrecorded_code_does_not_count_as_current():
     assert "1 of 2 runs did not record the code" in said(record(), unrecorded())
 
 
-def test_a_run_that_went_on_from_other_code_is_marked():
+def test_a_run_resumed_from_another_code_version_is_flagged():
     same = record()["code"]["digest"]
-    assert not runs.code_of(record(resumptions=[{"code_before": same}])).marked
-    assert runs.code_of(record(resumptions=[{"code_before": "0" * 8}])).marked
-    assert "1 of 1 runs went on from a checkpoint of other code" in said(
+    assert not run_table.code_of(record(resumptions=[{"code_before": same}])).marked
+    assert run_table.code_of(record(resumptions=[{"code_before": "0" * 8}])).marked
+    assert "1 of 1 runs resumed from a checkpoint of another version" in said(
         record(resumptions=[{"code_before": "0" * 8}])
     )
 
@@ -86,19 +87,19 @@ def table(tmp_path):
     return tmp_path
 
 
-def test_the_page_marks_them_and_the_caption_says_so(table):
-    runs.main(["--runs", f"{table}/runs.csv", "--output", f"{table}/runs.html"])
+def test_flagged_runs_are_highlighted_and_named_in_the_caption(table):
+    run_table.main(["--runs", f"{table}/runs.csv", "--output", f"{table}/runs.html"])
     page = (table / "runs.html").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("<tr") and "<td>" in line]
-    assert [row.startswith('<tr class="marked">') for row in rows] == [False, True]
+    rows = page.partition("<tbody>")[2].split("<tr")[1:]
+    assert [row.startswith(' class="marked">') for row in rows] == [False, True]
     assert "changed since: model/models.py" in rows[1]
-    assert "the present" in rows[0]
+    assert "<td>current</td>" in rows[0]
     assert "SSL weight" in page
     assert "<b>" not in page
-    assert "1 of 2 runs are of other code" in (table / "runs.rst").read_text()
+    assert "1 of 2 runs were made by an older version" in (table / "runs.rst").read_text()
 
 
-def test_a_run_that_is_not_there_is_one_sentence(table):
+def test_a_missing_run_is_a_clear_error(table):
     (table / "old" / "run.json").unlink()
-    with pytest.raises(StepError, match=r"old/run\.json does not exist; do the run first"):
-        runs.main(["--runs", f"{table}/runs.csv", "--output", f"{table}/runs.html"])
+    with pytest.raises(StepError, match=r"old/run\.json does not exist; finish the run first"):
+        run_table.main(["--runs", f"{table}/runs.csv", "--output", f"{table}/runs.html"])

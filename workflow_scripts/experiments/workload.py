@@ -1,4 +1,4 @@
-"""The jobs that experiments stand on, each with what it costs and whether it is done."""
+"""The jobs that experiments depend on, each with its cost and whether it is done."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.attacks import parts_of
-from workflow_scripts.common.choosing import most_chosen
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.selection_rules import most_chosen
 from workflow_scripts.experiments.artefacts import START, needed
 from workflow_scripts.experiments.attacks import poisoned_pairs
 from workflow_scripts.experiments.estimate import configured_speed, training_seconds
@@ -20,7 +20,7 @@ from workflow_scripts.experiments.layout import (
     share_of_training,
     values_of,
 )
-from workflow_scripts.experiments.measured import (
+from workflow_scripts.experiments.measured_costs import (
     listed_rows,
     read_measured,
     run_kind,
@@ -34,7 +34,7 @@ Spec = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a rule; ``core_hours`` are those of jobs that have no GPU."""
+    """One job of a rule; ``core_hours`` is 0 for jobs with a GPU."""
 
     rule: str
     name: str
@@ -44,20 +44,20 @@ class Job:
     bytes: float = 0.0
 
 
-class Work:
-    """All jobs of a config that take long or make much; tables and figures are not among them.
+class Workload:
+    """All jobs of a config that are long or write much data; tables and figures are excluded.
 
     Args:
         config: The checked config.
         plan: Its expanded experiments.
-        results: Folder of results, where what is done is found.
+        results: Folder of results, which shows which jobs are done.
     """
 
     def __init__(self, config: Spec, plan: Plan, results: Path):
         self.config, self.plan, self.results = config, plan, results
         self.costs = config["costs"]
         self.measured = read_measured(plan, results)
-        # What several experiments stand on is reckoned once.
+        # Cached, because several experiments depend on the same jobs.
         self._of_source = functools.cache(lambda name: [*self._source(name)])
         self._of_attack = functools.cache(lambda name: [*self._attack(name)])
         self._of_split = functools.cache(lambda name: [*self._split(name)])
@@ -66,15 +66,17 @@ class Work:
         self._usable_pairs = functools.cache(self._usable)
 
     def jobs(self, experiments: Iterable[str]) -> set[Job]:
-        """Return the jobs that experiments stand on; what several of them need is there once."""
+        """Return the jobs that experiments depend on, without duplicates."""
         experiments = list(experiments)
-        folders, artefacts = self._stands_on(experiments)
+        folders, artefacts = self._dependencies(experiments)
         specs = [self.plan.runs[run_of(folder)] for folder in folders]
         jobs = {self._of_run(folder) for folder in folders}
-        jobs.update(self._artefact(one) for one in artefacts)
-        jobs.update(self._filter(one) for spec in specs if (one := spec.get("filter_id")))
-        pairs = [self.plan.artefacts.specs[one]["pairs"] or {} for one in artefacts]
-        of_artefacts = {item for one in pairs for item in one.items()}
+        jobs.update(self._artefact(artefact) for artefact in artefacts)
+        jobs.update(
+            self._filter(filter_id) for spec in specs if (filter_id := spec.get("filter_id"))
+        )
+        pairs = [self.plan.artefacts.specs[artefact]["pairs"] or {} for artefact in artefacts]
+        of_artefacts = {item for by_kind in pairs for item in by_kind.items()}
         attacks = {name for kind, name in of_artefacts if kind == "attacks"}
         for attack in {spec["attack_id"] for spec in specs} | attacks:
             jobs.update(self._of_attack(attack))
@@ -89,8 +91,8 @@ class Work:
             jobs.update(self._of_measure(row["folder"], row["id"]))
         return jobs
 
-    def _stands_on(self, experiments: list[str]) -> tuple[set[str], set[str]]:
-        """Return the folders of the runs and the ids of the artefacts of experiments."""
+    def _dependencies(self, experiments: list[str]) -> tuple[set[str], set[str]]:
+        """Return the folders of runs and the ids of artefacts that experiments depend on."""
         reports = [{ARTEFACT: row["id"]} for name in experiments for row in self.plan.reports[name]]
         rows = [row for name in experiments for row in self.plan.measured.get(name, ())]
         measures = [self.plan.measures[row["id"]]["options"] for row in rows]
@@ -100,19 +102,20 @@ class Work:
         waiting |= self._starts_of(artefacts)
         while waiting:
             folders |= waiting
-            for one in waiting:
-                artefacts |= set(self._made_from(self.plan.runs[run_of(one)]))
-            waiting = {needed for one in waiting for needed in self._needed(one)}
+            for folder in waiting:
+                artefacts |= set(self._made_from(self.plan.runs[run_of(folder)]))
+            waiting = {needed for folder in waiting for needed in self._needed(folder)}
             waiting = (waiting | self._starts_of(artefacts)) - folders
         return folders, artefacts
 
     def urls(self, source: str) -> float:
-        """Return the rows of the list of a source, given by its id.
+        """Return the number of rows of the URL list of a source, given by its id.
 
-        They are counted, configured, or what its datasets need.
+        It is counted if the list was read, else taken from the config (``costs.urls``), else
+        estimated from the datasets of the source.
 
         Raises:
-            StepError: Neither is known.
+            StepError: None of these is known.
         """
         data = self.plan.data
         url_list = data.shards[data.sources[source]["shards"]]["list"]
@@ -122,14 +125,14 @@ class Work:
             pairs = [d["pairs"] for d in data.datasets.values() if d["source"] == source]
             if not pairs or "all" in pairs:
                 raise StepError(
-                    f"the number of rows of the list of {name} is not known; give it as "
-                    f"'costs.urls.{name}' in the config"
+                    f"config: the number of rows of the list of {name!r} is not known; set "
+                    f"'costs.urls.{name}'"
                 )
             rows = max(pairs) / self.costs["usable"]
         return rows
 
     def speed(self, run: str) -> tuple[float, bool]:
-        """Return the samples/s of a GPU, or core, for a run, and whether that was measured."""
+        """Return a run's samples per second on one GPU or core, and whether it was measured."""
         spec = self.plan.runs[run]
         measured = self.measured.speed(run_kind(spec, self._on_gpu(spec["kind"])))
         if measured:
@@ -137,7 +140,7 @@ class Work:
         return configured_speed(self.costs, spec), False
 
     def model_bytes(self, run: str) -> float:
-        """Return the size of a run's ``model.pt``."""
+        """Return the size of a run's ``model.pt`` in bytes."""
         model = self.plan.runs[run]["model"]["name"]
         return self.measured.model_bytes(model) or self.costs["bytes"]["model"]
 
@@ -155,17 +158,17 @@ class Work:
 
     def _starts_of(self, artefacts: Iterable[str]) -> set[str]:
         """Return the folders of the models that artefacts are learned from."""
-        models = [self.plan.artefacts.specs[one]["model"] or {} for one in artefacts]
+        models = [self.plan.artefacts.specs[artefact]["model"] or {} for artefact in artefacts]
         return {f"pretraining/{model[START]}" for model in models if START in model}
 
     def _artefact(self, artefact: str) -> Job:
         spec = self.plan.artefacts.specs[artefact]
-        # One pass over the pairs: what learns from some of them takes less, or its own time.
+        # Assume one pass over the pairs; makers that use a part of them take less time.
         seconds = 0.0
         for kind, name in (spec["pairs"] or {}).items():
             seconds = self._pairs_in(kind, name) / self.costs["evaluation_images_per_second"]
         hours = "gpu_hours" if self._on_gpu("artefact") else "core_hours"
-        done = self._there(values_of(artefact))
+        done = self._exists(values_of(artefact))
         return Job("artefact", artefact, done, **{hours: seconds / 3600})
 
     def _pairs_in(self, kind: str, name: str) -> float:
@@ -174,7 +177,7 @@ class Work:
         return self._pairs(name if kind == "datasets" else self.plan.attacks[name]["dataset"])
 
     def _filter(self, name: str) -> Job:
-        return Job("filter_pairs", name, self._there(f"filters/{name}/manifest.parquet"))
+        return Job("filter_pairs", name, self._exists(f"filters/{name}/manifest.parquet"))
 
     def _on_gpu(self, kind: str) -> bool:
         return self.config["resources"][kind].get("gpu", 0) > 0
@@ -188,7 +191,7 @@ class Work:
         pairs = declared["pairs"]
         return self._usable_pairs(declared["source"]) if pairs == "all" else pairs
 
-    def _there(self, path: str) -> bool:
+    def _exists(self, path: str) -> bool:
         return (self.results / path).exists()
 
     def _source(self, source: str) -> Iterator[Job]:
@@ -197,20 +200,20 @@ class Work:
         url_list = data.shards[shards]["list"]
         parts = data.lists[url_list]["parts"]
         urls, images = self.urls(source) / parts, self._usable_pairs(source) / parts
-        yield Job("url_list", url_list, self._there(f"lists/{url_list}/urls.json"))
-        yield Job("merge", source, self._there(f"sources/{source}/manifest.parquet"))
+        yield Job("url_list", url_list, self._exists(f"lists/{url_list}/urls.json"))
+        yield Job("merge", source, self._exists(f"sources/{source}/manifest.parquet"))
         for part in range(parts):
             yield Job(
                 "download",
                 f"{shards}/{part:05d}",
-                self._there(f"shards/{shards}/{part:05d}"),
+                self._exists(f"shards/{shards}/{part:05d}"),
                 core_hours=urls / rates["download"] / 3600,
                 bytes=images * self.costs["bytes"]["image"],
             )
             yield Job(
                 "usable",
                 f"{source}/{part:05d}",
-                self._there(f"sources/{source}/pairs/{part:05d}.json"),
+                self._exists(f"sources/{source}/pairs/{part:05d}.json"),
                 core_hours=images / rates["usable"] / 3600,
             )
 
@@ -218,19 +221,19 @@ class Work:
         spec = self.plan.attacks[attack]
         dataset = spec["dataset"]
         yield from self._of_source(self.plan.data.datasets[dataset]["source"])
-        yield Job("subset", dataset, self._there(f"datasets/{dataset}/manifest.parquet"))
-        # Triggered images are stored without loss. How many `all` are, only the captions tell.
+        yield Job("subset", dataset, self._exists(f"datasets/{dataset}/manifest.parquet"))
+        # Triggered images are stored losslessly. The number of `all` depends on the captions.
         size = (poisoned_pairs(spec) or 0) * 3 * spec["image_size"] ** 2
-        done = self._there(f"attacks/{attack}/manifest.parquet")
+        done = self._exists(f"attacks/{attack}/manifest.parquet")
         yield Job("poison", attack, done, bytes=size)
 
     def _split(self, split: str) -> Iterator[Job]:
-        yield Job("clean_split", split, self._there(f"splits/{split}/manifest.parquet"))
+        yield Job("clean_split", split, self._exists(f"splits/{split}/manifest.parquet"))
 
     def _captioned(self, spec: Spec) -> Iterator[tuple[str, str, float]]:
         """Yield the caption setting, the folder and the number of captions of a run's pairs.
 
-        An attack's are those of its victims; the others are its dataset's.
+        An attack stores only the captions of its victims; the others are those of its dataset.
         """
         captions = spec["captions_id"]
         if spec["kind"] == "cleaning":
@@ -238,13 +241,13 @@ class Work:
             return
         dataset, victims = spec["dataset"], [p["poisoned"] for p in parts_of(spec["attack"])]
         yield captions, pairs_of(spec), sum(number for number in victims if number != "all")
-        # Arrays that are there without the dataset's are complete.
+        # An attack's arrays are complete if those of the dataset do not exist.
         folder, base = f"captions/{captions}", f"datasets/{dataset}"
-        if self._there(f"{folder}/{base}") or not self._there(f"{folder}/{pairs_of(spec)}"):
+        if self._exists(f"{folder}/{base}") or not self._exists(f"{folder}/{pairs_of(spec)}"):
             yield captions, base, self._pairs(dataset)
 
     def _trained_pairs(self, spec: Spec) -> float:
-        """Return the pairs of an epoch of a pre-training."""
+        """Return the number of pairs per epoch of a pre-training."""
         dropped = (spec.get("filter") or {}).get("drop_highest", 0)
         return self._pairs(spec["dataset"]) * (1 - dropped)
 
@@ -255,22 +258,22 @@ class Work:
         images = self._split_pairs(self.plan.labels[labels]["split_id"])
         seconds = images / self.costs["evaluation_images_per_second"]
         hours = "gpu_hours" if self._on_gpu("pseudo_labels") else "core_hours"
-        done = self._there(f"labels/{labels}/labels.npy")
+        done = self._exists(f"labels/{labels}/labels.npy")
         return Job("pseudo_labels", labels, done, **{hours: seconds / 3600})
 
     def _captions(self, captions: str, pairs_of: str, pairs: float) -> Job:
         return Job(
             "captions",
             f"{captions}/{pairs_of}",
-            self._there(f"captions/{captions}/{pairs_of}/tokens.npy"),
+            self._exists(f"captions/{captions}/{pairs_of}/tokens.npy"),
             core_hours=pairs / self.costs["per_core_second"]["captions"] / 3600,
-            # 16-bit tokens of each caption, and of each augmented one.
+            # 16-bit tokens of each caption and of each augmented caption.
             bytes=pairs * self.plan.captions[captions]["context_length"] * 2 * 2,
         )
 
     def _evaluation(self, evaluation: str) -> Job:
         size = self.costs["evaluation_images"] * self.costs["bytes"]["evaluation_image"]
-        done = self._there(f"evaluation/{evaluation}/manifest.parquet")
+        done = self._exists(f"evaluation/{evaluation}/manifest.parquet")
         return Job("evaluation_set", evaluation, done, bytes=size)
 
     def _measure(self, folder: str, name: str) -> Iterator[Job]:
@@ -282,11 +285,11 @@ class Work:
         images = measure_images(self.config, self.plan, name)
         seconds = images / self.costs["evaluation_images_per_second"]
         hours = "gpu_hours" if self._on_gpu("measure") else "core_hours"
-        done = self._there(f"measures/{folder}/{name}.csv")
+        done = self._exists(f"measures/{folder}/{name}.csv")
         yield Job("measure", f"{folder}/{name}", done, **{hours: seconds / 3600})
 
     def _kept_epochs(self, spec: Spec) -> int:
-        """Return how many models a cleaning run keeps at most, beside the last one."""
+        """Return the maximum number of models that a cleaning run keeps besides the last one."""
         if not self.config["execution"]["keep_selected"]:
             return 0
         return most_chosen(spec["epochs"], spec["data"]["held_out"])
@@ -297,12 +300,14 @@ class Work:
         pretraining = spec["kind"] == "pretraining"
         pairs = self._trained_pairs(spec) if pretraining else spec["data"]["pairs"]
         seconds = training_seconds(self.costs, spec, pairs, self.speed(run)[0])
-        taken = sum(measure_images(self.config, self.plan, one) for one in spec.get("measures", ()))
+        taken = sum(
+            measure_images(self.config, self.plan, measure) for measure in spec.get("measures", ())
+        )
         seconds += taken * (spec["epochs"] + 1) / self.costs["evaluation_images_per_second"]
         if pretraining:
             seconds *= share_of_training(self.plan, folder.removeprefix("pretraining/"))
         hours = "gpu_hours" if self._on_gpu(spec["kind"]) else "core_hours"
-        # A pre-trained model's optimiser state, two numbers for each weight, stays for cleaning.
+        # The optimiser state (two values per weight) of a pre-training is kept for cleaning.
         models = 3 if pretraining else 1 + self._kept_epochs(spec)
         size = self.model_bytes(run) * models
         done = folder in self.measured.finished
