@@ -74,7 +74,7 @@ test-experiments: setup
 	pytest tests/every_experiment
 
 test-hostile: setup
-	pytest --numprocesses 2 tests/hostile
+	pytest --numprocesses 2 --dist worksteal tests/hostile
 
 # One worker per file, each with its own Slurm cluster; most of the time is spent waiting.
 test-slurm: setup slurm

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.workflow.running import Workflow, copy_workflow
+from tests.workflow.running import Workflow, session_folder, shared_workflow
 
 KILLS = int(os.environ.get("KILLS", "1"))
 RESULTS = "results/demo"
@@ -53,12 +53,13 @@ class Step:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Workflow:
+def finished(tmp_path_factory, worker_id) -> Workflow:
     """A copy of the workflow in which every rule was run; each test restores what it removes."""
-    workflow = copy_workflow(tmp_path_factory.mktemp("finished"))
-    done = workflow.snakemake(*TARGETS, config=CONFIG)
-    assert done.returncode == 0, done.stdout
-    return workflow
+    shared = session_folder(tmp_path_factory, worker_id) / "every_rule"
+    folder = tmp_path_factory.mktemp("finished")
+    made = shared_workflow(shared, *TARGETS, config=CONFIG)
+    shutil.copytree(made.folder, folder, symlinks=True, dirs_exist_ok=True)
+    return Workflow(folder)
 
 
 @pytest.fixture(scope="module")

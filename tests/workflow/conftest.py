@@ -1,10 +1,8 @@
-import fcntl
 import shutil
-from pathlib import Path
 
 import pytest
 
-from tests.workflow.running import Workflow, copy_workflow
+from tests.workflow.running import Workflow, copy_workflow, session_folder, shared_workflow
 
 
 @pytest.fixture
@@ -19,17 +17,7 @@ def just_finished(tmp_path_factory, worker_id) -> Workflow:
 
     All workers of pytest-xdist share it; tests read or copy it, but do not change it.
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = Path(base if worker_id == "master" else base.parent, "just_finished")
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            folder.mkdir()
-            done = copy_workflow(folder).snakemake("all")
-            if done.returncode:
-                shutil.rmtree(folder)
-            assert done.returncode == 0, done.stdout
-    return Workflow(folder)
+    return shared_workflow(session_folder(tmp_path_factory, worker_id) / "just_finished", "all")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
 """Runs a copy of the workflow in a separate folder with a real Snakemake."""
 
+import fcntl
 import json
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "envs", "profiles"]
@@ -75,4 +78,26 @@ def copy_workflow(folder: Path) -> Workflow:
         else:
             shutil.copy(source, folder / part)
     (folder / "nltk_data").symlink_to(ROOT / "nltk_data")
+    return Workflow(folder)
+
+
+def session_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return the temporary folder that all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+def shared_workflow(folder: Path, *targets: str, config: dict | None = None) -> Workflow:
+    """Return a copy of the workflow in which the targets were run.
+
+    The first process that asks for ``folder`` makes it, the others wait for it.
+    """
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            done = copy_workflow(folder).snakemake(*targets, config=config)
+            if done.returncode:
+                shutil.rmtree(folder)
+            assert done.returncode == 0, done.stdout
     return Workflow(folder)
