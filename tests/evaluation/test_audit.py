@@ -250,6 +250,7 @@ def test_an_audit_runs_all_probes_and_can_be_resumed(world, checkpoints, base_sp
     capsys.readouterr()
     assert audit.main([*options, "--exit-zero"]) == 0
     assert "0 parts to compute" in capsys.readouterr().out
+    assert json.loads((checkpoints / "audit" / "audit.json").read_text()) == result
     assert parts == {p: p.stat().st_mtime_ns for p in (checkpoints / "audit" / "parts").iterdir()}
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,13 @@ class Parts:
 
     Args:
         folder: Folder of the files.
+
+    Attributes:
+        seconds: Time spent on the results that were asked for, now or in earlier audits.
     """
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder, self.seconds = folder, 0.0
 
     def path(self, probe: str, depends: Part) -> Path:
         """Return the path of a result."""
@@ -55,11 +59,15 @@ class Parts:
             try:
                 found = read_json(path)
                 if isinstance(found, dict) and found.get("depends") == depends:
+                    self.seconds += found.get("seconds", 0)
                     return found["result"]
             except StepError:
                 pass  # recomputed below
+        started = time.monotonic()
         made = make()
-        write_json(path, {"probe": probe, "depends": depends, "result": made})
+        seconds = round(time.monotonic() - started, 2)
+        self.seconds += seconds
+        write_json(path, {"probe": probe, "depends": depends, "seconds": seconds, "result": made})
         return made
 
 

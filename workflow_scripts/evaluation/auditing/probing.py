@@ -64,7 +64,6 @@ class Audit:
 
     def run(self) -> Part:
         """Compute the missing parts, and return the whole result."""
-        started = time.monotonic()
         jobs = self._jobs()
         waiting = [job for job in jobs if not self.parts.has(job.probe, job.depends)]
         total = sum(job.passes for job in waiting)
@@ -84,7 +83,7 @@ class Audit:
                 make: Callable[[], Part] = functools.partial(job.make, bar.update)
                 made = self.parts.result(job.probe, job.depends, make)
                 self._results[who, job.probe] = made
-        return self._summary(time.monotonic() - started)
+        return self._summary()
 
     def _jobs(self) -> list[Job]:
         captions = [one["caption"] for one in self.captions]
@@ -106,7 +105,7 @@ class Audit:
         """Return the results of a part for the model and for its control; None if not done."""
         return self._results.get(("model", probe)), self._results.get(("control", probe))
 
-    def _summary(self, seconds: float) -> Part:
+    def _summary(self) -> Part:
         scanned, inverted, natural = self._scanned(), self._inverted(), self._natural()
         decree, rows = self._both("decree"), self._both("rows")[0]
         known = [
@@ -136,7 +135,7 @@ class Audit:
             "decree": {"model": decree[0], "control": decree[1]},
             "captions": natural,
             "rows": rows,
-            "how": self._how(seconds),
+            "how": self._how(),
         }
 
     def _scanned(self) -> list[Part]:
@@ -160,14 +159,14 @@ class Audit:
         rows = judging.ranked(part, list(counts), control)
         return [{**counts[row["name"]], **row} for row in rows]
 
-    def _how(self, seconds: float) -> Part:
+    def _how(self) -> Part:
         return {
             "effort": self.options.effort,
             "images": len(self.material.keys),
             "classes": len(self.material.names),
             "image_size": self.model.encoder.image_size,
             "device": self.world.device.type,
-            "seconds": round(seconds, 1),
+            "seconds": round(self.parts.seconds, 1),
             "seed": self.options.seed,
         }
 
