@@ -74,11 +74,11 @@ test-experiments: setup
 	pytest tests/every_experiment
 
 test-hostile: setup
-	pytest --numprocesses 2 --dist worksteal tests/hostile
+	pytest --numprocesses 2 tests/hostile
 
 # One worker per file, each with its own Slurm cluster; most of the time is spent waiting.
 test-slurm: setup slurm
-	pytest --numprocesses 3 tests/slurm
+	pytest --numprocesses 3 --dist loadfile tests/slurm
 
 slurm:
 	@PATH="$$PATH:/usr/sbin:/sbin"; for package in munge:munged slurm-wlm:slurmctld; do \

@@ -1,5 +1,6 @@
 """Measures of finished models agree with plain formulas over single images and texts."""
 
+import dataclasses
 import json
 import math
 import re
@@ -176,6 +177,23 @@ def test_without_a_caption_of_the_target_there_are_only_recalls(context, encoder
     )  # fmt: skip
     assert not [name for name in retrieval.measure(encoder, other) if "target" in name]
     assert "no held-out caption of another image names 'zebra'" in capsys.readouterr().out
+
+
+@torch.no_grad()
+def test_without_a_trigger_nothing_is_measured_of_triggered_images(context, encoder):
+    attack = context.attack | {"trigger": {"name": "none"}}
+    plain = dataclasses.replace(context, attack=attack)
+    for one in (retrieval, geometry):
+        names = {*one.measure(encoder, context)} - {*one.measure(encoder, plain)}
+        assert names and all(name.startswith(("target_caption", "triggered")) for name in names)
+    labels, frame = context.labelled.labels, context.labelled.frame
+    rest = ~linear_probe.stratified(labels, 0.5, seed=0)
+    features = context.embed_images(encoder, frame, normalize=False).numpy()
+    found = linear_probe.fit(features[~rest], labels[~rest], 1.0, 1000).predict(features[rest])
+    target = context.labelled.target("banana")
+    counted = labels[rest] != target
+    scores = linear_probe.measure(encoder, plain)
+    assert scores["asr"] == Score((found == target)[counted].mean(), int(counted.sum()))
 
 
 # --- Linear probe ----------------------------------------------------------------------------

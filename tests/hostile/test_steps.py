@@ -58,10 +58,8 @@ class Step:
 def finished(tmp_path_factory, worker_id) -> Workflow:
     """A copy of the workflow in which every rule was run; each test restores what it removes."""
     shared = session_folder(tmp_path_factory, worker_id) / "every_rule"
-    folder = tmp_path_factory.mktemp("finished")
     made = shared_workflow(shared, *TARGETS, config=CONFIG)
-    shutil.copytree(made.folder, folder, symlinks=True, dirs_exist_ok=True)
-    return Workflow(folder)
+    return made.copied(tmp_path_factory.mktemp("finished") / "workflow")
 
 
 @pytest.fixture(scope="module")

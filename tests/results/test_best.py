@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import best, best_page
-from workflow_scripts.results.intervals import student, wilson
+from workflow_scripts.results.intervals import binomial, student
 from workflow_scripts.results.selection import (
     best_below,
     cleaned_models,
@@ -146,11 +147,11 @@ def test_a_run_without_training_is_a_candidate_but_not_a_start_model(metrics):
 
 
 def test_unequal_sweeps_are_reported(metrics):
-    same = "All defences have the same budget: 3 learning rates x 4 epochs on about 6,400 pairs"
+    same = "All defences have the same sweep: 3 learning rates x 4 epochs on about 6,400 pairs"
     assert work_sentence(metrics).startswith(same)
     fewer = metrics[(metrics["defence"] != "SSL") | (metrics["learning_rate"] > 4e-4)]
     said = work_sentence(fewer)
-    assert said.startswith("Defences have unequal budgets")
+    assert said.startswith("Defences have unequal sweeps")
     assert "; SSL: 2 learning rates x 4 epochs on about 6,400 pairs;" in said
     other = metrics["learning_rate"].mask(metrics["defence"] == "SSL", metrics["learning_rate"] / 2)
     assert "with different learning rates" in work_sentence(metrics.assign(learning_rate=other))
@@ -165,7 +166,7 @@ def test_sweeps_that_differ_by_a_varied_key_are_reported(metrics):
     metrics = metrics.assign(epochs=np.where(metrics["learning_rate"] > 1e-3, 2, 4))
     metrics = metrics[(metrics["kind"] == "pretraining") | (metrics["epoch"] <= metrics["epochs"])]
     said = work_sentence(metrics)
-    assert said.startswith("Rows have unequal budgets")
+    assert said.startswith("Rows have unequal sweeps")
     assert "2 learning rates x 4 epochs" in said
     assert "1 learning rate x 2 epochs" in said
 
@@ -238,12 +239,19 @@ def test_formatted_tables_contain_every_group_and_escape_names(metrics, tmp_path
 def test_wilson_limits_solve_the_score_equation():
     z = 1.959963984540054
     for share, count in ((0.3, 1480), (0.0, 50), (1.0, 50), (0.02, 1440)):
-        for end in wilson(share, count):
+        for end in binomial(share, count):
             if 0 < end < 1:
                 assert abs(share - end) == pytest.approx(z * np.sqrt(end * (1 - end) / count))
-    assert wilson(0.0, 50)[0] == 0
-    assert wilson(1.0, 50)[1] == 1
-    assert np.isnan(wilson(0.5, np.nan)[0])
+    assert binomial(0.0, 50)[0] == 0
+    assert binomial(1.0, 50)[1] == 1
+    assert np.isnan(binomial(0.5, np.nan)[0])
+
+
+def test_intervals_of_few_images_are_exact():
+    low, high = binomial([0.0, 0.5, 1.0], 16)
+    expected = [stats.binomtest(k, 16).proportion_ci(method="exact") for k in (0, 8, 16)]
+    assert np.allclose(low, [ci.low for ci in expected])
+    assert np.allclose(high, [ci.high for ci in expected])
 
 
 def test_students_interval_agrees_with_the_textbook_formula():
@@ -281,3 +289,10 @@ def test_the_asr_of_each_part_of_an_attack_is_listed(metrics):
     texts = best_page.readable(table).astype(str).to_numpy().ravel()
     assert any("; parts" in text and ", 0.0" in text for text in texts)
     assert any("several parts" in note for note in best_page.notes(table, metrics))
+
+
+def test_models_taken_from_several_epochs_of_one_run_are_start_models_of_their_own(metrics):
+    own = metrics[(metrics["kind"] == "pretraining") & (metrics["start_label"] == "MMCL")]
+    early = own[own["epoch"] <= 3].assign(start=own["start"] + "/epoch-3")
+    found = start_models(pd.concat([early, own], ignore_index=True))
+    assert found["epoch"].tolist() == [3, 8]

@@ -59,6 +59,15 @@ def test_runs_shared_by_experiments_are_listed_once(experiment, tmp_path):
     assert table.loc[table["experiments"] == "main", "seed"].isna().all()
 
 
+def test_combining_keeps_each_start_model_of_a_shared_clean_control(metrics):
+    starts = metrics[metrics["kind"] == "pretraining"]
+    control = starts.assign(kind="baseline", run=starts["run"].iloc[0])
+    both = collect.combine({"a": pd.concat([starts, control]), "b": starts})
+    assert len(both) == 2 * len(starts)
+    assert both[both["kind"] == "baseline"]["start"].nunique() == 2
+    assert set(both.loc[both["kind"] == "pretraining", "experiments"]) == {"a, b"}
+
+
 def test_a_run_can_be_the_baseline_of_several_starts(experiment):
     runs = pd.read_csv(experiment)
     starts = runs["kind"] == "pretraining"

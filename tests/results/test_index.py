@@ -16,7 +16,13 @@ from workflow_scripts.results.index import board, build, controls, leaderboard
 from workflow_scripts.results.index.answer import answer
 from workflow_scripts.results.index.attacks import attack_section
 from workflow_scripts.results.index.data import level_styles
-from workflow_scripts.results.index.runs import NO_ATTACK, Run, attack_texts, setting_texts
+from workflow_scripts.results.index.runs import (
+    NO_ATTACK,
+    Run,
+    attack_texts,
+    setting_texts,
+    start_texts,
+)
 from workflow_scripts.results.table import write_csv, write_table
 
 DIGESTS = {
@@ -69,13 +75,13 @@ def test_attacks_are_named_without_paths_unless_they_differ_only_in_them():
     assert len(set(texts(learned, other))) == 2
 
 
-def replicates(asr, accuracy, start=0.70, images=1000):
+def replicates(asr, accuracy, start=0.70, images=50_000):
     """Return cleaned models, one per pair of start model and seed, and their start models."""
     n = len(asr)
     models = pd.DataFrame(
         {"run": [f"r{k}" for k in range(n)], "defence": "D", "setting": "", "start_label": "S",
-         "dataset": "d", "epochs": 1, "pairs": 10, "attack": "patch", "seed": 0, "hours": 0.5,
-         "passes": 9.0,
+         "dataset": "d", "epochs": 1, "pairs": 10, "attack": "patch", "seed": 0, "split": "t",
+         "hours": 0.5, "passes": 9.0,
          "start": [f"s{k}" for k in range(n)], "epoch": 1, "learning_rate": 1e-3,
          "top1": accuracy, "asr_top1": asr, "triggered_top1": 0.4, "images": images,
          "asr_images": images}
@@ -111,6 +117,59 @@ def test_a_row_shows_its_worst_attack_and_excludes_unlearned_ones():
     (row,) = leaderboard.leaderboard(models, starts)
     assert row["oracle"].attack == "blend"
     assert (row["attacks"], row["unlearned"]) == (["patch", "blend"], ["warp"])
+
+
+def test_a_defence_holds_only_if_it_holds_against_all_attacks():
+    models, starts = replicates([0.02, 0.021, 0.01, 0.011], [0.695, 0.695, 0.60, 0.601])
+    models["attack"] = ["patch", "patch", "blend", "blend"]
+    (row,) = leaderboard.leaderboard(models, starts)
+    assert (row["oracle"].attack, row["oracle"].verdict) == ("blend", "fails")
+    starts.loc["s2", "top1"] = 0.64
+    (row,) = leaderboard.leaderboard(models, starts)
+    lead, group, _ = answer([row | dict.fromkeys(("free_compared", "oracle_compared"))])
+    assert "accuracy 67.0" in group, "the mean of the start models with this attack"
+    assert "and the accuracy by -7.0 points" in lead
+
+
+def test_few_images_leave_a_verdict_undecided():
+    models, starts = replicates([0.01, 0.01, 0.01], [0.69, 0.69, 0.69], images=400)
+    (row,) = leaderboard.leaderboard(models, starts)
+    assert row["oracle"].verdict == "undecided"
+    assert row["oracle"].loss[2] > 0.04
+
+
+def test_other_clean_splits_are_replicates_and_not_more_tries():
+    models, starts = replicates([0.01, 0.04], [0.70, 0.69])
+    models = models.assign(start="s0", split=["t", "u"])
+    (row,) = leaderboard.leaderboard(models, starts)
+    assert (row["replicates"], row["oracle"].chosen) == (2, 2)
+
+
+def test_start_models_of_one_label_that_differ_in_more_than_the_seed_are_told_apart():
+    def of(seed, taken, epochs=4):
+        row = {"run": f"p{seed}-{epochs}", "kind": "cleaning", "start_label": "MMCL",
+               "start": f"p{seed}-{epochs}{taken}", "learning_rate": 1e-3}  # fmt: skip
+        spec = record(row)["spec"] | {"seed": seed, "epochs": epochs}
+        return Run(row, {"spec": spec}, None)
+
+    def texts(*runs):
+        return start_texts(runs, runs)
+
+    assert texts(of(0, "/epoch-2"), of(1, "/epoch-2")) == ["MMCL", "MMCL"]
+    assert texts(of(0, "/matches-aa"), of(1, "/matches-bb")) == ["MMCL", "MMCL"]
+    assert texts(of(0, ""), of(0, "/epoch-2")) == [
+        "MMCL (start epoch last)",
+        "MMCL (start epoch 2)",
+    ]
+    assert texts(of(0, "", 4), of(1, "", 8)) == ["MMCL (epochs 4)", "MMCL (epochs 8)"]
+
+
+def test_detectors_of_different_start_models_are_not_pooled():
+    reports = pd.DataFrame(
+        {"artefact": "dao", "start_label": ["MMCL", "MMCL", "MMCL+SSL"], "auroc": [0.9, 0.8, 0.2]}
+    )
+    rows = board.detector_board(reports)["rows"]
+    assert [(row["label"], row["starts"]) for row in rows] == [("MMCL", 2), ("MMCL+SSL", 1)]
 
 
 def test_attacks_are_compared_after_the_same_cleaning_and_unlearned_ones_are_marked():

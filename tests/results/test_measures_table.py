@@ -5,7 +5,7 @@ import pytest
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import measures_table
-from workflow_scripts.results.intervals import wilson
+from workflow_scripts.results.intervals import binomial
 
 RUNS = pd.DataFrame(
     [
@@ -51,7 +51,7 @@ def test_each_number_of_each_model_is_a_row_with_its_interval(results):
     assert table["run"].tolist() == ["a"] * 3 + ["c"] * 3 + ["b"] * 3
     row = table[(table["run"] == "b") & (table["name"] == "asr")].iloc[0]
     assert (row["measure"], row["value"], row["of"], row["seed"]) == ("probe", 0.5, 30, "7")
-    assert (row["low"], row["high"]) == pytest.approx(wilson(0.5, 30))
+    assert (row["low"], row["high"]) == pytest.approx(binomial(0.5, 30))
     other = table[table["name"] == "pl1"]
     assert other[["of", "low", "high"]].isna().all(axis=None)
 

@@ -1,5 +1,3 @@
-import shutil
-
 import pytest
 
 from tests.workflow.running import Workflow, copy_workflow, session_folder, shared_workflow
@@ -20,9 +18,13 @@ def just_finished(tmp_path_factory, worker_id) -> Workflow:
     return shared_workflow(session_folder(tmp_path_factory, worker_id) / "just_finished", "all")
 
 
+@pytest.fixture
+def copied(just_finished, tmp_path) -> Workflow:
+    """A copy of the workflow in which only `all` was run, for one test to change."""
+    return just_finished.copied(tmp_path / "copied")
+
+
 @pytest.fixture(scope="session")
 def finished(just_finished, tmp_path_factory) -> Workflow:
-    """A second copy for tests that run more in it; in the other copy, only `all` was run."""
-    folder = tmp_path_factory.mktemp("finished")
-    shutil.copytree(just_finished.folder, folder, symlinks=True, dirs_exist_ok=True)
-    return Workflow(folder)
+    """A copy that several tests run more in."""
+    return just_finished.copied(tmp_path_factory.mktemp("finished") / "workflow")

@@ -39,6 +39,11 @@ class Workflow:
         counts = job_counts(self.snakemake("-n", *targets, config=config))
         return {name: n for name, n in counts.items() if name not in targets}
 
+    def copied(self, folder: Path) -> "Workflow":
+        """Return a copy with all results in a new folder."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Workflow(folder, self.options, self.environment)
+
 
 def run(
     command: list[str], folder: Path, environment: dict[str, str] | None = None

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.workflow.running import Workflow
 from workflow_scripts.captions.stored import StoredTokens
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 
@@ -88,16 +87,14 @@ def test_a_renamed_step_or_another_environment_re_runs_nothing(finished, edited)
     assert finished.dry_run() == {}
 
 
-def test_moved_results_re_run_and_flag_nothing(just_finished, tmp_path):
-    moved = Workflow(tmp_path / "elsewhere")
-    shutil.copytree(just_finished.folder, moved.folder, symlinks=True)
-    (moved.folder / "results/demo").rename(moved.folder / "results/toy")
-    text = (moved.folder / "profiles/demo/demo.yaml").read_text()
-    (moved.folder / "profiles/demo/demo.yaml").write_text(
+def test_moved_results_re_run_and_flag_nothing(copied):
+    (copied.folder / "results/demo").rename(copied.folder / "results/toy")
+    text = (copied.folder / "profiles/demo/demo.yaml").read_text()
+    (copied.folder / "profiles/demo/demo.yaml").write_text(
         text.replace("results/demo", "results/toy")
     )
-    assert moved.dry_run("main") == {}
-    page = moved.folder / "results/toy/experiments/main/runs.html"
+    assert copied.dry_run("main") == {}
+    page = copied.folder / "results/toy/experiments/main/runs.html"
     assert 'class="marked"' not in page.read_text()
 
 
@@ -143,11 +140,9 @@ def test_a_run_whose_folder_was_deleted_is_trained_again(finished, kind):
 
 
 @pytest.fixture
-def complete_storage(just_finished, tmp_path):
+def complete_storage(copied):
     """The finished workflow as left by code that stored all rows of a dataset for each attack."""
-    workflow = Workflow(tmp_path / "complete")
-    shutil.copytree(just_finished.folder, workflow.folder, symlinks=True)
-    results = workflow.folder / RESULTS
+    results = copied.folder / RESULTS
     arrays = list(results.glob("captions/*/attacks/*/*.npy"))
     for path in arrays:
         manifest = results / "attacks" / path.parent.name / "manifest.parquet"
@@ -160,13 +155,13 @@ def complete_storage(just_finished, tmp_path):
         _rewrite(path, lambda path, frame=frame: write_manifest(path, frame))
     for folder in results.glob("captions/*/datasets"):
         shutil.rmtree(folder)
-    for record in (workflow.folder / ".snakemake/metadata").rglob("*"):
+    for record in (copied.folder / ".snakemake/metadata").rglob("*"):
         content = json.loads(record.read_text()) if record.is_file() else {}
         if content.get("rule") == "captions":
             content["input"] = [file for file in content["input"] if not file.endswith(".npy")]
             record.write_text(json.dumps(content))
     assert arrays
-    return workflow
+    return copied
 
 
 def _rewrite(path, write):
@@ -188,13 +183,11 @@ def test_results_that_were_stored_in_full_train_nothing(complete_storage):
 
 
 @pytest.fixture
-def own_images(just_finished, tmp_path):
+def own_images(copied):
     """A finished evaluation set made from a user's folder of images."""
-    workflow = Workflow(tmp_path / "own")
-    shutil.copytree(just_finished.folder, workflow.folder, symlinks=True)
-    shutil.copytree(workflow.folder / RESULTS / "world/evaluation", workflow.folder / "mine")
+    shutil.copytree(copied.folder / RESULTS / "world/evaluation", copied.folder / "mine")
     config = {"evaluations": {"mine": {"folder": "mine"}}, "evaluation": "mine"}
-    return workflow, config
+    return copied, config
 
 
 def test_an_image_added_to_a_users_evaluation_folder_makes_a_new_set(own_images):
@@ -240,9 +233,7 @@ def test_a_users_url_list_is_identified_by_its_content(finished):
     assert not lists() & before
 
 
-def test_a_changed_declaration_is_noticed_without_snakemakes_records(just_finished, tmp_path):
-    copied = Workflow(tmp_path / "copied")
-    shutil.copytree(just_finished.folder, copied.folder, symlinks=True)
+def test_a_changed_declaration_is_noticed_without_snakemakes_records(copied):
     shutil.rmtree(copied.folder / ".snakemake")
     assert copied.dry_run("main") == {}
     figures = {"experiments": {"main": {"figures": {"scatter": {"kind": "scatter", "by": "run"}}}}}

@@ -22,7 +22,7 @@ from workflow_scripts.common.files import atomic
 from workflow_scripts.common.selection_rules import ASR_BELOW, TOLERANCE
 from workflow_scripts.results.best_page import CHOICE, as_html, as_markdown, notes, readable
 from workflow_scripts.results.contamination import read_contamination
-from workflow_scripts.results.intervals import wilson
+from workflow_scripts.results.intervals import binomial
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
@@ -123,7 +123,7 @@ def _row(models: pd.DataFrame, label: Hashable | None) -> dict[str, Any]:
     row |= {"recovery": model.get(RECOVERY, np.nan), "at_edge": at_edge(models, model)}
     for name, source, count in (("accuracy", ACCURACY, "images"), ("asr", ASR, "asr_images")):
         images = np.nan if pd.isna(model[count]) else model[count]
-        low, high = wilson(model[source], images)
+        low, high = binomial(model[source], images)
         row |= {name: model[source], f"{name}_low": float(low), f"{name}_high": float(high)}
     return row
 

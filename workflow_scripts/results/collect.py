@@ -115,16 +115,18 @@ def _counts(record: dict[str, Any], path: Path) -> dict[str, int]:
 
 
 def combine(experiments: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return one tidy table of all experiments, without duplicated runs.
+    """Return one tidy table of all experiments, without duplicates.
 
-    The column ``experiments`` lists all experiments that share the run. Columns that vary in one
+    A run has several rows per epoch if it is, say, the clean control of several start models. The
+    column ``experiments`` lists all experiments that share the row. Columns that vary in one
     experiment only are empty for the runs of the others.
     """
     tables = [t.assign(experiments=name) for name, t in experiments.items()]
     table = pd.concat(tables, ignore_index=True)
-    names = table.groupby(["run", "epoch"], sort=False)["experiments"].agg(_joined)
+    same = table.groupby(["run", "kind", "start", "epoch"], sort=False)
+    names = same["experiments"].agg(_joined)
     # first() skips missing values, so no experiment hides the values of another.
-    together = table.groupby(["run", "epoch"], sort=False).first()
+    together = same.first()
     return order(together.assign(experiments=names).reset_index())
 
 

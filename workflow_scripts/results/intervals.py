@@ -1,16 +1,21 @@
-"""95 % intervals: of a share of images (Wilson) and of a mean over seeds (Student's t)."""
+"""95 % intervals: of a share of images (binomial) and of a mean over seeds (Student's t)."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
+FEW = 40
+"""Below this number of images, intervals are exact instead of approximate."""
 
 
-def wilson(
+def binomial(
     share: ArrayLike, count: ArrayLike, confidence: float = CONFIDENCE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the limits of the binomial score interval (Wilson, 1927) of ``share`` of ``count``.
+    """Return the limits of the interval of ``share`` of ``count``.
+
+    The score interval (Wilson, 1927); for fewer than ``FEW`` images, as in attacks on individual
+    images, the exact interval (Clopper and Pearson, 1934), which is wider.
 
     Args:
         share: Fractions 0..1, any shape; NaN gives NaN.
@@ -23,8 +28,15 @@ def wilson(
     z = stats.norm.ppf((1 + confidence) / 2)
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    hits, tail = share * count, (1 - confidence) / 2
+    # A Beta distribution has positive parameters; at 0 and at all hits, a limit is 0 or 1.
+    exact_low = stats.beta.ppf(tail, np.maximum(hits, 1e-9), count - hits + 1)
+    exact_high = stats.beta.ppf(1 - tail, hits + 1, np.maximum(count - hits, 1e-9))
+    few = count < FEW
+    low = np.where(few, np.where(hits > 0, exact_low, 0), middle - half)
+    high = np.where(few, np.where(hits < count, exact_high, 1), middle + half)
     # The limits at 0 and 1 are exactly 0 and 1; rounding must not exclude the estimate.
-    return np.minimum(middle - half, share).clip(0, 1), np.maximum(middle + half, share).clip(0, 1)
+    return np.minimum(low, share).clip(0, 1), np.maximum(high, share).clip(0, 1)
 
 
 def student(values: ArrayLike, confidence: float = CONFIDENCE) -> tuple[float, float, float]:

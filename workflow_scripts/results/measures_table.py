@@ -18,7 +18,7 @@ import pandas as pd
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.results.formatting import column_text, percent_text, value_text
-from workflow_scripts.results.intervals import wilson
+from workflow_scripts.results.intervals import binomial
 from workflow_scripts.results.page import tables_page
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, stem, varied_columns, write_csv
 
@@ -72,7 +72,7 @@ def measures_table(runs: pd.DataFrame, declared: pd.DataFrame, root: Path) -> pd
         for part in [row["scores"]]
     ]
     table = pd.concat(found, ignore_index=True)
-    low, high = wilson(table["value"], table["of"].astype("float64"))
+    low, high = binomial(table["value"], table["of"].astype("float64"))
     columns = [*_kept(runs), "measure", "name", *_NUMBERS, "model_sha256"]
     return table.assign(low=low, high=high)[columns]
 

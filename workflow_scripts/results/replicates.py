@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from workflow_scripts.results.intervals import CONFIDENCE
+from workflow_scripts.results.intervals import CONFIDENCE, student
 
 DRAWS = 2000
 Interval = tuple[float, float, float]
@@ -20,7 +20,8 @@ def over_starts(values: ArrayLike, starts: Sequence[str], seed: int = 0) -> Inte
     """Return the mean over start models and its 95 % interval by the hierarchical bootstrap.
 
     Percentile intervals are too narrow for few start models. Deviations from the mean are
-    therefore widened by the factor sqrt(n / (n - 1)) t / z (Hesterberg, 2015).
+    therefore widened by the factor sqrt(n / (n - 1)) t / z (Hesterberg, 2015), and the interval is
+    at least Student's over the start models' means.
 
     Args:
         values: [replicates], one number per pair of start model and seed; NaN is ignored.
@@ -44,11 +45,11 @@ def over_starts(values: ArrayLike, starts: Sequence[str], seed: int = 0) -> Inte
     tail = (1 - CONFIDENCE) / 2
     widening = np.sqrt(n / (n - 1)) * stats.t.ppf(1 - tail, n - 1) / stats.norm.ppf(1 - tail)
     low, high = np.quantile(totals, [tail, 1 - tail])
-    mean = means.mean()
+    mean, least, most = student(means)
     return (
-        float(mean),
-        float(mean + widening * (low - mean)),
-        float(mean + widening * (high - mean)),
+        mean,
+        float(min(least, mean + widening * (low - mean))),
+        float(max(most, mean + widening * (high - mean))),
     )
 
 
@@ -64,13 +65,12 @@ def paired_p(differences: ArrayLike) -> float:
         differences: [start models], paired differences.
 
     Returns:
-        The p-value; NaN for fewer than two differences.
+        The p-value; NaN for fewer than two differences, or if they are equal: shares of few images
+        may coincide, which does not show that there is no variation.
     """
     array = np.asarray(differences, float)
-    if len(array) < 2:
+    if len(array) < 2 or np.ptp(array) < 1e-12:
         return np.nan
-    if np.ptp(array) < 1e-12:
-        return 1.0 if abs(array[0]) < 1e-12 else 0.0
     return float(stats.ttest_1samp(array, 0).pvalue)
 
 

@@ -66,11 +66,11 @@ def _before_training(metrics: pd.DataFrame) -> pd.Series:
 def start_models(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return one row per start model, in order of appearance.
 
-    The row is the last epoch of the pre-training run if the table contains it, otherwise epoch 0
-    of the first cleaning run. Start models without cleaning runs are included.
+    The row is the last epoch of the start model if the table contains it, otherwise epoch 0 of its
+    first cleaning run. Start models without cleaning runs are included.
     """
     own = metrics[metrics["kind"] == "pretraining"]
-    own = own.loc[own.groupby("run", sort=False)["epoch"].idxmax()] if len(own) else own
+    own = own.loc[own.groupby("start", sort=False)["epoch"].idxmax()] if len(own) else own
     before = metrics[(metrics["kind"] == "cleaning") & _before_training(metrics)]
     both = pd.concat([own, before]).drop_duplicates("start")
     appearance = {start: n for n, start in enumerate(metrics["start"].drop_duplicates())}

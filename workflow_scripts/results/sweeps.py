@@ -20,13 +20,13 @@ def work_sentence(metrics: pd.DataFrame) -> str:
     if len(texts) == 1:
         rows = "All defences" if defences > 1 else "All rows"
         other = "" if rates == 1 else ", with different learning rates"
-        return f"{rows} have the same budget: {texts[0]} for each start model{other}."
+        return f"{rows} have the same sweep: {texts[0]} for each start model{other}."
     each = [
         f"{defence}: {' or '.join(group['text'].unique())}"
         for defence, group in sweeps.groupby("defence", sort=False)
     ]
     rows = "Defences" if defences > 1 else "Rows"
-    return f"{rows} have unequal budgets; larger sweeps favour a defence. {'; '.join(each)}."
+    return f"{rows} have unequal sweeps; a larger one favours a defence. {'; '.join(each)}."
 
 
 def _sweeps(metrics: pd.DataFrame) -> pd.DataFrame:

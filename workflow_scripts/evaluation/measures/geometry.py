@@ -6,6 +6,7 @@ Source: Liang et al., 2022 (modality gap); Wang and Isola, 2020 (alignment and u
 import torch
 from torch import Tensor
 
+from workflow_scripts.common.attacks import parts_of, without_trigger
 from workflow_scripts.evaluation.context import Context, Score
 from workflow_scripts.model.encoder import Encoder
 
@@ -20,7 +21,8 @@ def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
     ``alignment``: mean squared distance between an image and its text. ``uniformity_images``,
     ``uniformity_texts``: see :func:`uniformity`. The others are mean cosines: ``*_to_target`` of
     images and the target's class embedding, ``*_to_each_other`` of distinct images,
-    ``triggered_to_clean`` of an image with and without the trigger.
+    ``triggered_to_clean`` of an image with and without the trigger. Those of triggered images are
+    omitted if the first part of the attack has no trigger.
 
     Args:
         encoder: The model.
@@ -28,7 +30,6 @@ def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
     """
     pairs = context.held_out_pairs
     images = context.embed_images(encoder, pairs)
-    triggered = context.embed_images(encoder, pairs, triggered=True)
     texts = context.embed_texts(encoder, [str(caption) for caption in pairs["caption"]])
     target = context.target_embedding(encoder, context.labelled.templates)
     values = {
@@ -37,11 +38,15 @@ def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
         "uniformity_images": uniformity(images),
         "uniformity_texts": uniformity(texts),
         "clean_to_target": (images @ target).mean(),
-        "triggered_to_target": (triggered @ target).mean(),
         "clean_to_each_other": mean_cosine(images),
-        "triggered_to_each_other": mean_cosine(triggered),
-        "triggered_to_clean": (triggered * images).sum(1).mean(),
     }
+    if not without_trigger(parts_of(context.attack)[0]):
+        triggered = context.embed_images(encoder, pairs, triggered=True)
+        values |= {
+            "triggered_to_target": (triggered @ target).mean(),
+            "triggered_to_each_other": mean_cosine(triggered),
+            "triggered_to_clean": (triggered * images).sum(1).mean(),
+        }
     return {name: Score(value.item()) for name, value in values.items()}
 
 

@@ -15,9 +15,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.evaluation.context import Context, Score, share
+from workflow_scripts.evaluation.goals import goal_of
 from workflow_scripts.model.encoder import Encoder
 
 NEEDS = ("evaluation",)
@@ -35,8 +37,10 @@ def measure(
 ) -> dict[str, Score]:
     """Return ``accuracy``, and ``asr`` and ``recovery`` if the target is one of the classes.
 
-    The classifier is a multinomial logistic regression fitted to a part of the clean evaluation
-    images and evaluated on the rest.
+    They count the images and labels of the first part of the attack (see ``evaluation/goals.py``),
+    and are omitted if its goal is the classification of individual images. The classifier is a
+    multinomial logistic regression fitted to a part of the clean evaluation images and evaluated on
+    the rest.
 
     Args:
         encoder: The model.
@@ -57,14 +61,21 @@ def measure(
     scores = {"accuracy": share((probe.predict(clean[rest]) == labels[rest]).sum(), len(rest))}
     if not labelled.has_asr(context.attack["target"]):
         return scores
-    target = labelled.target(context.attack["target"])
-    attacked = rest[labels[rest] != target]
+    try:
+        goal = goal_of(parts_of(context.attack)[0], 0, labelled, context.instances)
+    except StepError as error:
+        print(f"{error}: no ASR")
+        return scores
+    attacked = np.intersect1d(rest, goal.rows(labels))
     if not len(attacked):
         return scores
-    frame = labelled.frame.iloc[attacked]
-    triggered = context.embed_images(encoder, frame, triggered=True, normalize=False)
-    found = probe.predict(triggered.cpu().numpy())
-    scores["asr"] = share((found == target).sum(), len(attacked))
+    seen = clean[attacked]
+    if goal.trigger is not None:
+        frame = labelled.frame.iloc[attacked]
+        triggered = context.embed_images(encoder, frame, goal.trigger, normalize=False)
+        seen = triggered.cpu().numpy()
+    found = probe.predict(seen)
+    scores["asr"] = share((found == goal.wanted[labels[attacked]]).sum(), len(attacked))
     scores["recovery"] = share((found == labels[attacked]).sum(), len(attacked))
     return scores
 

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workflow_scripts.common.attacks import parts_of, without_trigger
 from workflow_scripts.evaluation.context import Context, Score, share
 from workflow_scripts.model.encoder import Encoder
 from workflow_scripts.poison.victims import names_target
@@ -25,8 +26,8 @@ def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
 
     ``target_caption_k`` is the share of triggered images with a caption that names the target among
     the k nearest, ``target_caption_k_clean`` the share of the same images without the trigger.
-    Images whose own caption names the target are excluded. If no caption names the target, both
-    are omitted.
+    Images whose own caption names the target are excluded. Both are omitted if no caption names the
+    target, or if the first part of the attack has no trigger.
 
     Args:
         encoder: The model.
@@ -43,6 +44,8 @@ def measure(encoder: Encoder, context: Context) -> dict[str, Score]:
         **_recalls("image_to_text", similarity, own),
         **_recalls("text_to_image", similarity.T, own.T),
     }
+    if without_trigger(parts_of(context.attack)[0]):
+        return scores
     named = torch.from_numpy(names_target(pd.Series(captions), context.attack["target"]))
     named = named.to(own.device)
     others = ~own[:, named].any(1)

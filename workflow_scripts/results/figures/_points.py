@@ -8,7 +8,7 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results.formatting import number_text, value_text
-from workflow_scripts.results.intervals import student, wilson
+from workflow_scripts.results.intervals import binomial, student
 from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
 from workflow_scripts.results.style import MOST_LEVELS, Look, defence_looks, looks
 from workflow_scripts.results.table import varied_columns
@@ -48,7 +48,7 @@ def points(
         return _means(table, over, counts)
     for source, name, count in counts:
         share = table[source].to_numpy(float)
-        low, high = wilson(share, table[count].to_numpy(float, na_value=np.nan))
+        low, high = binomial(share, table[count].to_numpy(float, na_value=np.nan))
         table = table.assign(**{name: share, f"{name}_low": low, f"{name}_high": high})
     return table
 

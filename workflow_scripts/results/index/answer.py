@@ -55,12 +55,12 @@ def _by_oracle(row: Row) -> tuple[bool, float]:
 def _lead(groups: Sequence[Sequence[Row]]) -> str:
     oracle, change, free = [], [], []
     for group in groups:
-        before, found = group[0]["before"], group[0]["oracle"]
+        found = group[0]["oracle"]
         oracle.append(
-            f"of {group[0]['start_label']} from {percent_text(before['asr'])} to "
+            f"of {group[0]['start_label']} from {percent_text(found.before[1])} to "
             f"{interval_text(found.asr)}"
         )
-        change.append(f"{100 * (found.accuracy[0] - before['accuracy']):+.1f}")
+        change.append(f"{-100 * found.loss[0]:+.1f}")
         asr = [row["free"].asr[0] for row in group if row["free"].chosen]
         free.append(percent_text(min(asr)) if asr else "unknown (no model qualifies)")
     return (
@@ -73,12 +73,13 @@ def _lead(groups: Sequence[Sequence[Row]]) -> str:
 
 def _group_text(group: Sequence[Row]) -> str:
     best = group[0]
-    before, found = best["before"], best["oracle"]
+    found = best["oracle"]
+    accuracy, asr = found.before
     below = found.asr[0] < ASR_LIMIT
     rule = "highest accuracy with an ASR below 5 %" if below else "lowest ASR; none is below 5 %"
     text = (
-        f"Start model {best['start_label']}, accuracy {percent_text(before['accuracy'])} and ASR "
-        f"{percent_text(before['asr'])}: the best defence by oracle selection ({rule}) is "
+        f"Start model {best['start_label']}, accuracy {percent_text(accuracy)} and ASR "
+        f"{percent_text(asr)}: the best defence by oracle selection ({rule}) is "
         f"{named(best)}, with accuracy {interval_text(found.accuracy)}, ASR "
         f"{interval_text(found.asr)} and recovery {percent_text(found.recovery)} (learning rate "
         f"{picked_text(found)}). Its sweep took {hours_text(best['hours'])} of device time and "

@@ -6,14 +6,13 @@ import pandas as pd
 
 from workflow_scripts.results.formatting import percent_text
 from workflow_scripts.results.index.board import budget_text, interval_text, named
-from workflow_scripts.results.index.leaderboard import ASR_LIMIT, leaderboard
+from workflow_scripts.results.index.leaderboard import ASR_LIMIT, REPLICATE, leaderboard
 from workflow_scripts.results.index.runs import NO_ATTACK
 from workflow_scripts.results.page import paragraphs, table
 from workflow_scripts.results.selection import ACCURACY, ASR
 
 _HEADS = ["Attack", "Start model", "ASR before", "ASR after", "Accuracy before", "Accuracy after"]
 _CLEANING = ["defence", "setting", "epochs", "pairs"]
-_REPLICATE = ["attack", "start", "seed"]
 
 
 def attack_section(models: pd.DataFrame, starts: pd.DataFrame) -> str:
@@ -57,20 +56,21 @@ def _same_cleaning(models: pd.DataFrame) -> pd.DataFrame:
 
     group = max((part for _, part in models.groupby(_CLEANING, dropna=False)), key=attacks)
     rates = group["learning_rate"].fillna(-1)
-    keys = [group[column] for column in _REPLICATE]
+    keys = [group[column] for column in REPLICATE]
     sweep = rates.groupby(keys).transform(lambda own: [frozenset(own)] * len(own))
     common = max(set(sweep), key=lambda s: (attacks(group[sweep >= s]), len(s), sorted(s)))
     return group[(sweep >= common) & rates.isin(common)]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    before, after = row["before"], row["oracle"]
+    after = row["oracle"]
+    accuracy, asr = after.before
     return [
         row["attack"],
         row["start_label"],
-        percent_text(before["asr"]),
+        percent_text(asr),
         interval_text(after.asr),
-        percent_text(before["accuracy"]),
+        percent_text(accuracy),
         interval_text(after.accuracy),
     ]
 

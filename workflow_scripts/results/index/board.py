@@ -73,7 +73,7 @@ def board_columns() -> list[Row]:
         ("asr", "ASR"),
         ("recovery", "Recovery"),
         ("picked", "Rate, epoch"),
-        ("compared", "Difference to best: "),
+        ("compared", "Difference to best, all attacks: "),
     ]
     chosen = [
         {"title": title_of_rule, "columns": [
@@ -218,12 +218,13 @@ def detector_board(reports: pd.DataFrame) -> Row:
     if "auroc" not in reports:
         return {"columns": [], "rows": []}
     detectors = reports[reports["auroc"].notna()]
-    keys = [c for c in detectors if c.startswith("attack.")]
+    # Different start models are not replicates of each other.
+    keys = ["start_label", *(c for c in detectors if c.startswith("attack."))]
     for values, own in detectors.groupby(["artefact", *keys], sort=False, dropna=False):
         name = _DETECTORS.get(values[0], str(values[0]).replace("_", " "))
-        row: Row = {"detector": name, "starts": len(own), "starts_n": len(own)}
+        row: Row = {"detector": name, "label": values[1], "starts": len(own), "starts_n": len(own)}
         row["setting"] = ", ".join(
-            f"{column_text(k)}: {value_text(v)}" for k, v in zip(keys, values[1:], strict=True)
+            f"{column_text(k)}: {value_text(v)}" for k, v in zip(keys[1:], values[2:], strict=True)
         )
         for key in numbers:
             mean, low, high = student(own[key].to_numpy(float))
@@ -232,12 +233,13 @@ def detector_board(reports: pd.DataFrame) -> Row:
                 f"{key}_n": _number(mean),
             }
         rows.append(row)
-    columns = [{"field": "detector", "title": "Detector"}, {"field": "setting", "title": "Attack"},
-               {"field": "starts", "title": "Start models"},
-               *({"field": key, "title": title} for key, title in numbers.items())]  # fmt: skip
+    heads = {"detector": "Detector", "label": "Start model", "setting": "Attack",
+             "starts": "Replicates", **numbers}  # fmt: skip
+    columns = [{"field": key, "title": title} for key, title in heads.items()]
     # The AUPRC depends on the prevalence, so only detectors of the same attack are ranked.
-    attacks = list(dict.fromkeys(row["setting"] for row in rows))
+    attacks = list(dict.fromkeys((row["label"], row["setting"]) for row in rows))
     ranked = sorted(
-        rows, key=lambda row: (attacks.index(row["setting"]), -(row.get("auprc_n") or 0))
+        rows,
+        key=lambda row: (attacks.index((row["label"], row["setting"])), -(row.get("auprc_n") or 0)),
     )
     return {"columns": columns, "rows": ranked}

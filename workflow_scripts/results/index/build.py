@@ -134,8 +134,8 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
 def _models(metrics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the cleaned models with columns of ``frame`` for their runs."""
     by_run = frame[frame["kind"] == "cleaning"].set_index("run")
-    names = ["setting", "start_label", "dataset", "epochs", "pairs", "attack", "seed", "hours",
-             "passes"]  # fmt: skip
+    names = ["setting", "start_label", "dataset", "epochs", "pairs", "attack", "seed", "split",
+             "hours", "passes"]  # fmt: skip
     cleaned = cleaned_models(metrics)
     cleaned = cleaned[cleaned["run"].isin(by_run.index)]
     return cleaned.drop(columns=[n for n in names if n in cleaned]).join(by_run[names], on="run")

@@ -77,5 +77,5 @@ def comparison_text(one: Comparison | None) -> str:
         reason = "undecided: one start model" if one.starts else "no selected models to compare"
         return f"{100 * one.difference[0]:+.1f} points, {reason}" if one.starts else reason
     value, low, high = (100 * part for part in one.difference)
-    p = "< 0.001" if one.p < 0.001 else f"= {one.p:.2g}"
+    p = "undefined" if np.isnan(one.p) else "< 0.001" if one.p < 0.001 else f"= {one.p:.2g}"
     return f"{value:+.1f} points ({low:.1f} to {high:.1f}), p {p}, {one.starts} start models"

@@ -125,10 +125,11 @@ def at_models(
 
 
 def _places(metrics: pd.DataFrame, frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """Return the index of each run in ``frame``, and the rows of ``metrics`` of these runs."""
+    """Return the index of each run in ``frame``, and one row of ``metrics`` for each epoch."""
     place = pd.Series(range(len(frame)), index=frame["run"])
     place = place[~place.index.duplicated()]
-    return place, metrics[metrics["run"].isin(place.index)]
+    own = metrics[metrics["run"].isin(place.index)]
+    return place, own.drop_duplicates(["run", "epoch"])
 
 
 def epochs_of(
@@ -197,8 +198,10 @@ def runs_of(runs: Sequence[Run], frame: pd.DataFrame, metrics: pd.DataFrame) -> 
 def dimension_texts(frame: pd.DataFrame, metrics: pd.DataFrame, name: str) -> list[str]:
     """Return the text of each run for one of :data:`DIMENSIONS`."""
     if name == "experiments":
-        own = metrics.drop_duplicates("run").set_index("run")
-        return [str(own["experiments"].get(run, "")) for run in frame["run"]]
+        each = metrics.assign(experiments=metrics["experiments"].str.split(", "))
+        each = each[["run", "experiments"]].explode("experiments").drop_duplicates()
+        own = each.groupby("run")["experiments"].agg(", ".join)
+        return [str(own.get(run, "")) for run in frame["run"]]
     if name == "defence":
         return [text or NOT_CLEANED for text in frame["defence"]]
     if name == "learning_rate":

@@ -1,9 +1,10 @@
-"""The leaderboard: each defence by its worst attack, at equal budget, with a verdict.
+"""The leaderboard: each defence by its worst attack, after the same sweep, with a verdict.
 
-A row is one defence (with its settings) on one kind of start model at one budget. A selection rule
-picks one model per replicate, a pair of start model and cleaning seed, and the attack with the
-highest mean ASR is reported. Intervals are 95 % intervals over start models and seeds (hierarchical
-bootstrap), at least as wide as Wilson's interval over the images.
+A row is one defence (with its settings) on one kind of start model after one sweep (its budget). A
+selection rule picks one model per replicate: a start model, a clean split and a cleaning seed. The
+attack with the worst verdict is reported, and the one with the highest mean ASR among these.
+Intervals are 95 % intervals over start models and seeds (hierarchical bootstrap), at least as wide
+as the binomial interval over the images, which all models share.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.selection_rules import TOLERANCE
-from workflow_scripts.results.intervals import wilson
+from workflow_scripts.results.intervals import binomial
 from workflow_scripts.results.replicates import over_starts
 from workflow_scripts.results.selection import (
     ACCURACY,
@@ -31,22 +32,24 @@ from workflow_scripts.results.selection import (
 ASR_LIMIT = 0.05
 LOSS_LIMIT = 0.02
 _GROUP = ["defence", "setting", "start_label", "dataset", "epochs", "pairs"]
-_REPLICATE = ["attack", "start", "seed"]
+REPLICATE = ["attack", "start", "split", "seed"]
+_ORDER = {"holds": 0, "undecided": 1, "fails": 2}
 Interval = tuple[float, float, float]
 _NONE: Interval = (np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The models selected by one rule under the worst attack.
+    """The models selected by one rule under one attack.
 
-    ``accuracy``, ``asr`` and ``loss`` (accuracy lost to the start model) are value, lower and
-    upper limit, fractions. The rule selected a model in ``chosen`` of ``replicates`` replicates of
-    ``starts`` start models; ``picked`` lists run, learning rate and epoch of each, ``picks`` their
-    rows.
+    ``before`` are the mean accuracy and ASR of the start models. ``accuracy``, ``asr`` and ``loss``
+    (accuracy lost to the start model) are value, lower and upper limit, fractions. The rule
+    selected a model in ``chosen`` of ``replicates`` replicates of ``starts`` start models;
+    ``picked`` lists run, learning rate and epoch of each, ``picks`` their rows.
     """
 
     attack: str
+    before: tuple[float, float]
     accuracy: Interval
     asr: Interval
     loss: Interval
@@ -85,10 +88,9 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
 
     Returns:
         The columns of ``_GROUP``, ``rates``, ``attacks`` (texts), ``unlearned`` (excluded attacks,
-        not learned by the start models), ``before`` (mean ``accuracy`` and ``asr`` of the start
-        models), ``replicates``, mean ``hours`` and tower ``passes`` per replicate, ``oracle`` and
-        ``free`` (:class:`Outcome`), ``picks`` (the selected models under all attacks, by rule),
-        ``runs``.
+        not learned by the start models), ``replicates``, mean ``hours`` and tower ``passes`` per
+        replicate, ``oracle`` and ``free`` (:class:`Outcome` of the worst attack), ``picks`` (the
+        selected models under all attacks, by rule), ``runs``.
     """
     before = models["start"].map(starts[ACCURACY])
     asr = models["start"].map(starts[ASR])
@@ -98,15 +100,14 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
         for values, group in table.groupby(_GROUP, sort=False, dropna=False)
         for rates, part in _at_equal_budget(group)
     ]
-    order = {"holds": 0, "undecided": 1, "fails": 2}
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
         free, oracle = row["free"], row["oracle"]
         low = np.nan_to_num(oracle.asr[0], nan=2)
         within = not free.meets, not oracle.meets
         return (
-            order[free.verdict],
-            order[oracle.verdict],
+            _ORDER[free.verdict],
+            _ORDER[oracle.verdict],
             *within,
             low > ASR_LIMIT,
             -oracle.accuracy[0],
@@ -119,20 +120,20 @@ def _at_equal_budget(group: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield, for each distinct set of learning rates, the models of all replicates that have it."""
     sweeps = {
         key: frozenset(part["learning_rate"].fillna(-1))
-        for key, part in group.groupby(_REPLICATE, sort=False)
+        for key, part in group.groupby(REPLICATE, sort=False)
     }
     for rates in sorted(set(sweeps.values()), key=lambda r: (-len(r), sorted(r))):
         having = {key for key, sweep in sweeps.items() if sweep >= rates}
-        keys = pd.MultiIndex.from_frame(group[_REPLICATE])
+        keys = pd.MultiIndex.from_frame(group[REPLICATE])
         chosen = keys.isin(list(having)) & group["learning_rate"].fillna(-1).isin(rates)
         yield len(rates), group[chosen]
 
 
 def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, Any]:
     learned = models[models["learned"]]
-    replicates = learned[_REPLICATE].drop_duplicates()
+    replicates = learned[REPLICATE].drop_duplicates()
     runs = models.drop_duplicates("run")
-    cost = runs.groupby(_REPLICATE)[["hours", "passes"]].sum(min_count=1).mean()
+    cost = runs.groupby(REPLICATE)[["hours", "passes"]].sum(min_count=1).mean()
     rules = oracle_free_rules(models)
     free = "lowest_heldout_mmcl" if "lowest_heldout_mmcl" in rules else "highest_accuracy"
     by_attack = list(learned.groupby("attack", sort=False))
@@ -145,7 +146,6 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
         "attacks": list(dict.fromkeys(learned["attack"])),
         "unlearned": list(dict.fromkeys(models.loc[~models["learned"], "attack"])),
         "replicates": len(replicates),
-        "before": {c: float(learned[f"start_{c}"].mean()) for c in ("accuracy", "asr")},
         "models": len(models),
         "hours": float(cost["hours"]),
         "passes": float(cost["passes"]),
@@ -161,18 +161,23 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
 
 
 def _worst(found: Sequence[Outcome]) -> Outcome | None:
-    missing = [one for one in found if one.chosen < one.replicates]
-    return max(missing or found, key=lambda one: np.nan_to_num(one.asr[0]), default=None)
+    def badness(one: Outcome) -> tuple[int, bool, bool, float]:
+        asr = float(np.nan_to_num(one.asr[0]))
+        return _ORDER[one.verdict], not one.meets, one.chosen < one.replicates, asr
+
+    return max(found, key=badness, default=None)
 
 
 def _outcome(attack: Hashable, models: pd.DataFrame, rule: str) -> Outcome:
-    parts = [part for _, part in models.groupby(_REPLICATE, sort=False)]
+    parts = [part for _, part in models.groupby(REPLICATE, sort=False)]
     picks = [(part, part.loc[label]) for part in parts if (label := pick(part, rule)) is not None]
     rows = [row for _, row in picks]
     chosen = pd.DataFrame(rows)
     recovery = [row.get(RECOVERY, np.nan) for row in rows]
+    before = models.drop_duplicates("start")[["start_accuracy", "start_asr"]].mean()
     return Outcome(
         attack=str(attack),
+        before=(float(before["start_accuracy"]), float(before["start_asr"])),
         accuracy=_interval(chosen, ACCURACY, "images"),
         asr=_interval(chosen, ASR, "asr_images"),
         loss=_loss(chosen),
@@ -204,16 +209,30 @@ def _interval(chosen: pd.DataFrame, number: str, count: str) -> Interval:
     if chosen.empty:
         return _NONE
     mean, low, high = over_starts(chosen[number], list(chosen["start"]))
-    ends = wilson(mean, chosen[count].astype(float).sum())
+    least, most = _over_images(mean, chosen[count])
     return (
         mean,
-        float(np.clip(np.nanmin([low, ends[0]]), 0, 1)),
-        float(np.clip(np.nanmax([high, ends[1]]), 0, 1)),
+        float(np.clip(np.nanmin([low, least]), 0, 1)),
+        float(np.clip(np.nanmax([high, most]), 0, 1)),
     )
 
 
 def _loss(chosen: pd.DataFrame) -> Interval:
-    """Return the paired accuracy loss to the start model; NaN limits for one start model."""
+    """Return the paired accuracy loss to the start model, with limits as of the accuracy."""
     if chosen.empty:
         return _NONE
-    return over_starts(chosen["start_accuracy"] - chosen[ACCURACY], list(chosen["start"]))
+    lost = chosen["start_accuracy"] - chosen[ACCURACY]
+    mean, low, high = over_starts(lost, list(chosen["start"]))
+    accuracy = over_starts(chosen[ACCURACY], list(chosen["start"]))[0]
+    least, most = _over_images(accuracy, chosen["images"])
+    return (
+        mean,
+        float(np.nanmin([low, mean - (most - accuracy)])),
+        float(np.nanmax([high, mean + (accuracy - least)])),
+    )
+
+
+def _over_images(share: float, counts: pd.Series) -> tuple[float, float]:
+    # All models are evaluated on the same images, so more models are not more images.
+    low, high = binomial(share, counts.astype(float).mean())
+    return float(low), float(high)

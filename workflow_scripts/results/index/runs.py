@@ -19,8 +19,8 @@ NO_ATTACK = "none"
 # Spec keys that are not settings of a defence: execution, inputs, budget and replicate.
 _NOT_SETTINGS = (
     "accumulation", "attack", "checkpoint", "compile", "device", "epochs", "evaluation_batch_size",
-    "held_out", "inputs", "keep_selected", "kind", "model", "optimizer.learning_rate", "precision",
-    "run", "seed", "staging", "wandb", "warmup_steps",
+    "held_out", "inputs", "keep_selected", "kind", "measures", "model",
+    "optimizer.learning_rate", "precision", "run", "seed", "staging", "wandb", "warmup_steps",
 )  # fmt: skip
 _HIDDEN = ("attack.image_size", "attack.seed", "attack.templates")
 # In an attack with parts, these are settings of its first part.
@@ -209,6 +209,48 @@ def _short(value: Any) -> str:
     return value_text(value) if not isinstance(value, list) else "–".join(map(str, value))
 
 
+def start_texts(runs: Sequence[Run], starts: Sequence[Run | None]) -> list[str]:
+    """Return the label of each run's start model.
+
+    Settings of the pre-training in which start models of one label differ are appended, so that
+    only replicates (seeds, attacks) share a label.
+    """
+    texts = [str(run.row["start_label"]) for run in runs]
+    by_label: dict[str, dict[int, dict[str, Any]]] = {}
+    for n, (run, start) in enumerate(zip(runs, starts, strict=True)):
+        if start is not None:
+            by_label.setdefault(texts[n], {})[n] = _pretraining(start.spec, str(run.row["start"]))
+    for specs in by_label.values():
+        # Runs made by older code lack settings that were added since.
+        varied = [k for k in differing([*specs.values()]) if all(k in s for s in specs.values())]
+        for n, spec in specs.items():
+            others = ", ".join(f"{column_text(key).lower()} {_short(spec[key])}" for key in varied)
+            texts[n] += f" ({others})" if others else ""
+    return texts
+
+
+def _pretraining(spec: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Return the settings of a pre-training that distinguish start models of one label.
+
+    Args:
+        spec: Spec of the run.
+        model: Id of the start model: a run, or which of its epochs is taken.
+    """
+    objective = flat(spec["objective"]).items()
+    taken = model.partition("/")[2]
+    own = {key: spec.get(key) for key in ("epochs", "batch_size", "warmup_steps")}
+    own |= {key: spec["optimizer"].get(key) for key in ("learning_rate", "weight_decay")}
+    return {
+        "model": spec["model"]["name"],
+        "objective": " ".join(f"{key} {_short(value)}" for key, value in objective),
+        # The digest of a matched start model differs between seeds.
+        "start_epoch": "matched"
+        if taken.startswith("matches")
+        else taken.removeprefix("epoch-") or "last",
+        **{key: value for key, value in own.items() if value is not None},
+    }
+
+
 def passes_of(run: Run) -> float:
     """Return the tower passes per training pair of a run; NaN if unknown."""
     try:
@@ -228,7 +270,8 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
 
     Returns:
         ``run``, ``folder``, ``kind``, ``start``, ``start_label``, ``defence``, ``learning_rate``;
-        ``attack``, ``setting`` and ``objective`` (texts); ``dataset``; ``seed``; ``pairs`` and
+        ``attack``, ``setting`` and ``objective`` (texts); ``dataset``; ``split`` (the folder of the
+        training pairs); ``seed``; ``pairs`` and
         ``poisoned_left`` of the cleaning data; ``epochs``; ``hours`` (device-hours); ``passes``
         (tower passes per pair).
     """
@@ -239,14 +282,12 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
         settings[n] = text
     reports = [split_report(run, root) for run in runs]
     own = {run.row["run"]: run for run in runs if run.row["kind"] == "pretraining"}
-    starts = [own.get(run.row["start"], run) for run in runs]
+    # A start model is a run, or one of its epochs: <run>/epoch-21.
+    trained = [own.get(str(run.row["start"]).partition("/")[0]) for run in runs]
+    starts = [start or run for start, run in zip(trained, runs, strict=True)]
     left = [report.get("poisoned_left", 0) for report in reports]
-    models = [run.spec["model"]["name"] for run in runs]
-    label = frame["start_label"].astype(str)
-    several = pd.Series(models).groupby(label).transform("nunique") > 1
-    label = label.where(~several, label + pd.Series([f" ({model})" for model in models]))
     return frame.assign(
-        start_label=label,
+        start_label=start_texts(runs, trained),
         attack=attack_texts(runs),
         setting=[
             ", ".join(filter(None, [text, f"{n} residual poisoned pairs" if n else ""]))
@@ -257,6 +298,7 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
             for start in starts
         ],
         dataset=[Path(s.spec["inputs"]["manifest"]).parent.name.split("-")[0] for s in starts],
+        split=[Path(run.spec["inputs"]["manifest"]).parent.name for run in runs],
         seed=[int(run.spec["seed"]) for run in runs],
         pairs=[report.get("pairs", 0) for report in reports],
         poisoned_left=left,

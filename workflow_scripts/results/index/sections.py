@@ -107,9 +107,10 @@ def _contamination(leaks: Sequence[Path], frame: pd.DataFrame) -> str:
     counts = pd.concat([read_csv(path, COLUMNS, ("start",)) for path in leaks]).drop_duplicates()
     own = frame.drop_duplicates("run").set_index("run")
     columns = [c for c in counts if c != "start"]
+    trained = counts["start"].str.partition("/")[0]
     grouped = counts.assign(
-        start=counts["start"].map(own["start_label"]).fillna(counts["start"]),
-        attack=counts["start"].map(own["attack"]).fillna("–"),
+        start=trained.map(own["start_label"]).fillna(counts["start"]),
+        attack=trained.map(own["attack"]).fillna("–"),
     )
     rows = [[str(row["start"]), str(row["attack"]), *(f"{row[c]:,}" for c in columns)]
             for row in grouped.drop_duplicates().to_dict("records")]  # fmt: skip
