@@ -25,8 +25,10 @@ from workflow_scripts.experiments.folders import check_folders
 from workflow_scripts.experiments.layout import options
 from workflow_scripts.experiments.load_config import load_config
 from workflow_scripts.experiments.resources import rule_resources
+from workflow_scripts.experiments.sources import is_made
 from workflow_scripts.experiments.specs import write_specs
 from workflow_scripts.experiments.targets import Targets, run_rows, spec_of_run
+from workflow_scripts.experiments.wall_clock import available_machines
 
 try:
     load_config(workflow, config)
@@ -70,7 +72,10 @@ def one_of(specs):
 
 # Resources that jobs request: cores, and all others.
 THREADS = {name: declared["threads"] for name, declared in config["resources"].items()}
-NEEDS = {name: rule_resources(config, PLAN, name) for name in config["resources"]}
+NEEDS = {
+    name: rule_resources(config, PLAN, name, available_machines(workflow)["gpus"])
+    for name in config["resources"]
+}
 
 
 def made_here(*paths):
@@ -78,7 +83,7 @@ def made_here(*paths):
 
     The user's own files are not inputs, so that the DAG can be shown before they exist.
     """
-    return [p for p in paths if p and Path(p).is_relative_to(ROOT)]
+    return [path for path in paths if path and is_made(config, path)]
 
 
 def recorded_inputs(file):
@@ -92,7 +97,9 @@ def code_digest(*files):
     Args:
         files: Paths below workflow_scripts/, or of the user's own files; their imports are included.
     """
-    return digest(code_digests(FOLDER / file for file in files))
+    places = [FOLDER / file for file in files]
+    # A user's own file is relative to the working directory.
+    return digest(code_digests(p if p.is_file() else Path(f) for p, f in zip(places, files)))
 
 
 @functools.cache

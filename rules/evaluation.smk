@@ -87,7 +87,7 @@ else:
         localrule: True
         shell:
             "echo 'error: no model and checkpoint given; use, for example,"
-            ' --config audit="{{model: RN50, checkpoint: mine.pt}}"\' | tee {log:q} >&2; exit 1'
+            ' --config audit="{{model: RN50-quickgelu, checkpoint: mine.pt}}"\' | tee {log:q} >&2; exit 1'
 
 
 if "demo" in config:

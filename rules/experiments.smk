@@ -2,7 +2,6 @@
 # Outputs: run tables; cost estimates (`plan`) and checks (`preflight`). Specs are written by `onstart`.
 
 from workflow_scripts.experiments.dry_run import shorten_dry_run
-from workflow_scripts.experiments.wall_clock import available_machines
 
 shorten_dry_run(workflow, config, PLAN)
 

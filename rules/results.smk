@@ -237,7 +237,7 @@ rule figure:
     log:
         "<logs>/figure/{experiment}/{figure}.log",
     wildcard_constraints:
-        figure=r"(?!runs|metrics|best|leaks|artefacts|measures\.)[a-z][a-z0-9_]*",
+        figure=r"(?!(?:runs|metrics|metrics_long|best|leaks|artefacts|measures)\.)[a-z][a-z0-9_]*",
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],

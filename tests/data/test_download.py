@@ -93,7 +93,7 @@ def test_manifest_and_losses_account_for_every_row_of_a_flawed_list(tmp_path, se
     for part in ("00000", "00001"):
         download.main(command(source, part, processes=2, threads_per_process=8))
         find_usable(source, part)
-    merge.main(["--source", str(source)])
+    merge.main(["--source", str(source), "--urls", str(source / "urls.json")])
     expected = pd.Series([reason or "usable" for reason in OUTCOMES.values()]).value_counts()
     expected["usable"] += 6
     expected["no letters"] = 4
@@ -173,7 +173,7 @@ def test_an_empty_part_is_valid(tmp_path, server):
     for part in ("00000", "00001"):
         download.main(command(source, part))
         find_usable(source, part)
-    merge.main(["--source", str(source)])
+    merge.main(["--source", str(source), "--urls", str(source / "urls.json")])
     assert len(read_manifest(source / "manifest.parquet")) == 1
 
 
@@ -256,7 +256,7 @@ def test_a_subset_consists_of_the_first_pairs(tmp_path, server):
     source = make_list(tmp_path, [(f"{server.url}/good/{i}.jpg", f"c {i}") for i in range(5)])
     download.main(command(source))
     find_usable(source)
-    merge.main(["--source", str(source)])
+    merge.main(["--source", str(source), "--urls", str(source / "urls.json")])
     every, some = source / "manifest.parquet", tmp_path / "results" / "datasets" / "d.parquet"
     subset.main(["--manifest", str(every), "--pairs", "3", "--output", str(some)])
     assert read_manifest(some).equals(read_manifest(every).iloc[:3])
@@ -278,7 +278,7 @@ def test_parts_that_do_not_add_up_are_an_error(tmp_path, server):
     report = json.loads((source / "urls.json").read_text())
     (source / "urls.json").write_text(json.dumps(report | {"rows": 5}))
     with pytest.raises(StepError, match="account for 4 rows, but the list has 5"):
-        merge.main(["--source", str(source)])
+        merge.main(["--source", str(source), "--urls", str(source / "urls.json")])
     (source / "urls.json").write_text(json.dumps(report | {"parts": 3}))
     with pytest.raises(StepError, match=r"00002\.json does not exist"):
-        merge.main(["--source", str(source)])
+        merge.main(["--source", str(source), "--urls", str(source / "urls.json")])

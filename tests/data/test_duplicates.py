@@ -47,7 +47,7 @@ def test_duplicates_of_downloaded_images_are_found_after_resizing(tmp_path, serv
     download.main([part, f"--output={shards}", "--image-size=32", "--jpeg-quality=95", *limits])
     usable.main([part, f"--shards={shards}", f"--root={root}", "--min-size=5",
                  f"--output={source}/pairs/00000.parquet"])  # fmt: skip
-    merge.main([f"--source={source}"])
+    merge.main([f"--source={source}", f"--urls={source}/urls.json"])
     subset.main([f"--manifest={source}/manifest.parquet", "--pairs=4", f"--output={dataset}"])
     sent = [hashlib.sha256(jpeg(n)).digest() for n in numbers]
     assert read_digests(dataset).tolist() == sent[:4]

@@ -1,7 +1,10 @@
+import base64
 import gzip
 import hashlib
 import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pyarrow as pa
@@ -183,6 +186,30 @@ def test_user_errors_are_reported_in_one_sentence(tmp_path):
     with pytest.raises(StepError, match="cannot be read as a parquet list"):
         run(tmp_path / "x", tmp_path / "l.parquet")
     assert not (tmp_path / "x" / "urls.json").exists()
+
+
+def test_user_name_and_password_are_sent_to_the_lists_host_only(tmp_path):
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append((self.path, self.headers.get("Authorization")))
+            self.send_response(302 if self.path == "/l.tsv" else 200)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/other")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        web.fetch(f"http://me:a%40b@127.0.0.1:{server.server_port}/l.tsv", tmp_path / "l.tsv")
+        server.shutdown()
+        thread.join()
+    expected = "Basic " + base64.b64encode(b"me:a@b").decode()
+    assert seen == [("/l.tsv", expected), ("/other", None)]
 
 
 def test_an_interrupted_download_of_a_list_is_resumed(tmp_path, server):

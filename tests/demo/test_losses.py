@@ -40,7 +40,7 @@ def root(world, tmp_path_factory) -> Path:
     behind_the_server("download", "--part", part, "--output", shards)
     scan = ["--part", part, "--shards", shards, "--root", root, "--min-size", 5, "--output", pairs]
     usable.main([str(word) for word in scan])
-    merge.main(["--source", str(source)])
+    merge.main(["--source", str(source), "--urls", str(source / "urls.json")])
     return root
 
 

@@ -14,7 +14,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.holm import holm
 from workflow_scripts.data.manifest import read_manifest, write_manifest
 from workflow_scripts.evaluation import audit
-from workflow_scripts.evaluation.auditing import judging
+from workflow_scripts.evaluation.auditing import jobs, judging
 from workflow_scripts.evaluation.auditing.inversion import Search, anomalies, invert_classes
 from workflow_scripts.evaluation.auditing.material import Classifier, Material, nearest_class
 from workflow_scripts.evaluation.auditing.parts import Parts
@@ -162,6 +162,16 @@ def test_two_suspicions_of_one_class_are_a_finding():
     assert judging.verdict([], control=True)["level"] == judging.NOTHING
 
 
+def test_a_known_attack_depends_on_the_files_of_its_trigger(tmp_path):
+    trigger, file = {"name": "image_blend", "file": str(tmp_path / "a.png")}, tmp_path / "a.png"
+    found = []
+    for content in (b"1", b"2"):
+        file.write_bytes(content)
+        found.append(jobs.contents(trigger))
+    assert found[0].keys() == found[1].keys() == {str(file)}
+    assert found[0] != found[1]
+
+
 def test_a_result_is_computed_once_and_again_if_damaged(tmp_path):
     parts, made = Parts(tmp_path), []
 
@@ -252,6 +262,11 @@ def test_an_audit_runs_all_probes_and_can_be_resumed(world, checkpoints, base_sp
     assert "0 parts to compute" in capsys.readouterr().out
     assert json.loads((checkpoints / "audit" / "audit.json").read_text()) == result
     assert parts == {p: p.stat().st_mtime_ns for p in (checkpoints / "audit" / "parts").iterdir()}
+    table = checkpoints / "audit" / "rows.parquet"
+    scores = table.read_bytes()
+    table.unlink()
+    assert audit.main([*options, "--exit-zero"]) == 0
+    assert table.read_bytes() == scores
 
 
 @pytest.mark.parametrize(

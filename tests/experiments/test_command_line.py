@@ -18,3 +18,7 @@ def test_experiments_named_as_targets_are_checked(config):
     assert wanted_experiments(["ablation_trigger"], config) == {"ablation_trigger"}
     assert wanted_experiments(["results/experiments/badclip/best.csv"], config) == {"badclip"}
     assert wanted_experiments(["all_experiments"], config) == set(config["experiments"])
+    assert wanted_experiments(["preflight_badclip"], config) == {"badclip"}
+    assert wanted_experiments(["plan_badclip", "main"], config) == {"badclip", "main"}
+    assert wanted_experiments(["R/pages/main+badclip/index.html"], config) == {"main", "badclip"}
+    assert wanted_experiments(["zoo"], config) == set(config["zoo"]["experiments"])

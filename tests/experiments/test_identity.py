@@ -7,6 +7,7 @@ import pytest
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.finished import finished_with_another_evaluation
 from workflow_scripts.experiments.identity import normalized
 from workflow_scripts.experiments.layout import (
     model_before,
@@ -16,6 +17,7 @@ from workflow_scripts.experiments.layout import (
     written_spec,
 )
 from workflow_scripts.experiments.own_inputs import OwnInputs
+from workflow_scripts.experiments.resources import rule_resources
 
 
 @pytest.fixture
@@ -223,3 +225,31 @@ def test_a_setting_at_its_default_is_not_in_an_id(config):
     settings = {"shift_epochs": 0, "weight": 1}
     assert normalized({"schedule": settings}, "pretraining") == {"schedule": {"weight": 1}}
     assert normalized({"joint_statistics": True, "epochs": 2}, "cleaning") == {"epochs": 2}
+
+
+def test_weights_given_as_a_file_are_identified_by_their_content(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("a.pt", b"1"), ("b.pt", b"1"), ("c.pt", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (_ids(_changed(config, "pretraining/model/pretrained", f"{x}.pt")) for x in "abc")
+    assert a == b
+    assert not any(run.startswith("cc6m-mmcl-") and run in a for run in c)
+
+
+def test_a_second_evaluation_set_of_the_same_measure_does_not_disturb_a_dry_run(config, tmp_path):
+    config["pathvars"]["results"] = str(tmp_path)
+    config["evaluations"]["second"] = {"folder": str(tmp_path / "nowhere")}
+    for name, more in (("pa", {}), ("pb", {"evaluation": "second"})):
+        config["measures"][name] = {"measure": "zero_shot", "every": "epoch", **more}
+    config["experiments"]["main"]["measures"] = ["pa"]
+    config["experiments"]["again"] = config["experiments"]["main"] | {"measures": ["pb"]}
+    plan = expand(config)
+    runs = [run for run, spec in plan.runs.items() if spec["kind"] == "pretraining"]
+    assert finished_with_another_evaluation(config, plan, runs) == []
+
+
+@pytest.mark.parametrize(("limit", "nodes", "processes"), [(None, 1, 8), (4, 1, 4), (4, 2, 8)])
+def test_a_training_has_as_many_processes_as_snakemake_grants_gpus(config, limit, nodes, processes):
+    config["resources"]["pretraining"]["nodes"] = nodes
+    asked = rule_resources(config, expand(config), "pretraining", limit)
+    assert asked["processes"] == processes

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.workflow.running import job_counts
+from tests.workflow.running import Workflow, job_counts
 
 TABLE = "results/demo/workflow/runs/main-00000000.csv"
 
@@ -28,6 +28,21 @@ def test_with_p_a_dry_run_shows_every_job_and_its_command(untouched):
     shown = untouched.snakemake("-n", "-p", "pretraining_dynamics")
     assert shown.stdout.count("rule pretraining:") == job_counts(shown)["pretraining"] == 3
     assert "-m workflow_scripts.training.train" in shown.stdout
+
+
+def test_a_training_uses_the_gpus_that_there_are(untouched):
+    local = Workflow(untouched.folder, ("--profile", "profiles/local", "--resources", "gpu=4"))
+    config = {"resources": {"pretraining": {"gpu": 8}}}
+    shown = local.snakemake("-n", "-p", "pretraining_dynamics", config=config).stdout
+    assert shown.count("common.gpus --count 4 --") == shown.count("--processes 4 ") == 3
+
+
+def test_a_figure_may_have_a_name_that_begins_like_that_of_a_table(untouched):
+    figures = {name: {"kind": "scatter"} for name in ("best_by_rate", "runs2", "metrics_of_all")}
+    shown = untouched.snakemake(
+        "-n", "main", config={"experiments": {"main": {"figures": figures}}}
+    )
+    assert job_counts(shown)["figure"] >= 3
 
 
 def test_a_dry_run_lists_finished_jobs_that_would_be_repeated(untouched):

@@ -313,6 +313,8 @@ def draw(metrics, *, title):
     assert set(metrics["defence"].dropna()) - {""} == {"mine"}
     assert sorted(metrics.loc[metrics["kind"] == "cleaning", "epochs"].unique()) == [1, 2]
     assert (folder / "mine.pdf").stat().st_size > 0
+    (finished.folder / "my_figure.py").write_text(own["my_figure.py"].replace("epochs", "rows"))
+    assert finished.dry_run("my_experiment", config=config) == {"figure": 1}
 
 
 def test_trainings_on_a_workstation_have_a_gpu_each(finished, tmp_path):

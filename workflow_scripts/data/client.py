@@ -5,6 +5,7 @@ line, headers, body and all redirects. Addresses are checked when the client con
 proxy, only hosts given as literal addresses can be checked: the proxy resolves the names.
 """
 
+import base64
 import contextlib
 import functools
 import http.client
@@ -105,10 +106,13 @@ class Client:
     Attributes:
         allowed: Networks that may be contacted although they are not public.
         headers: Headers sent with every request.
+        login: ``user:password``, sent to the host of the requested URL but not to hosts that it
+            redirects to.
     """
 
     allowed: tuple[Network, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
+    login: str = ""
     _resolve: Resolver = field(default_factory=Resolver)
     _proxies: Proxies = field(default_factory=Proxies)
 
@@ -128,7 +132,7 @@ class Client:
             OSError: The host does not exist or cannot be reached (``TimeoutError``: not in time).
             http.client.HTTPException: The response is not valid HTTP.
         """
-        base = ""
+        base, origin = "", None
         for hop in range(_MAX_REDIRECTS + 1):
             try:
                 parts = parse_url(urljoin(base, url))
@@ -136,8 +140,10 @@ class Client:
                 if hop:
                     raise BadRedirectError(str(error)) from error
                 raise
+            origin = origin or (parts.scheme, parts.netloc)
+            login = self.login if origin == (parts.scheme, parts.netloc) else ""
             connection = self._connection(parts, allowance)
-            with contextlib.closing(connection), self._get(connection, parts) as response:
+            with contextlib.closing(connection), self._get(connection, parts, login) as response:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
@@ -163,10 +169,12 @@ class Client:
         connection._create_connection = create  # type: ignore[attr-defined]  # not in typeshed
         return connection
 
-    def _get(self, connection: http.client.HTTPConnection, parts: SplitResult):
+    def _get(self, connection: http.client.HTTPConnection, parts: SplitResult, login: str):
         query = f"?{parts.query}" if parts.query else ""
         target = quote(f"{parts.path or '/'}{query}", _SAFE)
         headers = dict(self.headers)
+        if login:
+            headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         proxy = self._proxies.of(parts.scheme, parts.hostname or "")
         if proxy and parts.scheme == "http":
             headers |= proxy.headers

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="of the dataset")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of the dataset")
     parser.add_argument(
         "--evaluation", type=Path, required=True, help="manifest of the evaluation set"
     )

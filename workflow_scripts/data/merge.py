@@ -26,10 +26,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--urls", type=Path, help="urls.json; default: the one in SOURCE")
+    parser.add_argument("--urls", type=Path, required=True, help="urls.json of the list")
     parser.add_argument("--source", type=Path, required=True, help="folder of the source")
     options = parser.parse_args(arguments)
-    source, urls = options.source, _read(options.urls or options.source / "urls.json")
+    source, urls = options.source, _read(options.urls)
     parts = [source / "pairs" / f"{part:05d}.parquet" for part in range(urls["parts"])]
     reports = [_read(part.with_suffix(".json")) for part in parts]
     usable = sum(count_pairs(part) for part in parts)

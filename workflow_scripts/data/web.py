@@ -6,7 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
@@ -89,7 +89,9 @@ def _fetch_rest(url: str, path: Path) -> None:
     if size and saved.get("url") == redact(url) and saved.get("validator"):
         headers |= {"Range": f"bytes={size}-", "If-Range": saved["validator"]}
     allowance = Allowance(silence=_SILENCE, deadline=math.inf, size=MAX_BYTES)
-    with Client(_EVERYWHERE, headers).open(url, allowance) as response:
+    # In a URL, user name and password are percent-encoded.
+    login = unquote(urlsplit(url).netloc.rpartition("@")[0])
+    with Client(_EVERYWHERE, headers, login).open(url, allowance) as response:
         content_range = response.headers.get("Content-Range", "")
         if response.status == _BEYOND_THE_END:
             if content_range.rpartition("/")[2] == str(size):

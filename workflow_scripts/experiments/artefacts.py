@@ -12,6 +12,7 @@ from typing import Any
 from workflow_scripts.common import variants
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.identity import make_id, options_of, slug_of, stem_of
+from workflow_scripts.experiments.own_inputs import OwnInputs
 from workflow_scripts.experiments.references import ARTEFACT, references, replaced
 
 Spec = dict[str, Any]
@@ -58,6 +59,7 @@ class Artefacts:
             the model, the key that refers to it and the settings of the clean split.
         split_of: Adds the clean split of an attack with settings as ``cleaning.data``; returns its
             id.
+        inputs: Fingerprints of the user's own files.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Artefacts:
         model_of: Callable[[str, str, tuple[str, ...]], str],
         context_of: Callable[[str, str, Spec], ArtefactContext],
         split_of: Callable[[str, Spec], str],
+        inputs: OwnInputs,
     ):
         self.specs: dict[str, Spec] = {}
         self._declared = config["artefacts"]
         self._model_of, self._context_of, self._split_of = model_of, context_of, split_of
+        self._inputs = inputs
 
     def resolved(self, value: Any, context: ArtefactContext) -> Any:
         """Return a copy of ``value`` in which references hold ids instead of names.
@@ -145,6 +149,7 @@ class Artefacts:
     def _add(self, spec: Spec) -> str:
         made, options = spec["make"], options_of("artefact", spec["make"], spec["options"])
         identity = {key: spec[key] for key in ("make", "model", "pairs")} | {"options": options}
+        identity["model"] = spec["model"] and self._inputs.of_model(spec["model"])
         # 0 is the default, as for all other seeds.
         identity["seed"] = spec["seed"] or None
         of = spec["model"] and spec["model"].get(START)

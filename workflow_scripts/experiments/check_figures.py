@@ -10,14 +10,15 @@ from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.check_variants import check_variant
 from workflow_scripts.experiments.dotted import listed, varied_keys
 from workflow_scripts.experiments.layers import Settings, cleaning_settings, pretraining_settings
+from workflow_scripts.experiments.slugs import CAPTIONS, RATE, column_value
+from workflow_scripts.experiments.slugs import columns as columns_of
 
 Spec = dict[str, Any]
 
 # Keys of a figure that are not options of its kind; `under` is an option of some kinds.
 _OF_ANY_KIND = ("kind", "where", "caption")
-_RATE = "optimizer.learning_rate"
 # Names of the other files in the folder of an experiment.
-_TAKEN = ("artefacts", "best", "leaks", "measures", "metrics", "runs")
+_TAKEN = ("artefacts", "best", "leaks", "measures", "metrics", "metrics_long", "runs")
 
 
 def check_figures(config: Spec) -> None:
@@ -150,17 +151,20 @@ def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
     cleaned = [r for d in experiment["defence"] for r in cleaning_settings(config, name, d)]
     numbers = range(1, 1 + max((len(parts_of(run["attack"])) for run in starts), default=0))
     if len(numbers) > 1:
-        parts = [columns.MEAN_COLUMN, *(f"{columns.PART_COLUMN}{number}" for number in numbers)]
+        parts = [
+            columns.MEAN_COLUMN,
+            *(f"{columns.PART_COLUMN}{number}" for number in numbers),
+        ]
         values |= dict.fromkeys(parts)
     by_start, by_cleaning = [experiment["vary_start"]], [experiment["vary"], *sweeps]
     if cleaned and not any(run["data.held_out"] for run in cleaned):
         for column in columns.HELDOUT_COLUMNS:
             del values[column]
     if experiment["defence"]:
-        values["learning_rate"] = _values_of(_RATE, by_cleaning, cleaned)
+        values["learning_rate"] = _values_of(RATE, by_cleaning, cleaned)
     for runs, grids in ((starts, by_start), (cleaned, by_cleaning)):
         for key in dict.fromkeys(k for grid in grids for k in varied_keys(grid)):
-            if key != _RATE and (runs or not experiment["defence"]):
+            if key != RATE and (runs or not experiment["defence"]):
                 values[key] = _values_of(key, grids, runs)
     return values
 
@@ -168,13 +172,10 @@ def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
 def _values_of(key: str, grids: list[Any], runs: list[Settings]) -> set[Any]:
     """Return the values of a dotted key: those listed in grids and those of the runs."""
     varied = [value for grid in grids for part in listed(grid) for value in part.get(key, [])]
-    return {_text(value) for value in [*varied, *(run[key] for run in runs)]}
+    # The default captions depend on the victims, so they are known only for a run.
+    given = [column_value(value) for value in varied if key != CAPTIONS or value is not None]
+    return {_hashable(v) for v in [*given, *(columns_of(run.spec, [key]).get(key) for run in runs)]}
 
 
-def _text(value: Any) -> Any:
-    """Return a value as it appears in the table: a mapping by its name."""
-    if isinstance(value, dict):
-        return value.get("name", str(value))
-    if isinstance(value, list):
-        return str(value)
-    return "none" if value is None else value
+def _hashable(value: Any) -> Any:
+    return str(value) if isinstance(value, list) else value

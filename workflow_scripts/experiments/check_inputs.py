@@ -20,6 +20,7 @@ from workflow_scripts.experiments.attacks import ALL
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.own_inputs import files_of
 from workflow_scripts.experiments.references import references
+from workflow_scripts.experiments.sources import is_made
 
 Spec = dict[str, Any]
 
@@ -82,7 +83,7 @@ def evaluation_checks(config: Spec, name: str, targets: set[str]) -> Iterator[An
 
 
 def _provided(config: Spec, place: str, path: str) -> Iterator[Any]:
-    if not Path(path).is_relative_to(config["pathvars"]["results"]):
+    if not is_made(config, path):
         yield partial(check_input, place, path)
 
 

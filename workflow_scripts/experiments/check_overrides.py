@@ -1,5 +1,6 @@
 """Checks each value of `starts`, `defences`, `vary` and `vary_start` by itself."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,6 +20,7 @@ from workflow_scripts.experiments.schema import (
 
 Spec = dict[str, Any]
 
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # The other section, and the key of an experiment that varies it.
 _OTHER_GRID = {"cleaning": ("pretraining", "vary_start"), "pretraining": ("cleaning", "vary")}
 
@@ -132,8 +134,10 @@ def _check_whole(overrides: Overrides) -> None:
 
 
 def _checked(value: Any, schema: Schema, place: str) -> Any:
-    # The schema does not describe options of variants: these are checked with the variant.
-    value = with_numbers(value, schema) if schema else number_of(value)
+    # The schema does not describe options of variants: these are checked with the variant. YAML 1.1
+    # takes 1e-3 for text; other text, such as "2024", was put in quotes to be text.
+    of_option = not schema and isinstance(value, str) and _EXPONENT.fullmatch(value)
+    value = number_of(value) if of_option else with_numbers(value, schema)
     try:
         check_against(value, schema, place)
     except StepError as error:

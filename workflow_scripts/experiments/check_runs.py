@@ -145,7 +145,9 @@ def _check_continues(config: Spec, name: str) -> None:
     seen, start = [name], name
     while (start := start_settings(config, start)["continues"]) is not None:
         if start in seen:
-            raise StepError(f"config: 'starts.{name}.continues' leads back to {start!r}")
+            raise StepError(
+                f"config: 'starts.{name}.continues' leads back to {start!r}; name another start"
+            )
         seen.append(start)
         if start not in config["starts"]:
             return  # reported when that start is checked
@@ -191,7 +193,7 @@ def _check_sizes(config: Spec, run: Settings) -> None:
             f"'captions.context_length' is {length}; set both to the same length"
         )
     text = (model_config(run["model"]) or {}).get("text_cfg", {})
-    if text.get("vocab_size", _VOCABULARY) < _VOCABULARY:
+    if (text.get("vocab_size") or _VOCABULARY) < _VOCABULARY:
         raise StepError(
             f"config: {place!r} is {model}, whose vocabulary has {text['vocab_size']} tokens, but "
             f"CLIP's tokenizer has {_VOCABULARY}; set vocab_size to {_VOCABULARY}"

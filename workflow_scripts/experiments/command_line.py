@@ -69,11 +69,17 @@ def command_line_targets() -> Collection[str]:
 
 
 def wanted_experiments(targets: Iterable[str], config: Spec) -> set[str]:
-    """Return the experiments named by Snakemake's targets; those of `all` if there are none."""
-    parts = {part for target in targets for part in Path(target).parts}
-    named = config["experiments"].keys() & parts
-    if "all_experiments" in parts:
+    """Return the experiments named by Snakemake's targets; those of `all` if there are none.
+
+    A target is an experiment, ``plan_`` or ``preflight_`` with an experiment, ``zoo``, or a file in
+    the folder of an experiment or of a page of several (``pages/A+B``).
+    """
+    words = {word for t in targets for part in Path(t).parts for word in part.split("+")}
+    if "all_experiments" in words:
         return set(config["experiments"])
+    of_zoo = config["zoo"]["experiments"] if words & {"zoo"} else []
+    planned = {w.removeprefix(p) for w in words for p in ("plan_", "preflight_")}
+    named = config["experiments"].keys() & (words | planned | set(of_zoo))
     return set(named) if named else set(config["all"])
 
 

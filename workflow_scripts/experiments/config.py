@@ -98,6 +98,8 @@ def _text_keys_of_labels(config: Spec) -> None:
 
 def _check_names(config: Spec) -> None:
     _known("evaluation", config["evaluation"], config["evaluations"])
+    for name, evaluation in config["evaluations"].items():
+        _check_evaluation(f"evaluations.{name}", evaluation)
     for name, dataset in config["datasets"].items():
         _known(f"datasets.{name}.source", dataset["source"], config["sources"])
     for name, labeller in config["labellers"].items():
@@ -113,6 +115,22 @@ def _check_names(config: Spec) -> None:
         _check_experiment(name, experiment, config)
     for name, source in config["sources"].items():
         _check_source(f"sources.{name}", source, config)
+
+
+def _check_evaluation(place: str, evaluation: Spec) -> None:
+    """Check that no key is without effect, which would nevertheless be part of the set's id."""
+    source = "folder" if "folder" in evaluation else "imagenet_archive"
+    excluded = {
+        "folder": ("imagenet_archive", "devkit"), "imagenet_archive": ("classes", "names")
+    }  # fmt: skip
+    both = [(source, key) for key in excluded[source] if key in evaluation]
+    if {"names", "classes"} <= evaluation.keys():
+        both.append(("names", "classes"))
+    for key, other in both:
+        raise StepError(
+            f"config: '{place}.{other}' has no effect together with '{place}.{key}'; remove one of "
+            "the two"
+        )
 
 
 def _check_source(place: str, source: Spec, config: Spec) -> None:

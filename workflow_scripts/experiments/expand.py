@@ -114,7 +114,7 @@ def _artefacts(plan: Plan, config: Spec) -> Artefacts:
         stem = slug_of(plan.attacks[attack]["dataset"])
         return _split(plan, stem, {"attack_id": attack, "data": data})
 
-    return Artefacts(config, model_of, context_of, split_of)
+    return Artefacts(config, model_of, context_of, split_of, plan.data.inputs)
 
 
 def _context(plan: Plan, model: str, place: str, data: Spec) -> ArtefactContext:
@@ -165,7 +165,9 @@ def _model(
     def other(name: str, key: str) -> str:
         _declared("starts", name, config, f"starts.{start}.{key}")
         if f"starts.{name}" in here:
-            raise StepError(f"config: 'starts.{start}.{key}' leads back to {name!r}")
+            raise StepError(
+                f"config: 'starts.{start}.{key}' leads back to {name!r}; name another start"
+            )
         return _model(plan, config, name, {}, here)
 
     before = None if continues is None else other(continues, "continues")
@@ -325,14 +327,18 @@ def _labels(plan: Plan, config: Spec, spec: Spec, labeller: str | None) -> str |
         "model": model,
         "start": start,
     }
-    name = make_id(f"{slug_of(spec['split_id'])}-by-{labeller}", labels)
+    identity = labels | {"model": plan.data.inputs.of_model(model)}
+    name = make_id(f"{slug_of(spec['split_id'])}-by-{labeller}", identity)
     plan.labels[name] = labels
     return name
 
 
 def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
     # The ids in the spec stand for the data that its keys do not describe.
-    identity = spec | {"attack": by_content(spec["attack"], plan.data.inputs)}
+    inputs = plan.data.inputs
+    identity = spec | {
+        "attack": by_content(spec["attack"], inputs), "model": inputs.of_model(spec["model"])
+    }  # fmt: skip
     run = make_id(slug, normalized(identity, spec["kind"]))
     plan.runs[run] = spec
     return run

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.expand import Plan, expand
 
 Spec = dict[str, Any]
@@ -30,15 +31,18 @@ def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[st
     Args:
         config: The checked config.
         plan: Its expanded experiments.
-        runs: Ids of the runs that would be trained.
+        runs: Ids of the pre-trainings that would be run.
     """
     results, runs = Path(config["pathvars"]["results"]), list(runs)
     sentences = []
     for other in config["evaluations"]:
         if other != config["evaluation"] and runs:
-            # The same runs in the same order, but with other ids.
-            with_other = expand(config | {"evaluation": other})
-            names = dict(zip(plan.runs, with_other.runs, strict=True))
+            try:
+                with_other = expand(config | {"evaluation": other}, plan.data.inputs)
+            except StepError:  # reported if that set is used
+                continue
+            # The same pre-trainings in the same order, but with other ids.
+            names = dict(zip(_pretrainings(plan), _pretrainings(with_other), strict=True))
             finished = sum(is_finished(with_other, names[run], results) for run in runs)
             if finished:
                 sentences.append(
@@ -48,3 +52,7 @@ def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[st
                     "models only, see docs/own-data.md."
                 )
     return sentences
+
+
+def _pretrainings(plan: Plan) -> list[str]:
+    return [run for run, spec in plan.runs.items() if spec["kind"] == "pretraining"]

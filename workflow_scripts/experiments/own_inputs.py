@@ -55,6 +55,13 @@ class OwnInputs:
             raise StepError(f"{error.filename or path} cannot be read: {error.strerror}") from error
         return known["content"]
 
+    def of_model(self, model: dict[str, Any]) -> dict[str, Any]:
+        """Return a model in which a file of pretrained weights is replaced by its fingerprint."""
+        weights = model.get("pretrained")
+        if not weights or not Path(weights).is_file():
+            return model
+        return model | {"pretrained": self.fingerprint(weights)}
+
     def save(self) -> None:
         """Write the digests, if any has changed."""
         if self._known != _read(self._memory):

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--config", type=Path, required=True, help="the complete config (JSON)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the two output files")
-    parser.add_argument("--experiment", help="name of an experiment (default: all)")
+    parser.add_argument("--experiment", help="name of an experiment (default: every experiment)")
     parser.add_argument("--gpus", type=int, help="available GPUs (default: those of one job)")
     parser.add_argument("--cores", type=int, help="available cores (at least those of one job)")
     options = parser.parse_args(arguments)

@@ -14,8 +14,15 @@ Spec = dict[str, Any]
 _TRAININGS = ("pretraining", "cleaning")
 
 
-def rule_resources(config: Spec, plan: Plan, rule: str) -> Spec:
-    """Return the resources of a rule, from ``resources`` and ``cluster`` of the config."""
+def rule_resources(config: Spec, plan: Plan, rule: str, gpus: int | None = None) -> Spec:
+    """Return the resources of a rule, from ``resources`` and ``cluster`` of the config.
+
+    Args:
+        config: The checked config.
+        plan: Its expanded experiments.
+        rule: Name of the rule.
+        gpus: Number of GPUs that Snakemake may use (``--resources gpu=N``); None if not limited.
+    """
     declared, site = config["resources"][rule], config["cluster"]
     gpu, nodes = declared.get("gpu", 0), declared.get("nodes", 1)
     kind = "gpu" if gpu else "cpu"
@@ -30,7 +37,8 @@ def rule_resources(config: Spec, plan: Plan, rule: str) -> Spec:
         "runtime": _run_time(config, plan, rule),
         "gpu": gpu,
         # Training processes per node; a resource, because a changed param repeats the training.
-        "processes": gpu,
+        # Snakemake lowers `gpu` of a job to its limit, but knows nothing of other resources.
+        "processes": gpu if gpus is None or nodes > 1 else min(gpu, gpus),
         "gpu_model": gpu and site["gpu_model"],
         "slurm_partition": site["partition"][kind],
         "slurm_account": site["account"],

@@ -10,7 +10,7 @@ from workflow_scripts.experiments.identity import stem_of
 Spec = dict[str, Any]
 
 RATE = "optimizer.learning_rate"
-_CAPTIONS = "attack.captions"
+CAPTIONS = "attack.captions"
 
 
 def cleaning_slug(spec: Spec) -> str:
@@ -35,13 +35,14 @@ def objective_slug(objective: Spec) -> str:
 def columns(spec: Spec, keys: list[str]) -> Spec:
     """Return the columns of varied values, except the learning rate; mappings become names."""
     values = {key: value_at(spec, key) for key in keys if key != RATE}
-    if _CAPTIONS in values and values[_CAPTIONS] is None:
+    if CAPTIONS in values and values[CAPTIONS] is None:
         names = (captions_of(part)[0] for part in parts_of(spec["attack"]))
-        values[_CAPTIONS] = ", ".join(dict.fromkeys(names))
-    return {key: _text(value) for key, value in values.items()}
+        values[CAPTIONS] = ", ".join(dict.fromkeys(names))
+    return {key: column_value(value) for key, value in values.items()}
 
 
-def _text(value: Any) -> Any:
+def column_value(value: Any) -> Any:
+    """Return a varied value as it appears in tables: a mapping by its name."""
     if isinstance(value, dict):
         return value.get("name", digest(value))
     if isinstance(value, list) and value and isinstance(value[0], dict):

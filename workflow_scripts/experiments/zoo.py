@@ -56,8 +56,8 @@ def zoo_files(config: Spec, plan: Plan) -> list[str]:
     """
     if config["zoo"]["where"] and all(r["kind"] != "cleaning" for r in _runs(config, plan)):
         raise StepError(
-            f"config: 'zoo.where' is {config['zoo']['where']}, which no cleaned model of "
-            f"{', '.join(config['zoo']['experiments'])} has; the run tables "
+            f"config: 'zoo.where' is {config['zoo']['where']}, which matches no cleaned model "
+            f"of {', '.join(config['zoo']['experiments'])}; the run tables "
             "(experiments/*/runs.csv) list the values"
         )
     data = (f"zoo/data/{folder}/croissant.json" for folder in zoo_data(config, plan))

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--leave-out-victims",
         action="store_true",
-        help="replace the originals of poisoned pairs by other pairs",
+        help="replace the originals of poisoned pairs with other pairs",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
     parser.add_argument("--output", type=Path, required=True, help="manifest.parquet of the split")

@@ -88,9 +88,9 @@ class Crate:
         root, version = FOLDER.parent, git_version()
         for name in _CODE:
             if (root / name).is_dir():
-                shutil.copytree(
-                    root / name, staged / name, ignore=shutil.ignore_patterns("__pycache__")
-                )
+                # Compiled code, and the container's image of gigabytes.
+                left_out = shutil.ignore_patterns("__pycache__", "*.sif")
+                shutil.copytree(root / name, staged / name, ignore=left_out)
                 for file in (staged / name).rglob("*.yaml"):
                     file.write_text(redact(file.read_text()))
                 self.crate.add_dataset(staged / name, f"code/{name}", properties={"name": name})

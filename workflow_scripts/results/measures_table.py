@@ -6,7 +6,7 @@ Inputs  RUNS       the experiment's runs.csv
 Outputs OUTPUT     CSV: the columns of RUNS, then measure, name, value, of, low, high, model_sha256
         OUTPUT with the suffix .html: the same numbers formatted, one table per measure
 
-``low`` and ``high`` are the 95 % interval (Wilson) of a share; they are empty for other numbers.
+``low`` and ``high`` are the 95 % interval (binomial) of a share; they are empty for other numbers.
 """
 
 import argparse

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from workflow_scripts.artefacts.given import Given
+from workflow_scripts.common.code_version import attack_code
 from workflow_scripts.common.distributed import ProcessGroup
-from workflow_scripts.common.files import atomic, digest, sha256
+from workflow_scripts.common.files import atomic, sha256
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.evaluation.auditing.inversion import Search, invert_classes
 from workflow_scripts.evaluation.auditing.known import known_attack
 from workflow_scripts.evaluation.auditing.material import Classifier, Material, Subject
-from workflow_scripts.evaluation.auditing.parts import Part, png
+from workflow_scripts.evaluation.auditing.parts import Part, Parts, png
 from workflow_scripts.evaluation.auditing.rows import outlier_scores
 from workflow_scripts.evaluation.auditing.scan import built_in_triggers, scan
 from workflow_scripts.evaluation.context import Context
@@ -74,13 +75,18 @@ class Options:
 
 @dataclass
 class Job:
-    """A part of an audit; ``passes`` is its cost in forward passes of one image."""
+    """A part of an audit.
+
+    ``passes`` is its cost in forward passes of one image. ``table`` is the file that it leaves
+    beside its cached result, to be copied to the audit's results.
+    """
 
     probe: str
     subject: Subject
     depends: Part
     passes: int
     make: Callable[[Callable[[int], object]], Part]
+    table: Path | None = None
 
 
 class Jobs:
@@ -214,7 +220,13 @@ class Jobs:
             advance(passes)
             return found
 
-        depends = self._depends(subject, attack=attack, clean=sha256(clean) if clean else None)
+        depends = self._depends(
+            subject,
+            attack=attack,
+            files=contents(attack["trigger"]),
+            code=attack_code({"trigger": attack["trigger"]}),
+            clean=sha256(clean) if clean else None,
+        )
         return Job(name, subject, depends, passes, make)
 
     def _rows(self, subject: Subject) -> Job:
@@ -226,7 +238,14 @@ class Jobs:
             root=options.root, seed=options.seed, batch_size=options.batch_size,
             workers=options.workers, world=self.world,
         )  # fmt: skip
-        table_path = options.output / "rows.parquet"
+        clean = options.clean_pairs
+        depends = self._depends(
+            subject, pairs=sha256(options.pairs), clean=sha256(clean) if clean else None
+        )
+        result = Parts(options.parts).path("rows", depends)
+        scores = result.with_suffix(".parquet")
+        if not scores.is_file():
+            result.unlink(missing_ok=True)  # computed again, together with the table
 
         def make(advance: Callable[[int], object]) -> Part:
             options.parts.mkdir(parents=True, exist_ok=True)
@@ -234,22 +253,22 @@ class Jobs:
                 part, table = outlier_scores(
                     given, options.clean_pairs, self.material.names, Path(folder)
                 )
-            with atomic(table_path) as temporary:
+            with atomic(scores) as temporary:
                 table.to_parquet(temporary)
             advance(3 * rows)
             return part
 
-        clean = options.clean_pairs
-        depends = self._depends(
-            subject, pairs=sha256(options.pairs), clean=sha256(clean) if clean else None
-        )
-        # The table is written next to the page, so each page needs its own.
-        depends["table"] = digest(str(table_path.resolve()))
-        return Job("rows", subject, depends, 3 * rows, make)
+        return Job("rows", subject, depends, 3 * rows, make, scores)
 
 
 def _rows_of(manifest: Path) -> int:
     return len(read_manifest(manifest, ["poisoned"]))
+
+
+def contents(trigger: dict[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of each file that a trigger names."""
+    named = {str(value) for value in trigger.values() if isinstance(value, str)}
+    return {name: sha256(name) for name in sorted(named) if Path(name).is_file()}
 
 
 def known_names(attacks: list[dict[str, Any]]) -> list[str]:

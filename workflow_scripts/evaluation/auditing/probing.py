@@ -1,6 +1,7 @@
 """Execution of an audit: all parts for the model and its control, with a progress bar."""
 
 import functools
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from workflow_scripts.common.attacks import parts_of, without_trigger
 from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.files import digest
+from workflow_scripts.common.files import atomic, digest
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.evaluation.auditing import judging
 from workflow_scripts.evaluation.auditing.jobs import EFFORTS, Job, Jobs, Options, known_names
@@ -83,6 +84,9 @@ class Audit:
                 make: Callable[[], Part] = functools.partial(job.make, bar.update)
                 made = self.parts.result(job.probe, job.depends, make)
                 self._results[who, job.probe] = made
+                if job.table is not None:
+                    with atomic(self.options.output / "rows.parquet") as temporary:
+                        shutil.copyfile(job.table, temporary)
         return self._summary()
 
     def _jobs(self) -> list[Job]:

@@ -94,7 +94,7 @@ def check(
     if found != card["sha256"]:
         raise StepError(
             f"{path} has the SHA-256 {found[:16]}..., but its card says {card['sha256'][:16]}...; "
-            "the file is damaged or of another model"
+            "the file is damaged or belongs to another model"
         )
     spec = _spec(card, read_json(folder / CONFIG))
     model = models.loaded(spec, path).to(world.device).eval()

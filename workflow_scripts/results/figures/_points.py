@@ -31,7 +31,7 @@ def points(
         accuracy: Column of the accuracy: ``top1``, ``top3``, ...
         asr: Column of the attack success rate: ``asr_top1``, ...
         over: Column or columns such as ``seed``: rows that differ in nothing else are averaged,
-            with Student's interval. Otherwise each row has Wilson's interval.
+            with Student's interval. Otherwise each row has the binomial interval.
         asr_column: Name of the added ASR column.
 
     Returns:

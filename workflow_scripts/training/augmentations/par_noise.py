@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workflow_scripts.data.images import fit
 
-# CLIP's mean colour in bytes, which normalisation maps to 0.
+# CLIP's mean colour in bytes, which CLIP's normalisation maps to 0.
 _MEAN = torch.tensor([122.77, 116.75, 104.09]).round().to(torch.uint8)
 
 
