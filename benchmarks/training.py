@@ -88,7 +88,7 @@ def variants(gpu: bool) -> list[tuple[str, dict]]:
     precision = "bf16, channels_last" if gpu else "channels_last"
     ssl = {"views": True}
     return [
-        ("MMCL, as published (fp32, whole texts)", published),
+        ("MMCL, as published (TF32 on a GPU, whole texts)", published),
         (f"MMCL, {precision}, whole texts", fast),
         (f"MMCL, {precision}, cut texts", {**fast, "cut": True}),
         ("MMCL+SSL, as published", published | ssl),
@@ -107,6 +107,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     world = join(options.device, 1)
     gpu = world.device.type == "cuda"
+    # As the published code does (src/main.py:156-159); without effect on a CPU.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     spec = ModelSpec(name=options.model) if options.model else ModelSpec(name="demo", config=DEMO)
     device = torch.cuda.get_device_name() if gpu else f"CPU, {options.threads} thread(s)"
     print(f"{spec.name}, batch of {options.batch_size}, {device}")
