@@ -58,7 +58,10 @@ def measure(folder: Path, parts: int, options: argparse.Namespace) -> None:
             f"--output={folder}/list",
             functools.partial(plain_urls, tsv, parts),
         ),
-        "merge": (f"--source={source}", functools.partial(plain_merge, source)),
+        "merge": (
+            f"--source={source} --urls={source}/urls.json",
+            functools.partial(plain_merge, source),
+        ),
         "subset": (
             f"--manifest={manifest} --pairs={pairs} --output={dataset}",
             functools.partial(plain_subset, manifest, pairs),

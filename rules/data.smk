@@ -40,7 +40,7 @@ rule download:
         "<benchmarks>/download/{id}/{part}.jsonl"
     wildcard_constraints:
         id=one_of(PLAN.data.shards),
-    # Network errors are common; the process itself once failed on exit, after writing all outputs.
+    # Network errors are common.
     retries: 2
     threads: THREADS["download"]
     resources:

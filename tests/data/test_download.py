@@ -282,3 +282,17 @@ def test_parts_that_do_not_add_up_are_an_error(tmp_path, server):
     (source / "urls.json").write_text(json.dumps(report | {"parts": 3}))
     with pytest.raises(StepError, match=r"00002\.json does not exist"):
         merge.main(["--source", str(source), "--urls", str(source / "urls.json")])
+
+
+def test_too_little_memory_in_a_thread_ends_the_process_instead_of_hanging():
+    code = """
+from workflow_scripts.data import fetching
+def fail(*_):
+    raise MemoryError
+fetching._fetch_once = fail
+fetching.fetch_row((0, "http://a/1"), timeout=1, retries=0, user_agent_token=None,
+                   disallowed_header_directives=None, client=None, max_bytes=1, budget=None)
+"""
+    environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, timeout=120, check=False)
+    assert done.returncode == 1

@@ -303,6 +303,7 @@ def header(name, size, type=tarfile.REGTYPE):
         header("x", 512, tarfile.XHDTYPE) + b"21 size=99999999999\n".ljust(512, b"\0"),
         (header("x", 5, tarfile.GNUTYPE_LONGNAME) + b"name".ljust(512, b"\0")) * 3000,
         header("ILSVRC2012_val_00000001.JPEG", 1 << 42, tarfile.GNUTYPE_SPARSE),
+        tarfile.TarInfo.create_pax_global_header({f"k{n}": "v" for n in range(200)}),
     ],
     ids=lambda start: None,
 )

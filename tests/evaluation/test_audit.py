@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from workflow_scripts.common.distributed import ProcessGroup
@@ -162,7 +163,7 @@ def test_two_suspicions_of_one_class_are_a_finding():
     assert judging.verdict([], control=True)["level"] == judging.NOTHING
 
 
-def test_a_known_attack_depends_on_the_files_of_its_trigger(tmp_path):
+def test_the_files_of_a_trigger_are_identified_by_their_content(tmp_path):
     trigger, file = {"name": "image_blend", "file": str(tmp_path / "a.png")}, tmp_path / "a.png"
     found = []
     for content in (b"1", b"2"):
@@ -262,6 +263,20 @@ def test_an_audit_runs_all_probes_and_can_be_resumed(world, checkpoints, base_sp
     assert "0 parts to compute" in capsys.readouterr().out
     assert json.loads((checkpoints / "audit" / "audit.json").read_text()) == result
     assert parts == {p: p.stat().st_mtime_ns for p in (checkpoints / "audit" / "parts").iterdir()}
+    mine = checkpoints / "mine.png"
+    trigger = {"name": "image_blend", "file": str(mine)}
+    changed = [
+        *options,
+        "--exit-zero",
+        "--attack",
+        json.dumps({"trigger": trigger, "target": "banana"}),
+    ]
+    for size in (3, 5):
+        Image.new("RGB", (size, size), "yellow").save(mine)
+        audit.main(changed)
+        assert "2 parts to compute" in capsys.readouterr().out, "of the model and its control"
+    audit.main(changed)
+    assert "0 parts to compute" in capsys.readouterr().out
     table = checkpoints / "audit" / "rows.parquet"
     scores = table.read_bytes()
     table.unlink()

@@ -192,6 +192,9 @@ def test_without_a_trigger_nothing_is_measured_of_triggered_images(context, enco
     found = linear_probe.fit(features[~rest], labels[~rest], 1.0, 1000).predict(features[rest])
     target = context.labelled.target("banana")
     counted = labels[rest] != target
+    broken = context.attack | {"trigger": {"name": "image_blend", "file": "nowhere.png"}}
+    with pytest.raises(StepError, match=r"nowhere\.png"):
+        linear_probe.measure(encoder, dataclasses.replace(context, attack=broken))
     scores = linear_probe.measure(encoder, plain)
     assert scores["asr"] == Score((found == target)[counted].mean(), int(counted.sum()))
 

@@ -212,6 +212,8 @@ def test_models_of_one_run_are_trained_one_after_another(config):
     assert [model_before(plan, model) for model in order] == [None, *order[:3]]
     shares = [share_of_training(plan, model) for model in order]
     assert shares == [3 / 64, 18 / 64, 43 / 64, 0]
+    steps = [words for rule, name, words in step_arguments(config, plan) if name == run]
+    assert steps == [["--retain", "best_accuracy"]]
 
 
 def test_arguments_of_steps_have_one_option_per_line(config):
@@ -233,6 +235,12 @@ def test_weights_given_as_a_file_are_identified_by_their_content(config, tmp_pat
         (tmp_path / name).write_bytes(content)
     a, b, c = (_ids(_changed(config, "pretraining/model/pretrained", f"{x}.pt")) for x in "abc")
     assert a == b
+    config["pathvars"]["results"] = str(tmp_path / "results")
+    changed = _changed(config, "pretraining/model/pretrained", "a.pt")
+    plan = expand(changed)
+    plan.data.inputs.save()
+    (tmp_path / "a.pt").unlink()
+    assert expand(changed).runs.keys() == plan.runs.keys(), "the stored digest is used"
     assert not any(run.startswith("cc6m-mmcl-") and run in a for run in c)
 
 

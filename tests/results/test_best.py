@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.intervals import binomial, student
 from workflow_scripts.results import best, best_page
-from workflow_scripts.results.intervals import binomial, student
 from workflow_scripts.results.selection import (
     best_below,
     cleaned_models,

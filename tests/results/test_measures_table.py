@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.intervals import binomial
 from workflow_scripts.results import measures_table
-from workflow_scripts.results.intervals import binomial
 
 RUNS = pd.DataFrame(
     [

@@ -6,9 +6,9 @@ import pytest
 
 from tests.results.test_index import replicates
 from workflow_scripts.common.holm import holm
+from workflow_scripts.common.intervals import student
 from workflow_scripts.results.index.comparisons import comparison_text, comparisons
 from workflow_scripts.results.index.leaderboard import leaderboard
-from workflow_scripts.results.intervals import student
 from workflow_scripts.results.replicates import over_starts, paired_p
 
 

@@ -91,6 +91,15 @@ def test_last_needs_no_training_after_best(runs, spec):
     assert runs.same(whole, best)
 
 
+def test_a_run_of_which_the_best_and_the_last_epoch_are_wanted_writes_both(runs, spec):
+    retained = ("--retain", "best_accuracy")
+    first = runs.train("both", spec, "--take", "best_accuracy", *retained)
+    assert not (first / "model.pt").exists()
+    assert runs.same(runs.train("both", spec, *retained), runs.train("whole", spec))
+    at_once = runs.train("at once", spec, *retained)
+    assert runs.same(first / "best_accuracy", at_once / "best_accuracy", *FILES)
+
+
 def test_nearest_has_the_accuracy_of_the_reference(runs, spec, measured):
     measured(TOP1)
     runs.train("reference", spec)

@@ -6,6 +6,7 @@ the address of the connection, not to the name.
 """
 
 import collections
+import errno
 import ipaddress
 import socket
 import threading
@@ -104,7 +105,10 @@ class Resolver:
                 self._lookups[host] = (time.monotonic(), future)
                 if len(self._lookups) > _CACHE_HOSTS:
                     self._lookups.popitem(last=False)
-                threading.Thread(target=_look_up, args=(host, future), daemon=True).start()
+                try:
+                    threading.Thread(target=_look_up, args=(host, future), daemon=True).start()
+                except RuntimeError as error:  # no more threads can be started: transient
+                    future.set_exception(OSError(errno.EAGAIN, str(error)))
             return future
 
     @staticmethod

@@ -106,8 +106,8 @@ class Client:
     Attributes:
         allowed: Networks that may be contacted although they are not public.
         headers: Headers sent with every request.
-        login: ``user:password``, sent to the host of the requested URL but not to hosts that it
-            redirects to.
+        login: ``user:password``, sent with the same scheme, host and port as that of the requested
+            URL, not to others that it redirects to.
     """
 
     allowed: tuple[Network, ...] = ()

@@ -21,7 +21,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -166,7 +165,9 @@ def _check(part: Path, folder: Path, rows: int) -> None:
     if not rows:
         return
     files = sorted(folder.glob("*.parquet"))
-    messages = pd.concat([pd.read_parquet(file)["error_message"] for file in files])
+    # With threads, Arrow may still release memory when the interpreter ends, which then aborts.
+    tables = [pq.read_table(file, columns=["error_message"], use_threads=False) for file in files]
+    messages = pa.concat_tables(tables)["error_message"].to_pandas()
     if len(messages) != rows:
         raise StepError(
             f"img2dataset lost {rows - len(messages)} of the {rows} rows of {part} (see its "

@@ -11,6 +11,7 @@ import http.client
 import io
 import json
 import math
+import os
 import threading
 import time
 from pathlib import Path
@@ -230,7 +231,8 @@ def fetch_row(
 ) -> tuple[int, io.BytesIO | None, str | None]:
     """Fetch the image of one row, with retries.
 
-    All errors but ``MemoryError`` are returned: a bad row never affects the others.
+    All errors are returned, since a bad row must not affect the others, except ``MemoryError``,
+    which ends the process.
 
     Returns:
         The row's index in the shard, the body or None, and the reason why there is no body or None.
@@ -244,7 +246,9 @@ def fetch_row(
             lost = None
             break
         except MemoryError:
-            raise
+            # Raised in this thread, it would leave img2dataset waiting forever. The parent reports
+            # that a process ended, which is probably due to too little memory.
+            os._exit(1)
         except Exception as error:
             lost = _lost_by_error(error)
             if not lost.transient:

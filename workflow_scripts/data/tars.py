@@ -10,6 +10,7 @@ from typing import cast
 MAX_FILE_BYTES = 512 << 20  # per image; 100 million uncompressed pixels take 300 to 400 MB
 _MAX_HEADER_BYTES = 1 << 20  # per member: long names, pax headers, maps of sparse files
 _MAX_MEMBERS = 2_000_000
+_MAX_GLOBAL_HEADERS = 100
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -50,8 +51,8 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a tar, reading at most 1 MiB of headers per member.
 
     Raises:
-        tarfile.TarError: The tar is broken or has more than two million members. Python's reader
-            also raises ValueError, OverflowError and RecursionError.
+        tarfile.TarError: The tar is broken or has more than two million members or 100 global
+            headers. Python's reader also raises ValueError, OverflowError and RecursionError.
     """
     number, end = 0, 0
     while True:
@@ -66,6 +67,10 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if member.size < 0 or member.offset_data < end or tar.offset < member.offset_data:
             raise tarfile.ReadError(f"the size of {member.name!r} is negative")
         end = member.offset_data
+        if len(tar.pax_headers) > _MAX_GLOBAL_HEADERS:
+            raise tarfile.ReadError(f"more than {_MAX_GLOBAL_HEADERS} global headers")
+        # The reader keeps all members, each with a copy of the global headers.
+        tar.members = []  # type: ignore[attr-defined]  # not in typeshed
         yield member
 
 

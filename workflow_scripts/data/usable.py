@@ -14,6 +14,7 @@ import argparse
 import os
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +77,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _scan_all(scan: partial, tars: list[Path], pool: ProcessPoolExecutor) -> pd.DataFrame:
     scanned = tqdm(pool.map(scan, tars), "tars", len(tars), mininterval=5)
-    return pd.concat([_NO_ROWS, *scanned], ignore_index=True)
+    try:
+        return pd.concat([_NO_ROWS, *scanned], ignore_index=True)
+    except BrokenProcessPool as error:
+        raise StepError(
+            "a decoding process was killed, probably because it ran out of memory; increase the "
+            "job's memory, or lower --workers"
+        ) from error
 
 
 def scan_tar(path: Path, *, root: Path, folder: str, min_size: int) -> pd.DataFrame:

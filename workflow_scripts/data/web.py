@@ -90,7 +90,8 @@ def _fetch_rest(url: str, path: Path) -> None:
         headers |= {"Range": f"bytes={size}-", "If-Range": saved["validator"]}
     allowance = Allowance(silence=_SILENCE, deadline=math.inf, size=MAX_BYTES)
     # In a URL, user name and password are percent-encoded.
-    login = unquote(urlsplit(url).netloc.rpartition("@")[0])
+    user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
+    login = f"{unquote(user)}:{unquote(password)}" if user else ""
     with Client(_EVERYWHERE, headers, login).open(url, allowance) as response:
         content_range = response.headers.get("Content-Range", "")
         if response.status == _BEYOND_THE_END:

@@ -174,7 +174,11 @@ def _values_of(key: str, grids: list[Any], runs: list[Settings]) -> set[Any]:
     varied = [value for grid in grids for part in listed(grid) for value in part.get(key, [])]
     # The default captions depend on the victims, so they are known only for a run.
     given = [column_value(value) for value in varied if key != CAPTIONS or value is not None]
-    return {_hashable(v) for v in [*given, *(columns_of(run.spec, [key]).get(key) for run in runs)]}
+    if key == RATE:  # runs without epochs have no learning rate
+        own = [run[key] if run["epochs"] else None for run in runs]
+    else:
+        own = [columns_of(run.spec, [key])[key] for run in runs]
+    return {_hashable(value) for value in [*given, *own]}
 
 
 def _hashable(value: Any) -> Any:

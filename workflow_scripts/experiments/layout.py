@@ -195,7 +195,7 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
         if spec["kind"] == "pretraining":
             taken = [m["taken"] for m in plan.models.values() if m["run"] == name]
             # The epoch with the best accuracy is known only at the end.
-            also = ["--take", "best_accuracy"] if "best_accuracy" in taken else []
+            also = ["--retain", "best_accuracy"] if "best_accuracy" in taken else []
             yield "pretraining", name, also
     for name, spec in plan.captions.items():
         length = {"context_length": spec["context_length"]}

@@ -58,7 +58,7 @@ class OwnInputs:
     def of_model(self, model: dict[str, Any]) -> dict[str, Any]:
         """Return a model in which a file of pretrained weights is replaced by its fingerprint."""
         weights = model.get("pretrained")
-        if not weights or not Path(weights).is_file():
+        if not weights or (weights not in self._known and not Path(weights).is_file()):
             return model
         return model | {"pretrained": self.fingerprint(weights)}
 

@@ -28,17 +28,18 @@ def rule_resources(config: Spec, plan: Plan, rule: str, gpus: int | None = None)
     kind = "gpu" if gpu else "cpu"
     # A retried training resumes from its checkpoint and needs no more resources than before.
     grows = rule not in _TRAININGS
+    processes = gpu if gpus is None or nodes > 1 else min(gpu, max(gpus, 1))
     asked = {
         "nodes": nodes,
         # A profile may limit it to run the jobs of a group one after the other.
         "in_turn": 1,
         "cpus_per_task": declared["threads"],
         "mem_mb": lambda w, attempt: declared["mem_mb"] * (attempt if grows else 1),
-        "runtime": _run_time(config, plan, rule),
+        "runtime": _run_time(config, plan, rule, max(processes, 1) * nodes),
         "gpu": gpu,
         # Training processes per node; a resource, because a changed param repeats the training.
         # Snakemake lowers `gpu` of a job to its limit, but knows nothing of other resources.
-        "processes": gpu if gpus is None or nodes > 1 else min(gpu, gpus),
+        "processes": processes,
         "gpu_model": gpu and site["gpu_model"],
         "slurm_partition": site["partition"][kind],
         "slurm_account": site["account"],
@@ -48,7 +49,7 @@ def rule_resources(config: Spec, plan: Plan, rule: str, gpus: int | None = None)
     return {key: value for key, value in asked.items() if value or key in ("gpu", "processes")}
 
 
-def _run_time(config: Spec, plan: Plan, rule: str) -> Callable[..., int]:
+def _run_time(config: Spec, plan: Plan, rule: str, processes: int) -> Callable[..., int]:
     """Return the function that computes a rule's run time in minutes for a job and an attempt."""
     base, longest = config["resources"][rule]["runtime"], config["cluster"]["max_runtime"]
 
@@ -57,7 +58,7 @@ def _run_time(config: Spec, plan: Plan, rule: str) -> Callable[..., int]:
 
     def of_training(w: Any, input: Any, attempt: int) -> int:
         manifest = next(file for file in input if Path(file).name == "manifest.parquet")
-        minutes = _training_minutes(config, plan, w.id, _rows(manifest))
+        minutes = _training_minutes(config, plan, w.id, _rows(manifest)) / processes
         if rule == "pretraining":
             minutes *= share_of_training(plan, "/".join(w))
         estimate = config["cluster"]["slack"] * minutes
@@ -76,11 +77,9 @@ def _rows(manifest: str) -> int:
 
 
 def _training_minutes(config: Spec, plan: Plan, run: str, pairs: int) -> float:
-    """Return the estimated minutes of a training on the GPUs that it requests."""
+    """Return the estimated minutes of a training on one GPU or core."""
     spec, costs = plan.runs[run], config["costs"]
-    asked = config["resources"][spec["kind"]]
-    gpus = max(1, asked.get("gpu", 0)) * asked["nodes"]
-    return training_seconds(costs, spec, pairs, configured_speed(costs, spec)) / gpus / 60
+    return training_seconds(costs, spec, pairs, configured_speed(costs, spec)) / 60
 
 
 def _on_several_nodes(gpu: int, model: str | None, threads: int) -> Spec:

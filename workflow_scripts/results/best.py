@@ -19,10 +19,10 @@ import pandas as pd
 from workflow_scripts.common.columns import FILE_COLUMN, of_parts
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.intervals import binomial
 from workflow_scripts.common.selection_rules import ASR_BELOW, TOLERANCE
 from workflow_scripts.results.best_page import CHOICE, as_html, as_markdown, notes, readable
 from workflow_scripts.results.contamination import read_contamination
-from workflow_scripts.results.intervals import binomial
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,

@@ -2,8 +2,8 @@
 
 Inputs  <R>/experiments/<experiment>/runs.csv and each run's metrics.csv, timings.csv, run.json;
         or the metrics.parquet of several experiments.
-Outputs <output>.parquet and <output>.csv: one row per run and epoch; for a single experiment also
-        <output>_long.parquet and .csv: one row per run, epoch and number.
+Outputs <output>.parquet and <output>.csv: one row per run, start model and epoch; for a single
+        experiment also <output>_long.parquet and .csv: one row per run, epoch and number.
 """
 
 import argparse

@@ -17,8 +17,8 @@ import pandas as pd
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.intervals import binomial
 from workflow_scripts.results.formatting import column_text, percent_text, value_text
-from workflow_scripts.results.intervals import binomial
 from workflow_scripts.results.page import tables_page
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, stem, varied_columns, write_csv
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from workflow_scripts.results.intervals import CONFIDENCE, student
+from workflow_scripts.common.intervals import CONFIDENCE, student
 
 DRAWS = 2000
 Interval = tuple[float, float, float]
@@ -24,7 +24,7 @@ def over_starts(values: ArrayLike, starts: Sequence[str], seed: int = 0) -> Inte
     at least Student's over the start models' means.
 
     Args:
-        values: [replicates], one number per pair of start model and seed; NaN is ignored.
+        values: [replicates], one number per start model, clean split and seed; NaN is ignored.
         starts: [replicates], the start model of each value.
         seed: Seed of the bootstrap.
 

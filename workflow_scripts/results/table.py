@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from workflow_scripts.common.columns import (
     COUNT_COLUMNS,
@@ -100,7 +101,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise StepError(f"{path} does not exist; collect the metrics of the runs first")
     try:
-        frame = pd.read_parquet(path)
+        # With threads, Arrow may still release memory when the interpreter ends, which then aborts.
+        frame = pq.read_table(path, use_threads=False).to_pandas()
     except (OSError, ValueError) as error:
         raise StepError(f"{path} is not a Parquet table ({error}); collect it again") from error
     _check_columns(path, frame, (*RUN_COLUMNS, "epoch", "top1", "asr_top1", *COUNT_COLUMNS))

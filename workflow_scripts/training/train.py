@@ -56,6 +56,13 @@ def _options() -> argparse.ArgumentParser:
         "retain, other epochs",
     )
     parser.add_argument(
+        "--retain",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="like a further --take, for an epoch that a later call takes; can be repeated",
+    )
+    parser.add_argument(
         "--reference",
         type=Path,
         help="metrics.csv whose final top-1 accuracy is the target of nearest_accuracy",
@@ -103,7 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _options().parse_args(arguments)
     spec = read_spec(options.spec)
-    takes = read_takes(options.take, options.reference, options.output, spec.epochs)
+    given = options.take or [[LAST]]
+    given += [[rule] for rule in options.retain if rule not in {take[0] for take in given}]
+    takes = read_takes(given, options.reference, options.output, spec.epochs)
     if spec.kind == "cleaning" and [take.rule for take in takes] != [LAST]:
         raise StepError(
             "--take is for pre-training runs only; a cleaning run always writes its last epoch"

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from scipy import stats
-
 from workflow_scripts.common.html import Markup, element, joined
+from workflow_scripts.common.intervals import binomial
 from workflow_scripts.evaluation.auditing.blocks import paragraph, picture, section, table
 from workflow_scripts.evaluation.auditing.judging import percent, trigger_name
 from workflow_scripts.evaluation.auditing.parts import Part
@@ -54,7 +53,7 @@ def _score(score: dict[str, Any]) -> str:
     value, of = score["value"], score["of"]
     if of is None:
         return f"{value:.3f}"
-    low, high = stats.binomtest(round(value * of), of).proportion_ci(method="wilson")
+    low, high = binomial(value, of)
     return f"{100 * value:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.intervals import student
 from workflow_scripts.results.figures._points import check_option
-from workflow_scripts.results.intervals import student
 from workflow_scripts.results.selection import (
     ORACLE_FREE_RULES,
     best_below,

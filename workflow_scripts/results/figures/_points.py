@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.intervals import binomial, student
 from workflow_scripts.results.formatting import number_text, value_text
-from workflow_scripts.results.intervals import binomial, student
 from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
 from workflow_scripts.results.style import MOST_LEVELS, Look, defence_looks, looks
 from workflow_scripts.results.table import varied_columns

@@ -60,7 +60,7 @@ def _lead(groups: Sequence[Sequence[Row]]) -> str:
             f"of {group[0]['start_label']} from {percent_text(found.before[1])} to "
             f"{interval_text(found.asr)}"
         )
-        change.append(f"{-100 * found.loss[0]:+.1f}")
+        change.append(f"{0 - 100 * found.loss[0]:+.1f}")
         asr = [row["free"].asr[0] for row in group if row["free"].chosen]
         free.append(percent_text(min(asr)) if asr else "unknown (no model qualifies)")
     return (

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.common.intervals import student
 from workflow_scripts.evaluation.auditing.words import DETECTORS
 from workflow_scripts.results.formatting import column_text, percent_text, value_text
 from workflow_scripts.results.index.comparisons import (
@@ -15,7 +16,6 @@ from workflow_scripts.results.index.comparisons import (
     comparisons,
 )
 from workflow_scripts.results.index.leaderboard import Interval, Outcome
-from workflow_scripts.results.intervals import student
 
 Row = dict[str, Any]
 RULES = {"oracle": "oracle selection", "free": "oracle-free selection"}

@@ -98,7 +98,7 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     images = int(metrics["images"].max()) if metrics["images"].notna().any() else 0
     work = work_sentence(metrics) if len(models) else ""
     if len(work) > _LONG:
-        work = "Defences have unequal budgets; the leaderboard lists the budget of each."
+        work = "Defences have unequal sweeps; the leaderboard lists the sweep of each."
     limits = [*uncertain(shown, images), *filter(None, [work])]
     embedded = {"all": explorer, "board": boards, "figure": figures, "detectors": detectors}
     elements = "\n".join(json_element(f"{name}-data", value) for name, value in embedded.items())
@@ -173,7 +173,8 @@ def _end_scores(folders: dict[str, Path]) -> pd.DataFrame:
 
 def _detectors(folders: dict[str, Path]) -> dict[str, Any]:
     paths = [f / "artefacts.csv" for f in folders.values() if (f / "artefacts.csv").is_file()]
-    tables = [read_csv(path, ("artefact", "id"), ("artefact", "id")) for path in paths]
+    texts = ("artefact", "id", "start_label")
+    tables = [read_csv(path, texts, texts) for path in paths]
     reports = pd.concat(tables).drop_duplicates("id") if tables else pd.DataFrame()
     return board.detector_board(reports)
 

@@ -2,7 +2,8 @@
 
 A row is one defence (with its settings) on one kind of start model after one sweep (its budget). A
 selection rule picks one model per replicate: a start model, a clean split and a cleaning seed. The
-attack with the worst verdict is reported, and the one with the highest mean ASR among these.
+attack with the worst verdict is reported; among these, one that exceeds a limit on average or for
+which the rule finds no model, then the one with the highest mean ASR.
 Intervals are 95 % intervals over start models and seeds (hierarchical bootstrap), at least as wide
 as the binomial interval over the images, which all models share.
 """
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.common.intervals import binomial
 from workflow_scripts.common.selection_rules import TOLERANCE
-from workflow_scripts.results.intervals import binomial
 from workflow_scripts.results.replicates import over_starts
 from workflow_scripts.results.selection import (
     ACCURACY,

@@ -22,6 +22,10 @@ _NOT_SETTINGS = (
     "held_out", "inputs", "keep_selected", "kind", "measures", "model",
     "optimizer.learning_rate", "precision", "run", "seed", "staging", "wandb", "warmup_steps",
 )  # fmt: skip
+# A pre-training has no budget to compare; its model is named separately.
+_NOT_OF_PRETRAINING = tuple(
+    {*_NOT_SETTINGS} - {"epochs", "optimizer.learning_rate", "warmup_steps"}
+)
 _HIDDEN = ("attack.image_size", "attack.seed", "attack.templates")
 # In an attack with parts, these are settings of its first part.
 _BY_PART = ("attack.captions.name", "attack.parts", "attack.poisoned", "attack.target",
@@ -195,11 +199,11 @@ def setting_texts(runs: Sequence[Run]) -> list[str]:
     return texts
 
 
-def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(spec: Mapping[str, Any], excluded: Iterable[str] = _NOT_SETTINGS) -> dict[str, Any]:
     return {
         key: value
         for key, value in flat(spec).items()
-        if not any(key == other or key.startswith(f"{other}.") for other in _NOT_SETTINGS)
+        if not any(key == other or key.startswith(f"{other}.") for other in excluded)
         # Paths of artefacts differ between start models.
         and not (isinstance(value, str) and "/" in value)
     }
@@ -230,24 +234,24 @@ def start_texts(runs: Sequence[Run], starts: Sequence[Run | None]) -> list[str]:
 
 
 def _pretraining(spec: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Return the settings of a pre-training that distinguish start models of one label.
+    """Return the settings of a pre-training, except its seed and attack.
 
     Args:
         spec: Spec of the run.
         model: Id of the start model: a run, or which of its epochs is taken.
     """
-    objective = flat(spec["objective"]).items()
-    taken = model.partition("/")[2]
-    own = {key: spec.get(key) for key in ("epochs", "batch_size", "warmup_steps")}
-    own |= {key: spec["optimizer"].get(key) for key in ("learning_rate", "weight_decay")}
+    settings = _settings(spec, _NOT_OF_PRETRAINING)
+    objective = [f"{k[10:]} {_short(v)}" for k, v in settings.items() if k.startswith("objective.")]
+    taken, inputs = model.partition("/")[2].removeprefix("epoch-"), spec["inputs"]
     return {
         "model": spec["model"]["name"],
-        "objective": " ".join(f"{key} {_short(value)}" for key, value in objective),
+        "weights": Path(spec["model"].get("pretrained") or "random").name,
+        "objective": " ".join(objective),
         # The digest of a matched start model differs between seeds.
-        "start_epoch": "matched"
-        if taken.startswith("matches")
-        else taken.removeprefix("epoch-") or "last",
-        **{key: value for key, value in own.items() if value is not None},
+        "start_epoch": "matched" if taken.startswith("matches") else taken or "last",
+        "continued": inputs.get("start") is not None,
+        "filtered": Path(inputs["manifest"]).parent.parent.name == "filters",
+        **{key: value for key, value in settings.items() if not key.startswith("objective.")},
     }
 
 
@@ -271,9 +275,8 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
     Returns:
         ``run``, ``folder``, ``kind``, ``start``, ``start_label``, ``defence``, ``learning_rate``;
         ``attack``, ``setting`` and ``objective`` (texts); ``dataset``; ``split`` (the folder of the
-        training pairs); ``seed``; ``pairs`` and
-        ``poisoned_left`` of the cleaning data; ``epochs``; ``hours`` (device-hours); ``passes``
-        (tower passes per pair).
+        training pairs); ``seed``; ``pairs`` and ``poisoned_left`` of the cleaning data; ``epochs``;
+        ``hours`` (device-hours); ``passes`` (tower passes per pair).
     """
     frame = pd.DataFrame([run.row for run in runs])
     cleaning = [n for n, run in enumerate(runs) if run.row["kind"] == "cleaning"]
@@ -281,7 +284,7 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
     for n, text in zip(cleaning, setting_texts([runs[n] for n in cleaning]), strict=True):
         settings[n] = text
     reports = [split_report(run, root) for run in runs]
-    own = {run.row["run"]: run for run in runs if run.row["kind"] == "pretraining"}
+    own = {run.row["run"]: run for run in runs if run.row["kind"] != "cleaning"}
     # A start model is a run, or one of its epochs: <run>/epoch-21.
     trained = [own.get(str(run.row["start"]).partition("/")[0]) for run in runs]
     starts = [start or run for start, run in zip(trained, runs, strict=True)]

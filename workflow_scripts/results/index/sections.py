@@ -105,12 +105,12 @@ def _contamination(leaks: Sequence[Path], frame: pd.DataFrame) -> str:
     if not leaks:
         return ""
     counts = pd.concat([read_csv(path, COLUMNS, ("start",)) for path in leaks]).drop_duplicates()
-    own = frame.drop_duplicates("run").set_index("run")
+    # The clean control of a start model has the start model's label.
+    own = frame[frame["kind"] != "baseline"].drop_duplicates("start").set_index("start")
     columns = [c for c in counts if c != "start"]
-    trained = counts["start"].str.partition("/")[0]
     grouped = counts.assign(
-        start=trained.map(own["start_label"]).fillna(counts["start"]),
-        attack=trained.map(own["attack"]).fillna("–"),
+        start=counts["start"].map(own["start_label"]).fillna(counts["start"]),
+        attack=counts["start"].map(own["attack"]).fillna("–"),
     )
     rows = [[str(row["start"]), str(row["attack"]), *(f"{row[c]:,}" for c in columns)]
             for row in grouped.drop_duplicates().to_dict("records")]  # fmt: skip
