@@ -1,5 +1,5 @@
 # make demo              the study at toy scale, from a URL list to the figure (two cores, no GPU)
-# make demo-all          every experiment at toy scale (an hour and a half)
+# make demo-all          every experiment at toy scale (an hour and a quarter)
 # make test              linters and tests
 # make test-experiments  every experiment, run at its smallest size
 # make test-slurm        the workflow on a private Slurm cluster, started for the test

@@ -228,7 +228,12 @@ def start_texts(runs: Sequence[Run], starts: Sequence[Run | None]) -> list[str]:
         # Runs made by older code lack settings that were added since.
         varied = [k for k in differing([*specs.values()]) if all(k in s for s in specs.values())]
         for n, spec in specs.items():
-            others = ", ".join(f"{column_text(key).lower()} {_short(spec[key])}" for key in varied)
+            others = ", ".join(
+                _short(spec[key])
+                if key == "model"
+                else f"{column_text(key).lower()} {_short(spec[key])}"
+                for key in varied
+            )
             texts[n] += f" ({others})" if others else ""
     return texts
 
