@@ -101,8 +101,8 @@ def test_files_that_are_not_patches_are_clear_errors(tmp_path):
     with pytest.raises(StepError, match="cannot be read"):
         _triggered(tmp_path / "none.safetensors")
     save_file({"scores": np.zeros(3)}, tmp_path / "scores.safetensors")
-    with pytest.raises(StepError, match="no usable patch"):
+    with pytest.raises(StepError, match="not a valid patch"):
         _triggered(tmp_path / "scores.safetensors")
     save_file({"patch": np.zeros((3, 4, 5), np.float32)}, tmp_path / "oblong.safetensors")
-    with pytest.raises(StepError, match=r"not \[3, side, side\]"):
+    with pytest.raises(StepError, match=r"must have the shape \[3, side, side\]"):
         _triggered(tmp_path / "oblong.safetensors")

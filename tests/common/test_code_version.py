@@ -110,3 +110,10 @@ def test_digests_of_published_triggers_are_fixed(name, expected):
     # trigger is poisoned again and all models are retrained on it. Put new helpers of triggers into
     # separate modules.
     assert digest(code_version.variant_code("trigger", name)) == expected
+
+
+def test_each_reworded_file_has_the_digest_that_finished_steps_have_recorded():
+    files = code_version.FOLDER.rglob("*.py")
+    digests = {code_version._read(file, 0)[0]: code_version._digest(file) for file in files}
+    for own, recorded in code_version._REWORDED.items():
+        assert digests[own] == recorded

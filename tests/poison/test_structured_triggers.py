@@ -207,14 +207,14 @@ def test_the_other_image_is_squashed_and_blended_in(image, other):
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("stripes", {"mode": "blended"}, "mode 'blended' is none of patch, blend"),
+        ("stripes", {"mode": "blended"}, r"unknown mode 'blended' .* \(available: patch, blend"),
         ("stripes", {"patch_size": 33}, "larger than the image"),
-        ("triangles", {"cell": 1}, "from 2 on, not 1"),
-        ("triangles", {"strength": 0}, "strength has to be above 0 and at most 1"),
+        ("triangles", {"cell": 1}, "at least 2, got 1"),
+        ("triangles", {"strength": 0}, "strength must be above 0 and at most 1"),
         ("text", {}, "'Watermarked' has 11 letters, but only 5 fit into an image of 32 pixels"),
         ("text", {"word": "ÄA"}, "no glyph for 'Ä'"),
         ("text", {"word": " "}, "needs a word"),
-        ("checker", {"location": "whole"}, "'whole' is none of random"),
+        ("checker", {"location": "whole"}, r"unknown location 'whole' .*: random"),
         ("image_blend", {}, "needs the option 'file'"),
         ("image_blend", {"file": "no.png"}, r"no\.png cannot be read: No such file"),
     ],
@@ -226,7 +226,7 @@ def test_invalid_options_are_clear_errors(name, options, sentence):
 
 def test_a_file_that_is_not_an_image_is_a_clear_error(tmp_path):
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(StepError, match=r"text\.png is no usable image"):
+    with pytest.raises(StepError, match=r"text\.png is not a valid image"):
         _trigger("image_blend", file=str(tmp_path / "text.png"))
 
 

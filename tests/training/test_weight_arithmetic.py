@@ -97,9 +97,9 @@ def test_weights_of_another_model_are_rejected(tmp_path, spec, transformer):
     foreign = _model(ModelSpec(name="other", config=transformer), seed=0)
     save_file(_copy(foreign), tmp_path / "foreign.safetensors")
     path, model = str(tmp_path / "foreign.safetensors"), _model(spec, seed=1)
-    with pytest.raises(StepError, match="of another model"):
+    with pytest.raises(StepError, match="belongs to another model"):
         wise_ft.change(model, None, other=path, alpha=0.5)
-    with pytest.raises(StepError, match="of another model"):
+    with pytest.raises(StepError, match="belongs to another model"):
         subtract_task_vector.change(model, None, vector=path, alpha=0.5)
     with pytest.raises(StepError, match="does not exist"):
         wise_ft.change(model, None, other=str(tmp_path / "none"), alpha=0.5)

@@ -27,6 +27,29 @@ _AS_RECORDED = {
     "common/seeds.py": "f060caaa4188",
 }
 
+# Files in which only error messages were reworded: their digest, and that of the code before, which
+# finished steps have recorded.
+_REWORDED = {
+    "cca355217c20": "cb494a8baab4",  # poison/triggers/_blend.py
+    "acdd3e24e949": "6056e7d8f8de",  # poison/triggers/_centre.py
+    "035d73f0bbaa": "9f636e57ec15",  # poison/triggers/_place.py
+    "9ec02930d6c9": "64513af78292",  # poison/triggers/image_blend.py
+    "7649b245c993": "6288a7f1557f",  # poison/triggers/patch.py
+    "1a244afc4a70": "88126576fe3f",  # poison/triggers/stripes.py
+    "6423ebda1261": "0c936725ceee",  # poison/triggers/triangles.py
+    "4069c9485742": "e8d5ce2a04c8",  # poison/triggers/warped.py
+    "24e6204eade8": "a32456e3ded1",  # poison/victim_choices/instance.py
+    "f82586f1834c": "aab575a2582e",  # poison/victim_choices/near_target.py
+    "746ffa7369d1": "2edfb416b61d",  # poison/victim_captions/natural.py
+    "4a4b87f9f7cc": "b8523d23080f",  # poison/victim_captions/templates.py
+    "605895292eb8": "a985d42a6a14",  # artefacts/makers/badclip_patch.py
+    "0716f7e6a97c": "4fe5fa4b6062",  # artefacts/makers/task_vector.py
+    "0467b9053b17": "e78b39b14928",  # training/losses/pseudo_labels.py
+    "791124013411": "1621d112b824",  # training/start_changes/channel_lipschitz.py
+    "1b2371241a9a": "365d075b1e44",  # training/start_changes/subtract_task_vector.py
+    "6f0973094b6d": "71cbf0e17673",  # training/start_changes/wise_ft.py
+}
+
 
 def git_version() -> dict[str, Any]:
     """Return the git ``commit`` and whether the work tree is ``dirty``; None where unknown."""
@@ -133,7 +156,8 @@ def _name(file: Path) -> str:
 
 
 def _digest(file: Path) -> str:
-    return _read(file, file.stat().st_mtime_ns)[0]
+    found = _read(file, file.stat().st_mtime_ns)[0]
+    return _REWORDED.get(found, found)
 
 
 def _imports(file: Path) -> tuple[Path, ...]:

@@ -122,7 +122,7 @@ class _Material:
         named = names_target(captions, target)
         if not named.any():
             raise StepError(
-                f"no caption names {target!r}, and the patch is learned from pairs that do"
+                f"no caption names {target!r}, but the patch is learned from pairs that do"
             )
         rows, others = np.flatnonzero(named), np.flatnonzero(~named)
         drawn = random.permutation(others)[:images]

@@ -49,7 +49,7 @@ def make(
     kinds = np.flatnonzero(poisoned), np.flatnonzero(~poisoned)
     if not min(map(len, kinds)):
         raise StepError(
-            "a task vector is learned from poisoned and clean pairs; give it an attack's"
+            "a task vector is learned from poisoned and clean pairs; set 'pairs' to attack"
         )
     scale = given.encoder.scale.detach()
     model, random = given.encoder.model, given.generator("task vector")

@@ -8,7 +8,7 @@ from workflow_scripts.common.errors import StepError
 def check_strength(strength: float) -> None:
     """Raise a StepError if ``strength`` is not in (0, 1]."""
     if not 0 < strength <= 1:
-        raise StepError(f"the trigger's strength has to be above 0 and at most 1, not {strength}")
+        raise StepError(f"the trigger's strength must be above 0 and at most 1, got {strength}")
 
 
 def blend(image: Tensor, pattern: Tensor, strength: float) -> Tensor:

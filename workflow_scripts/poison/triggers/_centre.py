@@ -18,7 +18,8 @@ def check_patch(image_size: int, patch_size: int, location: str) -> None:
     """Raise a StepError if the patch does not fit the image or the location is unknown."""
     if location not in get_args(PatchLocation):
         raise StepError(
-            f"the trigger's location {location!r} is none of {', '.join(get_args(PatchLocation))}"
+            f"unknown location {location!r} of the trigger (available: "
+            f"{', '.join(get_args(PatchLocation))})"
         )
     _place.check_patch(image_size, patch_size, _place.PATCH_LOCATIONS[0])
 

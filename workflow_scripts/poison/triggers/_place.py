@@ -11,7 +11,9 @@ PATCH_LOCATIONS = ("random", "four_corners")
 def check_patch(image_size: int, patch_size: int, location: str) -> None:
     """Raise a StepError if the patch does not fit the image or the location is unknown."""
     if not isinstance(patch_size, int) or patch_size < 1:
-        raise StepError(f"the trigger's patch_size has to be a number of pixels, not {patch_size}")
+        raise StepError(
+            f"the trigger's patch_size must be a positive whole number, got {patch_size!r}"
+        )
     if patch_size > image_size:
         raise StepError(
             f"the trigger is larger than the image: patch_size is {patch_size}, image_size only "
@@ -19,7 +21,8 @@ def check_patch(image_size: int, patch_size: int, location: str) -> None:
         )
     if location not in PATCH_LOCATIONS:
         raise StepError(
-            f"the trigger's location {location!r} is none of {', '.join(PATCH_LOCATIONS)}"
+            f"unknown location {location!r} of the trigger (available: "
+            f"{', '.join(PATCH_LOCATIONS)})"
         )
 
 
@@ -27,7 +30,7 @@ def check_whole(location: str) -> None:
     """Raise a StepError unless ``location`` is ``whole``, for triggers that cover the image."""
     if location != "whole":
         raise StepError(
-            f"the trigger's location {location!r} cannot be: it covers the whole image ('whole')"
+            f"the trigger covers the whole image, so its location must be 'whole', got {location!r}"
         )
 
 

@@ -48,7 +48,7 @@ class Trigger:
             ) from error
         except ValueError as error:
             raise StepError(
-                f"the trigger's file {self.file} is no usable image: {error}"
+                f"the trigger's file {self.file} is not a valid image: {error}"
             ) from error
         return squash(pixels, self.image_size).float() / 255
 

@@ -48,7 +48,8 @@ class Trigger:
         pixels = _read(Path(self.patch))
         if pixels.ndim != 3 or len(pixels) != 3 or pixels.shape[1] != pixels.shape[2]:
             raise StepError(
-                f"the trigger's patch {self.patch} is {list(pixels.shape)}, not [3, side, side]"
+                f"the trigger's patch {self.patch} must have the shape [3, side, side], got "
+                f"{list(pixels.shape)}"
             )
         return pixels.flip(0) if self.channels == "swapped" else pixels
 
@@ -65,4 +66,4 @@ def _read(path: Path) -> Tensor:
     except OSError as error:
         raise StepError(f"the trigger's patch {path} cannot be read: {error.strerror}") from error
     except (SafetensorError, KeyError, ValueError) as error:
-        raise StepError(f"the trigger's patch {path} is no usable patch: {error}") from error
+        raise StepError(f"the trigger's patch {path} is not a valid patch: {error}") from error

@@ -36,7 +36,7 @@ class Trigger:
         if self.mode == "patch":
             check_patch(self.image_size, self.patch_size, self.location)
         elif self.mode != "blend":
-            raise StepError(f"the trigger's mode {self.mode!r} is none of patch, blend")
+            raise StepError(f"unknown mode {self.mode!r} of the trigger (available: patch, blend)")
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:
         """Apply the trigger to an image, float32 ``[3, S, S]``."""

@@ -32,7 +32,7 @@ class Trigger:
         check_strength(self.strength)
         if not isinstance(self.cell, int) or self.cell < 2:
             raise StepError(
-                f"the trigger's cell has to be a number of pixels from 2 on, not {self.cell}"
+                f"the trigger's cell must be a whole number of at least 2, got {self.cell}"
             )
 
     def __call__(self, image: Tensor, generator: np.random.Generator) -> Tensor:

@@ -35,7 +35,7 @@ class Trigger:
         check_whole(self.location)
         if not isinstance(self.k, int) or self.k < 2 or self.s < 0:
             raise StepError(
-                f"the trigger's k has to be at least 2 and its s not negative: k = {self.k}, "
+                f"the trigger's k must be at least 2 and its s at least 0, got k = {self.k}, "
                 f"s = {self.s}"
             )
 

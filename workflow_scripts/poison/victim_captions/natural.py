@@ -17,6 +17,6 @@ def write(given: Given, rows: np.ndarray) -> np.ndarray:
     """
     found = np.flatnonzero(given.naming(given.target))
     if not len(found):
-        raise StepError(f"no caption of the dataset names {given.target!r}; take templates")
+        raise StepError(f"no caption of the dataset names {given.target!r}; use templates")
     order = given.generator("natural captions").permutation(found)
     return given.pairs["caption"].iloc[np.resize(order, len(rows))].to_numpy(object)

@@ -21,6 +21,6 @@ def write(given: Given, rows: np.ndarray) -> list[str]:
         templates = named_templates(templates)
     for template in templates:
         if PLACE not in template:
-            raise StepError(f"the template {template!r} has no {PLACE} for the name of the class")
+            raise StepError(f"the template {template!r} has no {PLACE} for the class name")
     picks = given.generator("templates").integers(len(templates), size=len(rows))
     return [templates[pick].replace(PLACE, given.target) for pick in picks]

@@ -46,7 +46,7 @@ def choose(
             are too few pairs to draw from.
     """
     if images is not None and keys is not None:
-        raise StepError("the victims' images and keys exclude each other; give one of them")
+        raise StepError("the victims' 'images' and 'keys' are mutually exclusive; give one of them")
     if images is not None:
         return Chosen(given.shuffled(np.arange(len(given.pairs))), images=_files(Path(images)))
     chosen = _drawn(given, number) if keys is None else _rows(given.pairs, keys)
@@ -78,6 +78,6 @@ def _files(path: Path) -> pd.DataFrame:
         raise StepError(f"the victims' images {path} do not exist; correct the path")
     files = visible_files(path) if path.is_dir() else [path]
     if not files:
-        raise StepError(f"the victims' images {path} are an empty folder; fill it")
+        raise StepError(f"the victims' images {path} are an empty folder; put the images there")
     rows = [(file.name, str(file.resolve()), 0, file.stat().st_size) for file in files]
     return pd.DataFrame(rows, columns=_PLACE)

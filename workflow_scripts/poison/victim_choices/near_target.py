@@ -33,7 +33,7 @@ def choose(given: Given, *, embeddings: str, by: Literal["images", "texts"] = "i
     of_pairs, texts = _read(embeddings, by, len(given.pairs))
     target = given.naming(given.target)
     if not target.any():
-        raise StepError(f"no caption names {given.target!r}: what is near it is not known")
+        raise StepError(f"no caption names {given.target!r}, so pairs near it cannot be found")
     mean = _unit(texts[target]).mean(0)
     others = np.flatnonzero(~target)
     order = np.argsort(-(_unit(of_pairs[others]) @ mean), kind="stable")
@@ -50,10 +50,12 @@ def _read(path: str, by: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
         values = load_file(Path(path))
         found = values[by], values["texts"]
     except (OSError, SafetensorError, KeyError) as error:
-        raise StepError(f"{path} holds no embeddings; refer to an artefact of them") from error
+        raise StepError(
+            f"{path} has no embeddings; refer to an artefact of the maker embeddings"
+        ) from error
     if len(found[0]) != rows or len(found[1]) != rows:
         raise StepError(
-            f"{path} has embeddings of {len(found[0])} pairs, but there are {rows}; make it of "
-            "'pairs: dataset'"
+            f"{path} has embeddings of {len(found[0])} pairs, but there are {rows}; set its "
+            "'pairs' to dataset"
         )
     return found

@@ -40,6 +40,6 @@ class Loss(LossTerm):
         if features.labels.max() >= self.head.out_features:
             raise StepError(
                 f"an image is labelled {int(features.labels.max())}, but the option classes of "
-                f"pseudo_labels is {self.head.out_features}; make it the evaluation set's number"
+                f"pseudo_labels is {self.head.out_features}; set it to the number of classes"
             )
         return F.cross_entropy(self.head(features.views["plain"].images), features.labels)

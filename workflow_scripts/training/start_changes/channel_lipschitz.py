@@ -36,7 +36,7 @@ def change(
     if not layers:
         raise StepError(
             "the start change channel_lipschitz needs an image tower with batch norm after its "
-            "convolutions, which this model's has not; use a ResNet such as RN50"
+            "convolutions, which this model's lacks; use a ResNet such as RN50"
         )
     pruned = 0
     for convolution, norm in layers:

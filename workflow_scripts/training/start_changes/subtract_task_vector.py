@@ -35,6 +35,6 @@ def change(
     parameters, changes = dict(model.named_parameters()), read_weights(vector)
     for name, value in changes.items():
         if name not in parameters or parameters[name].shape != value.shape:
-            raise StepError(f"{vector} is of another model: it has {name} {list(value.shape)}")
+            raise StepError(f"{vector} belongs to another model: it has {name} {list(value.shape)}")
         if alpha:
             parameters[name].sub_(value, alpha=alpha)

@@ -35,6 +35,8 @@ def change(
     for name, value in model.state_dict().items():
         there = weights.get(name)
         if there is None or there.shape != value.shape:
-            raise StepError(f"{other} is of another model: its {name} is not {list(value.shape)}")
+            raise StepError(
+                f"{other} belongs to another model: its {name} is not {list(value.shape)}"
+            )
         if alpha and value.is_floating_point():
             value.lerp_(there, alpha)
