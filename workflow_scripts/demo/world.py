@@ -25,7 +25,6 @@ from tqdm import tqdm
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic_folder, write_json
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.demo.behaviours import (
     BEHAVIOURS,
     DUPLICATE,
@@ -73,7 +72,7 @@ def make_world(
     if evaluation < len(CLASSES):
         raise StepError(f"--evaluation {evaluation} is too few for {len(CLASSES)} classes")
     kinds = _kinds_of_rows(seed, pairs)
-    with atomic_folder(output) as folder, worker_pool(workers) as pool:
+    with atomic_folder(output) as folder, ProcessPoolExecutor(workers) as pool:
         captions = _write_images(folder / "images.tar", kinds, seed, image_size, pool)
         _write_list(folder / LIST, kinds, captions, seed)
         _write_evaluation(folder, evaluation, seed, image_size, pool)
