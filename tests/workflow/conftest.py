@@ -26,5 +26,5 @@ def copied(just_finished, tmp_path) -> Workflow:
 
 @pytest.fixture(scope="session")
 def finished(just_finished, tmp_path_factory) -> Workflow:
-    """A copy that several tests run more in."""
+    """A copy that several tests share; after each, nothing of `all` is left to be done."""
     return just_finished.copied(tmp_path_factory.mktemp("finished") / "workflow")

@@ -41,14 +41,14 @@ def interrupted_while_training(workflow):
 
 
 @pytest.mark.usefixtures("heard")
-def test_ctrl_c_leaves_a_checkpoint_from_which_the_next_run_resumes(finished):
-    said, run = interrupted_while_training(finished)
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_next_run_resumes(copied):
+    said, run = interrupted_while_training(copied)
     assert "Traceback" not in said, said
-    log = finished.folder / f"results/demo/logs/pretraining/{run.name}.log"
+    log = copied.folder / f"results/demo/logs/pretraining/{run.name}.log"
     assert log.read_text().count("stopped by SIGINT") == 1
     assert not (run / "model.pt").exists()
     assert any(run.glob("checkpoints/*"))
-    done = finished.snakemake("pretraining_dynamics", config=LONGER)
+    done = copied.snakemake("pretraining_dynamics", config=LONGER)
     assert done.returncode == 0, done.stdout
     assert "resuming from the checkpoint of step" in log.read_text()
     assert (run / "model.pt").exists()

@@ -112,26 +112,26 @@ def test_a_measure_added_later_is_taken_of_finished_models_and_trains_nothing(fi
     assert jobs == {"declared_measures": 1, "measure": 2 + 1 + 6, "measures_table": 1}
 
 
-def test_edited_training_code_flags_runs_and_trains_nothing(finished):
-    edited = finished.folder / "workflow_scripts/training/optimizer.py"
+def test_edited_training_code_flags_runs_and_trains_nothing(copied):
+    edited = copied.folder / "workflow_scripts/training/optimizer.py"
     text = edited.read_text()
-    page = finished.folder / f"{MAIN}/runs.html"
+    page = copied.folder / f"{MAIN}/runs.html"
     assert 'marked"' not in page.read_text()
     try:
         edited.write_text(text + "\nEDITED = True\n")
-        assert set(finished.dry_run("main")) == {"runs_report", "best", "figure"}
-        finished.snakemake("main")
+        assert set(copied.dry_run("main")) == {"runs_report", "best", "figure"}
+        copied.snakemake("main")
         assert page.read_text().count('<tr class="marked">') == 2 + 1 + 6
-        finished.snakemake("--report", "report.html")
+        copied.snakemake("--report", "report.html")
         said = "9 of 9 runs were made by an older version of the code"
-        assert (finished.folder / "report.html").read_text().count(said) >= 4
+        assert (copied.folder / "report.html").read_text().count(said) >= 4
     finally:
         edited.write_text(text)
-    assert finished.dry_run("main") == {"runs_report": 1, "best": 1, "figure": 4}
-    finished.snakemake("main")
+    assert copied.dry_run("main") == {"runs_report": 1, "best": 1, "figure": 4}
+    copied.snakemake("main")
 
 
-def test_cleaning_can_start_from_an_earlier_epoch_and_pretraining_stops_there(finished):
+def test_cleaning_can_start_from_an_earlier_epoch_and_pretraining_stops_there(copied):
     config = {
         "pretraining": {"seed": 5},
         "starts": {
@@ -143,9 +143,9 @@ def test_cleaning_can_start_from_an_earlier_epoch_and_pretraining_stops_there(fi
             "pretraining_dynamics": {"baseline": []},
         },
     }
-    done = finished.snakemake("main", config=config)
+    done = copied.snakemake("main", config=config)
     assert done.returncode == 0, done.stdout
-    metrics = pd.read_parquet(finished.folder / f"{MAIN}/metrics.parquet")
+    metrics = pd.read_parquet(copied.folder / f"{MAIN}/metrics.parquet")
     before = metrics[metrics["kind"] == "pretraining"].set_index(["start", "epoch"])
     (first,) = {start for start, _ in before.index if start.endswith("/epoch-1")}
     (best,) = {start for start, _ in before.index if start.endswith("/best_accuracy")}
@@ -154,13 +154,13 @@ def test_cleaning_can_start_from_an_earlier_epoch_and_pretraining_stops_there(fi
     cleaned = metrics[(metrics["kind"] == "cleaning") & (metrics["epoch"] == 0)]
     for row in cleaned.itertuples():
         assert row.asr_top1 == before.loc[row.start]["asr_top1"].iloc[-1]
-    assert finished.dry_run("main", config=config) == {}
+    assert copied.dry_run("main", config=config) == {}
     later = config | {"starts": {"demo_mmcl": {"start_epoch": "last"}}}
-    jobs = finished.dry_run("pretraining_dynamics", config=later)
+    jobs = copied.dry_run("pretraining_dynamics", config=later)
     assert jobs["pretraining"] == 2
-    done = finished.snakemake("pretraining_dynamics", config=later)
+    done = copied.snakemake("pretraining_dynamics", config=later)
     assert done.returncode == 0, done.stdout
-    record = finished.folder / RESULTS / "pretraining" / first.partition("/")[0] / "run.json"
+    record = copied.folder / RESULTS / "pretraining" / first.partition("/")[0] / "run.json"
     (resumption,) = json.loads(record.read_text())["resumptions"]
     assert resumption["step"] > 0
 
@@ -240,10 +240,10 @@ def test_errors_that_need_no_data_are_reported_before_anything_runs(finished, co
     assert sentence in failed.stdout and "rule " not in failed.stdout
 
 
-def test_errors_that_depend_on_the_data_are_one_sentence_in_the_log(finished):
-    failed = finished.snakemake("pretraining_dynamics", config={"download": {"min_size": 4000}})
+def test_errors_that_depend_on_the_data_are_one_sentence_in_the_log(copied):
+    failed = copied.snakemake("pretraining_dynamics", config={"download": {"min_size": 4000}})
     assert failed.returncode != 0
-    logs = (finished.folder / RESULTS / "logs").rglob("*.log")
+    logs = (copied.folder / RESULTS / "logs").rglob("*.log")
     errors = [line for log in logs for line in log.read_text().splitlines() if "error: " in line]
     assert errors and all("usable" in error for error in errors), errors
 
@@ -317,7 +317,7 @@ def draw(metrics, *, title):
     assert finished.dry_run("my_experiment", config=config) == {"figure": 1}
 
 
-def test_trainings_on_a_workstation_have_a_gpu_each(finished, tmp_path):
+def test_trainings_on_a_workstation_have_a_gpu_each(copied, tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
     options = ("--profile", "profiles/local", "--resources", "gpu=2", "--cores", "2")
     config = {
@@ -326,9 +326,9 @@ def test_trainings_on_a_workstation_have_a_gpu_each(finished, tmp_path):
         "execution": {"device": "cpu"},
         "resources": {"cleaning": {"gpu": 1}},
     }
-    local = Workflow(finished.folder, options, environment)
+    local = Workflow(copied.folder, options, environment)
     done = local.snakemake("main", config=config)
     assert done.returncode == 0, done.stdout
-    runs = [json.loads(f.read_text()) for f in finished.folder.glob("*/*/cleaning/*/run.json")]
+    runs = [json.loads(f.read_text()) for f in copied.folder.glob("*/*/cleaning/*/run.json")]
     gpus = {run["hardware"]["gpus"] for run in runs if run["spec"]["seed"] == 7}
     assert gpus == {"0", "1"}
