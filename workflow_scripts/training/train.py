@@ -111,8 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = _options().parse_args(arguments)
     spec = read_spec(options.spec)
     given = options.take or [[LAST]]
-    given += [[rule] for rule in options.retain if rule not in {take[0] for take in given}]
-    takes = read_takes(given, options.reference, options.output, spec.epochs)
+    retained = [[rule] for rule in options.retain if rule not in {take[0] for take in given}]
+    takes = read_takes([*given, *retained], options.reference, options.output, spec.epochs)
     if spec.kind == "cleaning" and [take.rule for take in takes] != [LAST]:
         raise StepError(
             "--take is for pre-training runs only; a cleaning run always writes its last epoch"

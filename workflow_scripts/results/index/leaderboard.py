@@ -3,9 +3,9 @@
 A row is one defence (with its settings) on one kind of start model after one sweep (its budget). A
 selection rule picks one model per replicate: a start model, a clean split and a cleaning seed. The
 attack with the worst verdict is reported; among these, one that exceeds a limit on average or for
-which the rule finds no model, then the one with the highest mean ASR.
-Intervals are 95 % intervals over start models and seeds (hierarchical bootstrap), at least as wide
-as the binomial interval over the images, which all models share.
+which the rule finds no model, then the one with the highest mean ASR. Intervals are 95 % intervals
+over start models and seeds (hierarchical bootstrap), at least as wide as the binomial interval over
+the images, which all models share.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -17,7 +17,7 @@ import pandas as pd
 
 from workflow_scripts.common.intervals import binomial
 from workflow_scripts.common.selection_rules import TOLERANCE
-from workflow_scripts.results.replicates import over_starts
+from workflow_scripts.results.replicates import over_starts, start_means
 from workflow_scripts.results.selection import (
     ACCURACY,
     ASR,
@@ -224,7 +224,7 @@ def _loss(chosen: pd.DataFrame) -> Interval:
         return _NONE
     lost = chosen["start_accuracy"] - chosen[ACCURACY]
     mean, low, high = over_starts(lost, list(chosen["start"]))
-    accuracy = over_starts(chosen[ACCURACY], list(chosen["start"]))[0]
+    accuracy = float(np.mean([*start_means(chosen[ACCURACY], list(chosen["start"])).values()]))
     least, most = _over_images(accuracy, chosen["images"])
     return (
         mean,

@@ -23,9 +23,7 @@ _NOT_SETTINGS = (
     "optimizer.learning_rate", "precision", "run", "seed", "staging", "wandb", "warmup_steps",
 )  # fmt: skip
 # A pre-training has no budget to compare; its model is named separately.
-_NOT_OF_PRETRAINING = tuple(
-    {*_NOT_SETTINGS} - {"epochs", "optimizer.learning_rate", "warmup_steps"}
-)
+_NOT_OF_PRETRAINING = {*_NOT_SETTINGS} - {"epochs", "optimizer.learning_rate", "warmup_steps"}
 _HIDDEN = ("attack.image_size", "attack.seed", "attack.templates")
 # In an attack with parts, these are settings of its first part.
 _BY_PART = ("attack.captions.name", "attack.parts", "attack.poisoned", "attack.target",
@@ -246,17 +244,17 @@ def _pretraining(spec: Mapping[str, Any], model: str) -> dict[str, Any]:
         model: Id of the start model: a run, or which of its epochs is taken.
     """
     settings = _settings(spec, _NOT_OF_PRETRAINING)
-    objective = [f"{k[10:]} {_short(v)}" for k, v in settings.items() if k.startswith("objective.")]
+    terms = {key: settings.pop(key) for key in [*settings] if key.startswith("objective.")}
     taken, inputs = model.partition("/")[2].removeprefix("epoch-"), spec["inputs"]
     return {
         "model": spec["model"]["name"],
         "weights": Path(spec["model"].get("pretrained") or "random").name,
-        "objective": " ".join(objective),
+        "objective": " ".join(f"{k.partition('.')[2]} {_short(v)}" for k, v in terms.items()),
         # The digest of a matched start model differs between seeds.
         "start_epoch": "matched" if taken.startswith("matches") else taken or "last",
         "continued": inputs.get("start") is not None,
         "filtered": Path(inputs["manifest"]).parent.parent.name == "filters",
-        **{key: value for key, value in settings.items() if not key.startswith("objective.")},
+        **settings,
     }
 
 
