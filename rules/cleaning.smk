@@ -1,6 +1,5 @@
 # Inputs: a backdoored model, a clean split with its token arrays, an evaluation set.
-# Outputs: a fine-tuned model and its metrics at each epoch, one small job per run; pseudo-labels of the
-#          split's images if a defence has a labeller.
+# Outputs: a fine-tuned model and its metrics at each epoch, one small job per run.
 
 
 use rule pretraining as cleaning with:
@@ -23,23 +22,3 @@ use rule pretraining as cleaning with:
         folder=subpath(output.model, parent=True),
         take=[],
         also=[],
-
-
-rule pseudo_labels:
-    input:
-        lambda w: FILES.of_labelling(w.id),
-    output:
-        "<results>/labels/{id}/labels.npy",
-    log:
-        "<logs>/pseudo_labels/{id}.log",
-    benchmark:
-        "<benchmarks>/pseudo_labels/{id}.jsonl"
-    threads: THREADS["pseudo_labels"]
-    resources:
-        **NEEDS["pseudo_labels"],
-    params:
-        arguments=lambda w: arguments("pseudo_labels", w.id),
-    shell:
-        "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
-        " python -m workflow_scripts.artefacts.label {params.arguments:q} --threads {threads}"
-        " --output {output:q} > {log:q} 2>&1"

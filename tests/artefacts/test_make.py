@@ -33,6 +33,7 @@ def _spec(world, **changes):
         "model": None,
         "checkpoint": None,
         "manifest": None,
+        "evaluation": None,
         "root": str(world),
         "seed": 0,
         "options": {},

@@ -112,8 +112,8 @@ def test_digests_of_published_triggers_are_fixed(name, expected):
     assert digest(code_version.variant_code("trigger", name)) == expected
 
 
-def test_each_reworded_file_has_the_digest_that_finished_steps_have_recorded():
+def test_each_equivalent_file_has_the_digest_that_finished_steps_have_recorded():
     files = code_version.FOLDER.rglob("*.py")
     digests = {code_version._read(file, 0)[0]: code_version._digest(file) for file in files}
-    for own, recorded in code_version._REWORDED.items():
+    for own, recorded in code_version._EQUIVALENT.items():
         assert digests[own] == recorded

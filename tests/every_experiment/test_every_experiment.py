@@ -41,7 +41,7 @@ def test_runs_shared_by_experiments_are_trained_once(results):
     done = {path.parent.name for path in results.glob("*/*/run.json")}
     assert listed.nunique() < len(listed)
     assert set(listed) <= done
-    # Besides those, only models that a start continues from, and a labeller.
+    # Besides those, only models that a start continues from, and that of the pseudo-labels.
     assert len(done - set(listed)) <= 2
 
 

@@ -174,15 +174,33 @@ def test_settings_varied_by_one_defence_are_columns_for_all_defences(config):
     assert {row["start_change.shrink"] for row in cleaned} == {"none", 0.8, 0.95}
 
 
-def test_pseudo_labels_belong_to_a_split_and_a_labeller(config):
+def _labels(config):
+    """Return the spec of the one artefact with pseudo-labels, and a run that uses it."""
     plan = expand(config)
     rows = plan.experiments["ablation_pseudo_labels"]
-    runs = [plan.runs[row["run"]] for row in rows if "pseudo" in row["defence"]]
-    (labels,) = {run["labels_id"] for run in runs}
-    assert plan.labels[labels]["split_id"] == runs[0]["split_id"]
-    assert written_spec(config, plan, "cleaning", rows[-1]["run"])["inputs"]["labels"] == (
-        f"results/labels/{labels}/labels.npy"
-    )
+    runs = [row["run"] for row in rows if "pseudo" in row["defence"]]
+    (labels,) = {plan.runs[run]["labels"]["artefact"] for run in runs}
+    inputs = written_spec(config, plan, "cleaning", runs[0])["inputs"]
+    assert inputs["labels"] == f"results/artefacts/{labels}/values.safetensors"
+    assert "artefacts" not in inputs
+    return plan.artefacts.specs[labels], plan.runs[runs[0]]
+
+
+def test_pseudo_labels_are_those_of_the_images_that_a_run_trains_on(config):
+    labels, run = _labels(config)
+    assert labels["pairs"] == {"splits": run["split_id"]}
+    assert labels["evaluation"] == run["evaluation"]
+    # Also if they are predicted by a model that has its own pairs.
+    config["artefacts"]["siglip"]["model"] = {"start": "cc3m_mmcl"}
+    labels, run = _labels(config)
+    assert labels["pairs"] == {"splits": run["split_id"]}
+    assert labels["model"]["start"].startswith("cc3m-mmcl")
+
+
+def test_pseudo_labels_of_other_pairs_are_rejected(config):
+    config["artefacts"]["siglip"]["pairs"] = "attack"
+    with pytest.raises(StepError, match=r"defences.pseudo_labels.labels.*'pairs: cleaning'"):
+        expand(config)
 
 
 def test_every_defence_of_the_paper_gets_the_sweep_of_its_launcher(config):

@@ -58,17 +58,17 @@ def test_a_shared_run_is_counted_in_each_experiment_and_once_in_the_total(here):
     assert rows["all"]["gpu_hours"] == pytest.approx(both, abs=0.2)
 
 
-def test_labellers_and_models_that_a_run_continues_from_are_counted_with_it(here):
-    here["labellers"] = {"stronger": {"start": "cc6m_mmcl"}}
-    here["cleaning"]["labeller"] = "stronger"
+def test_models_that_give_labels_or_that_a_run_continues_from_are_counted_with_it(here):
+    here["artefacts"]["siglip"]["model"] = {"start": "cc6m_mmcl"}
+    here["cleaning"]["labels"] = {"artefact": "siglip"}
     here["starts"]["cc3m_mmcl"]["continues"] = "cc6m_mmcl_ssl"
     here["experiments"] = {"one": here["experiments"]["ablation_seed"]}
     here["experiments"]["one"] |= {"start": ["cc3m_mmcl"], "vary_start": {}}
     here["all"] = ["one"]
     rows = _rows(here)
     assert (rows["one"]["pretraining"], rows["one"]["cleaning"]) == (3, 13)
-    assert rows["pseudo_labels"]["jobs"] == 1
-    assert rows["poison"]["jobs"] == 2, "the labeller and the first start share their attack"
+    assert rows["artefact"]["jobs"] == 1
+    assert rows["poison"]["jobs"] == 2, "the labels' model and the first start share their attack"
 
 
 def test_hours_and_bytes_of_the_papers_pretraining_follow_from_its_costs(here):
@@ -112,11 +112,12 @@ def test_the_views_of_a_term_are_read_from_its_source(tmp_path, body, expected):
     assert views({"objective": {"mmcl": 1.0, str(term): 0.5}}) == pytest.approx(expected)
 
 
-def test_pseudo_labels_are_costed_by_their_own_resources(here):
-    here["cleaning"]["labeller"] = "siglip"
-    here["experiments"]["main"]["defence"] = ["cleanclip"]
-    here["resources"]["pseudo_labels"]["gpu"] = 0
-    row = _rows(here)["pseudo_labels"]
+def test_pseudo_labels_are_costed_by_the_resources_of_artefacts(here):
+    here["cleaning"]["labels"] = {"artefact": "siglip"}
+    here["experiments"] = {"main": here["experiments"]["main"] | {"defence": ["cleanclip"]}}
+    here["all"] = ["main"]
+    here["resources"]["artefact"]["gpu"] = 0
+    row = _rows(here)["artefact"]
     assert (row["gpu_hours"], row["core_hours"] > 0) == (0, True)
     assert _rows(here)["cleaning"]["gpu_hours"] > 0
 
@@ -221,7 +222,7 @@ def test_the_written_plan_equals_the_printed_one_and_its_columns_are_aligned(
         lines = [line for line in table.splitlines() if line.startswith("|")]
         assert len({len(line) for line in lines}) <= 1
     csv = (tmp_path / "out/plan.csv").read_text()
-    assert csv.count("\n") == 1 + len(here["experiments"]) + 2 + 15
+    assert csv.count("\n") == 1 + len(here["experiments"]) + 2 + 14
     assert read_json(file) == here
 
 

@@ -29,7 +29,7 @@ CONFIG = yaml.safe_load(Path(__file__).with_name("every_rule.yaml").read_text())
 RULES = (
     "demo_world", "url_list", "download", "usable", "merge", "subset", "evaluation_set",
     "duplicates", "poison", "clean_split", "captions", "pretraining", "pretraining_taken",
-    "cleaning", "artefact", "filter_pairs", "filter_classes", "pseudo_labels", "measure", "leaks",
+    "cleaning", "artefact", "filter_pairs", "filter_classes", "measure", "leaks",
     "declared_artefacts", "declared_measures", "figure_spec", "runs_table", "collect",
     "collect_all", "best", "artefact_table", "measures_table", "figure", "page", "runs_report",
     "graph", "crate", "audit_of_demo", "zoo_model", "zoo_check", "zoo_index", "croissant",

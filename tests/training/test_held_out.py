@@ -7,10 +7,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from torch.nn import functional as F
 
-from workflow_scripts.artefacts import label
+from workflow_scripts.artefacts import make
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import sha256
 from workflow_scripts.data.manifest import Places
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.model import models
@@ -86,13 +88,17 @@ def test_a_run_without_held_out_pairs_leaves_the_columns_empty(runs):
 
 @pytest.fixture
 def labelled(runs, world, transformer):
-    """Labels predicted by a trained model, made by the command-line tool."""
+    """Labels predicted by a trained model, an artefact."""
     start = runs.train("start", runs.spec())
-    spec = {"name": "small", "config": transformer, "pretrained": None}
-    files = f"--manifest {world}/manifest.parquet --evaluation {world}/evaluation --root {world}"
-    given = f"--checkpoint {start}/model.pt --output {runs.folder}/labels.npy --device cpu"
-    label.main(["--model", json.dumps(spec), "--batch-size", "7", *files.split(), *given.split()])
-    return start, runs.folder / "labels.npy"
+    spec = {
+        "make": "zero_shot_labels", "model": {"name": "small", "config": transformer},
+        "checkpoint": f"{start}/model.pt", "manifest": f"{world}/manifest.parquet",
+        "evaluation": f"{world}/evaluation", "root": str(world), "seed": 0, "options": {},
+        "batch_size": 7, "device": "cpu",
+    }  # fmt: skip
+    (runs.folder / "labels.json").write_text(json.dumps(spec))
+    make.main(["--spec", f"{runs.folder}/labels.json", "--output", f"{runs.folder}/labels"])
+    return start, runs.folder / "labels/values.safetensors"
 
 
 def test_labels_are_open_clips_zero_shot_classes(runs, world, transformer, labelled):
@@ -114,7 +120,10 @@ def test_labels_are_open_clips_zero_shot_classes(runs, world, transformer, label
     (images,) = images.values()
     mean, std = models.normalization(model)
     found = (model.encode_image((images / 255 - mean) / std, normalize=True) @ weights).argmax(1)
-    assert np.load(path).tolist() == found.tolist()
+    assert load_file(path)["labels"].tolist() == found.tolist()
+    report = json.loads(path.with_name("report.json").read_text())
+    most = max(set(found.tolist()), key=found.tolist().count)
+    assert report["images_of_most_frequent_class"] == found.tolist().count(most)
     assert len(set(found.tolist())) > 1
 
 
@@ -124,16 +133,19 @@ def test_pseudo_labels_are_assigned_to_the_right_rows(runs, labelled):
     spec = runs.spec(objective=objective, inputs__labels=str(path), optimizer__eps=1e-3)
     alone = runs.train("alone", spec)
     assert float(rows(alone)[-1]["train_loss"]) < float(rows(alone)[1]["train_loss"])
-    assert len(json.loads((alone / "run.json").read_text())["inputs"]["labels"]) == 64
+    # As before labels were artefacts, so that runs of that time are recognised as finished.
+    np.save(runs.folder / "labels.npy", load_file(path)["labels"])
+    recorded = json.loads((alone / "run.json").read_text())["inputs"]["labels"]
+    assert recorded == sha256(runs.folder / "labels.npy")
     together = runs.weights(runs.together("together", spec, processes=2))
     for name, value in runs.weights(alone).items():
         torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)
-    np.save(path, np.load(path)[::-1])
+    save_file({"labels": load_file(path)["labels"][::-1].copy()}, path)
     assert not runs.same(alone, runs.train("other", spec), "model.pt")
 
 
 def test_labels_of_other_images_are_rejected(runs, labelled):
     _, path = labelled
-    np.save(path, np.load(path)[:-1])
+    save_file({"labels": load_file(path)["labels"][:-1]}, path)
     with pytest.raises(StepError, match=r"one class \(int64\) for each of 48 rows"):
         runs.train("run", runs.spec(inputs__labels=str(path)))

@@ -99,7 +99,7 @@ def test_pseudo_labels_are_predicted_by_a_head_on_the_image(given):
         total -= math.log(math.exp(logits[label]) / sum(math.exp(x) for x in logits))
     loss = objective([given.features(labels=labels)])
     assert loss.item() == pytest.approx(2 * total / N, rel=1e-5)
-    with pytest.raises(StepError, match="give the defence a labeller"):
+    with pytest.raises(StepError, match="set the defence's 'labels'"):
         objective([given.features()])
     with pytest.raises(StepError, match="labelled 3, but the option classes"):
         objective([given.features(labels=labels + 1)])

@@ -12,6 +12,7 @@ import torch
 
 from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.files import read_json
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.data.stored_images import Images
@@ -36,12 +37,13 @@ class Made:
 
 
 class Given:
-    """The input of a maker. The model and the pairs are loaded on first use.
+    """The input of a maker. The model, the pairs and the classes are loaded on first use.
 
     Args:
         model: The model, if any.
         checkpoint: Its weights, instead of the pretrained ones.
         manifest: Manifest of the pairs, if any.
+        evaluation: Folder of the evaluation set, if the maker needs one.
         root: Results root, which tar paths in the manifest are relative to.
         seed: Seed of all random numbers.
         batch_size: Pairs per batch for computing embeddings.
@@ -56,6 +58,7 @@ class Given:
         model: ModelSpec | None = None,
         checkpoint: Path | None = None,
         manifest: Path | None = None,
+        evaluation: Path | None = None,
         root: Path = Path(),
         seed: int = 0,
         batch_size: int = 256,
@@ -64,6 +67,7 @@ class Given:
         log: Callable[[str], None] = print,
     ):
         self.model, self.checkpoint, self.manifest, self.root = model, checkpoint, manifest, root
+        self.evaluation = evaluation
         self.seed, self.batch_size, self.workers = seed, batch_size, workers
         self.world, self.log = world, log
 
@@ -99,6 +103,17 @@ class Given:
     def images(self) -> Images:
         """The images of the pairs, by row."""
         return Images(self.pairs, self.root)
+
+    @functools.cached_property
+    def classes(self) -> dict[str, list[str]]:
+        """The names of the evaluation set's ``classes`` and its prompt ``templates``.
+
+        Raises:
+            StepError: The maker's ``NEEDS`` do not include ``evaluation``.
+        """
+        if self.evaluation is None:
+            raise StepError("the artefact's maker uses classes; add 'evaluation' to its NEEDS")
+        return read_json(self.evaluation / "classes.json")
 
     def generator(self, *names: object) -> np.random.Generator:
         """Return the random generator for a purpose, e.g. ``generator("blocks")``."""

@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         model=spec["model"] and ModelSpec(**spec["model"]),
         checkpoint=spec["checkpoint"] and Path(spec["checkpoint"]),
         manifest=spec["manifest"] and Path(spec["manifest"]),
+        evaluation=spec["evaluation"] and Path(spec["evaluation"]),
         root=Path(spec["root"]),
         seed=spec["seed"],
         batch_size=spec["batch_size"],

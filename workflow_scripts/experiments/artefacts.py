@@ -32,6 +32,7 @@ class ArtefactContext:
         attack: Id of the attack; None if it is made later.
         start: Id of the start model; None if it is trained later.
         data: Settings of the clean split, as ``cleaning.data``.
+        evaluation: Id of the evaluation set.
         resolving: Starts and artefacts that are being resolved, outermost first.
     """
 
@@ -40,6 +41,7 @@ class ArtefactContext:
     attack: str | None
     start: str | None
     data: Spec
+    evaluation: str
     resolving: tuple[str, ...] = ()
 
 
@@ -49,7 +51,8 @@ class Artefacts:
     Attributes:
         specs: By id: ``make``; ``model``: ``{"start": id}``, the declared model, or None;
             ``pairs``: a one-item mapping of ``attacks``, ``datasets`` or ``splits`` to an id, or
-            None; ``seed``; ``options``, in which references hold ids.
+            None; ``evaluation``: the id of an evaluation set, if the maker needs one, or None;
+            ``seed``; ``options``, in which references hold ids.
 
     Args:
         config: The checked config.
@@ -100,11 +103,17 @@ class Artefacts:
         declared = self._declared[name]
         nested = replace(context, resolving=(*context.resolving, place))
         model, nested = self._model(declared["model"], nested, place)
-        pairs = self._pairs(declared["pairs"], nested, place)
+        make = declared["make"]
+        of_user = variants.attribute("artefact", make, "PAIRS_OF_USER", False)
+        pairs = self._pairs(declared["pairs"], context if of_user else nested, place)
+        classified = "evaluation" in variants.attribute("artefact", make, "NEEDS", ())
         declared_options = {key: value for key, value in declared.items() if key not in DECLARED}
         options = self.resolved(declared_options, replace(nested, place=place))
-        made = {"make": declared["make"], "model": model, "pairs": pairs, "seed": declared["seed"]}
-        for other in variants.attribute("artefact", declared["make"], "USES", ()):
+        made = {
+            "make": make, "model": model, "pairs": pairs, "seed": declared["seed"],
+            "evaluation": context.evaluation if classified else None,
+        }  # fmt: skip
+        for other in variants.attribute("artefact", make, "USES", ()):
             if other not in options:
                 options[other] = {ARTEFACT: self._add(made | {"make": other, "options": {}})}
         return self._add(made | {"options": options})
@@ -149,6 +158,7 @@ class Artefacts:
     def _add(self, spec: Spec) -> str:
         made, options = spec["make"], options_of("artefact", spec["make"], spec["options"])
         identity = {key: spec[key] for key in ("make", "model", "pairs")} | {"options": options}
+        identity |= {"evaluation": spec["evaluation"]} if spec["evaluation"] else {}
         identity["model"] = spec["model"] and self._inputs.of_model(spec["model"])
         # 0 is the default, as for all other seeds.
         identity["seed"] = spec["seed"] or None

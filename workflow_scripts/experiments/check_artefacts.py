@@ -36,7 +36,7 @@ def _with_options(config: Spec) -> Iterator[tuple[str, Any]]:
     """Yield the place and the value of everything that may refer to artefacts."""
     for section, key in (("pretraining", "attack"), ("pretraining", "filter"),
                          ("pretraining", "objective"), ("cleaning", "objective"),
-                         ("cleaning", "start_change")):  # fmt: skip
+                         ("cleaning", "start_change"), ("cleaning", "labels")):  # fmt: skip
         yield f"{section}.{key}", config[section][key]
     for overrides in all_overrides(config):
         for _, place, container, index in overrides.each():
@@ -76,7 +76,7 @@ def _check_maker(config: Spec, place: str, declared: Spec) -> None:
     given = dict.fromkeys(uses, "made") | options
     check_variant("artefact", made, given, place_of, config["artefacts"])
     for key in needs:
-        if declared[key] is None:
+        if key in DECLARED and declared[key] is None:
             raise StepError(
                 f"config: {place!r}: the artefact maker {made!r} needs {key!r}; add this key"
             )

@@ -60,9 +60,8 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
         # Missing files are reported above; artefacts are made by the workflow.
         if all(Path(path).exists() for path in paths) and not any(references(part["trigger"])):
             yield partial(check_trigger, part)
-    labels = [plan.labels[s["labels_id"]] for s in specs if s["labels_id"]]
     made = [plan.artefacts.specs[name] for name in needed(plan.artefacts.specs, specs)]
-    models = [s["model"] for s in [*specs, *labels, *made] if s.get("kind") != "cleaning"]
+    models = [s["model"] for s in [*specs, *made] if s.get("kind") != "cleaning"]
     pretrained = {(m["name"], m["pretrained"]) for m in models if m and m.get("pretrained")}
     for model, tag in sorted(pretrained):
         yield partial(check_weights, model, tag, offline)

@@ -43,14 +43,6 @@ def check_runs(config: Spec, experiments: Collection[str]) -> None:
         _check_continues(config, name)
     for name in config["defences"]:
         _check_alone(config, defence_settings(config, name))
-    for name, labeller in config["labellers"].items():
-        if "model" in labeller:
-            check_model(labeller["model"], f"labellers.{name}.model")
-            if labeller["model"]["pretrained"] is None:
-                raise StepError(
-                    f"config: 'labellers.{name}.model.pretrained' is null, so the labels would "
-                    "come from random weights; name pretrained weights, or use 'start' instead"
-                )
     classes = known_classes(config, config["evaluation"])
     for name, experiment in config["experiments"].items():
         starts = [
@@ -91,8 +83,9 @@ def _check_alone(config: Spec, settings: Settings) -> None:
         check_model(settings["model"], settings.place("model"))
         check_attack(settings, config["artefacts"])
         return
-    if settings["labeller"] is not None:
-        _known(settings, "labeller", config["labellers"])
+    if settings["labels"] is not None:
+        place, accepted = settings.place("labels"), ("zero_shot_labels",)
+        check_maker(place, settings["labels"], accepted, config["artefacts"])
     if settings["epochs"] == 0 and settings["start_change"] is None:
         raise StepError(
             f"config: {settings.place('epochs')!r} is 0, but without a 'start_change' the cleaned "
@@ -112,9 +105,7 @@ def _needed(
     config: Spec, starts: list[Settings], cleaned: list[Settings], artefacts: list[Spec]
 ) -> list[Settings]:
     """Return the further pre-training runs that the runs of an experiment depend on."""
-    labellers = [config["labellers"][run["labeller"]] for run in cleaned if run["labeller"]]
-    wanted = [labeller["start"] for labeller in labellers if "start" in labeller]
-    wanted += starts_behind(config, [*artefacts, *(run.spec for run in cleaned)])
+    wanted = [*starts_behind(config, [*artefacts, *(run.spec for run in cleaned)])]
     found: dict[str, Settings] = {}
     for run in starts:
         wanted += _others(config, run)
@@ -170,8 +161,8 @@ def _check_pretraining(config: Spec, run: Settings, classes: Sequence[str] | Non
     for term in run["objective"]:
         if variants.attribute("loss", term, "uses_labels", False):
             raise StepError(
-                f"config: {run.place('objective')!r} has the loss term {term!r}, which needs a "
-                "labeller; use it for cleaning only"
+                f"config: {run.place('objective')!r} has the loss term {term!r}, which needs "
+                "labels; use it for cleaning only"
             )
     check_attack_on_data(config, run, pairs, classes)
     _check_sizes(config, run)
@@ -295,10 +286,10 @@ def _check_labels(run: Settings, classes: Sequence[str] | None) -> None:
     for term, options in run["objective"].items():
         if not variants.attribute("loss", term, "uses_labels", False):
             continue
-        if run["labeller"] is None:
+        if run["labels"] is None:
             raise StepError(
                 f"config: {run.place('objective')!r} has the loss term {term!r}, which needs "
-                f"labels, but {run.place('labeller')!r} is null; set it to one of 'labellers'"
+                f"labels, but {run.place('labels')!r} is null; set it to {{artefact: NAME}}"
             )
         number = options.get("classes") if isinstance(options, dict) else None
         if classes is not None and isinstance(number, int) and number < len(classes):

@@ -102,9 +102,6 @@ def _check_names(config: Spec) -> None:
         _check_evaluation(f"evaluations.{name}", evaluation)
     for name, dataset in config["datasets"].items():
         _known(f"datasets.{name}.source", dataset["source"], config["sources"])
-    for name, labeller in config["labellers"].items():
-        if "start" in labeller:
-            _known(f"labellers.{name}.start", labeller["start"], config["starts"])
     for name in config["costs"]["urls"]:
         _known("costs.urls", name, config["sources"])
     for name in config["all"]:

@@ -11,13 +11,13 @@ from typing import Any
 
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
-from workflow_scripts.experiments.artefacts import ArtefactContext, Artefacts
+from workflow_scripts.experiments.artefacts import START, ArtefactContext, Artefacts
 from workflow_scripts.experiments.attacks import attack_slug, by_content, canonical_attack
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 from workflow_scripts.experiments.identity import make_id, normalized, slug_of
 from workflow_scripts.experiments.measures import add_measures, add_of_each_epoch
 from workflow_scripts.experiments.own_inputs import OwnInputs
-from workflow_scripts.experiments.references import references
+from workflow_scripts.experiments.references import ARTEFACT, references
 from workflow_scripts.experiments.slugs import RATE, cleaning_slug, columns, objective_slug
 from workflow_scripts.experiments.sources import Data
 
@@ -44,7 +44,6 @@ class Plan:
     attacks: dict[str, Spec] = field(default_factory=dict)
     splits: dict[str, Spec] = field(default_factory=dict)
     captions: dict[str, Spec] = field(default_factory=dict)
-    labels: dict[str, Spec] = field(default_factory=dict)
     filters: dict[str, Spec] = field(default_factory=dict)
     runs: dict[str, Spec] = field(default_factory=dict)
     models: dict[str, Spec] = field(default_factory=dict)
@@ -120,7 +119,9 @@ def _artefacts(plan: Plan, config: Spec) -> Artefacts:
 def _context(plan: Plan, model: str, place: str, data: Spec) -> ArtefactContext:
     """Return the context of artefacts that a user of a model refers to."""
     run = plan.runs[plan.models[model]["run"]]
-    return ArtefactContext(place, run["dataset"], run["attack_id"], model, data)
+    return ArtefactContext(
+        place, run["dataset"], run["attack_id"], model, data, run["evaluation"]
+    )  # fmt: skip
 
 
 def _report_rows(
@@ -160,6 +161,7 @@ def _model(
     _declared("datasets", dataset, config, f"starts.{start}.dataset")
     spec["attack"]["image_size"] = config["image_size"]
     dataset_id = plan.data.dataset(dataset)
+    evaluation_id = plan.data.evaluation(config["evaluation"])
     here = (*resolving, f"starts.{start}")
 
     def other(name: str, key: str) -> str:
@@ -177,6 +179,7 @@ def _model(
         attack=None,
         start=before,
         data=config["cleaning"]["data"],
+        evaluation=evaluation_id,
         resolving=here,
     )
     spec["attack"] = {
@@ -191,7 +194,7 @@ def _model(
         "kind": "pretraining",
         "dataset": dataset_id,
         "attack_id": attack_id,
-        "evaluation": plan.data.evaluation(config["evaluation"]),
+        "evaluation": evaluation_id,
         "captions_id": _captions(plan, config),
         "start": before,
         "start_change": None,
@@ -259,7 +262,8 @@ def _cleaning_rows(
                 context = _context(plan, start["start"], f"defences.{defence}.{key}", spec["data"])
                 spec[key] = plan.artefacts.resolved(spec[key], context)
             spec["split_id"] = _split(plan, stem, spec)
-            spec["labels_id"] = _labels(plan, config, spec, spec.pop("labeller"))
+            context = _context(plan, start["start"], f"defences.{defence}.labels", spec["data"])
+            spec["labels_id"] = _labels(plan, spec, context)
             taken = add_of_each_epoch(plan, config, experiment, start["start"], spec["split_id"])
             spec |= {"measures": taken} if taken else {}
             run = _add_run(plan, f"{slug_of(start['run'])}-by-{cleaning_slug(spec)}", spec)
@@ -312,31 +316,42 @@ def _captions(plan: Plan, config: Spec) -> str:
     return name
 
 
-def _labels(plan: Plan, config: Spec, spec: Spec, labeller: str | None) -> str | None:
-    """Add the labels that a labeller gives to the images of a split; return their id."""
-    if labeller is None:
+def _labels(plan: Plan, spec: Spec, context: ArtefactContext) -> str | None:
+    """Resolve ``labels``, the artefact with the pseudo-labels of a cleaning run.
+
+    Returns:
+        The id that stands for the labels in the run's id.
+    """
+    if spec["labels"] is None:
         return None
-    _declared("labellers", labeller, config, "cleaning.labeller")
-    model, start = config["labellers"][labeller].get("model"), None
-    if model is None:
-        start = _model(plan, config, config["labellers"][labeller]["start"], {})
+    declared = spec["labels"][ARTEFACT]
+    spec["labels"] = plan.artefacts.resolved(spec["labels"], context)
+    artefact = spec["labels"][ARTEFACT]
+    made = plan.artefacts.specs[artefact]
+    if made["pairs"] != {"splits": spec["split_id"]}:
+        raise StepError(
+            f"config: {context.place!r} are labels of other pairs than those of the clean split; "
+            "use an artefact with 'pairs: cleaning'"
+        )
+    if made["make"] != "zero_shot_labels":
+        return artefact
+    # The id of such labels before they were artefacts, so that finished runs keep their ids.
+    model, start = made["model"], made["model"].get(START)
+    if start:
         model = plan.runs[plan.models[start]["run"]]["model"]
-    labels = {
+    identity = {
         "split_id": spec["split_id"],
-        "evaluation": spec["evaluation"],
-        "model": model,
+        "evaluation": made["evaluation"],
+        "model": plan.data.inputs.of_model(model),
         "start": start,
     }
-    identity = labels | {"model": plan.data.inputs.of_model(model)}
-    name = make_id(f"{slug_of(spec['split_id'])}-by-{labeller}", identity)
-    plan.labels[name] = labels
-    return name
+    return make_id(f"{slug_of(spec['split_id'])}-by-{declared}", identity)
 
 
 def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
     # The ids in the spec stand for the data that its keys do not describe.
     inputs = plan.data.inputs
-    identity = spec | {
+    identity = {key: value for key, value in spec.items() if key != "labels"} | {
         "attack": by_content(spec["attack"], inputs), "model": inputs.of_model(spec["model"])
     }  # fmt: skip
     run = make_id(slug, normalized(identity, spec["kind"]))

@@ -1,6 +1,5 @@
 """The layout of the folder of results, and the files there that configure the steps."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from workflow_scripts.experiments.artefacts import START, values_of
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.identity import normalized
 from workflow_scripts.experiments.measures import written_measure
-from workflow_scripts.experiments.references import references, replaced
+from workflow_scripts.experiments.references import ARTEFACT, references, replaced
 
 Spec = dict[str, Any]
 
@@ -30,13 +29,13 @@ def run_inputs(plan: Plan, run: str) -> Spec:
     spec = plan.runs[run]
     pairs = pairs_of(spec)
     captions = f"captions/{spec['captions_id']}/{pairs}"
-    start, labels = spec["start"] and f"pretraining/{spec['start']}", spec["labels_id"]
+    start, labels = spec["start"] and f"pretraining/{spec['start']}", spec.get("labels")
     carry_over = start and spec["optimizer"].get("carry_over")
     return {
         "manifest": f"{pairs}/manifest.parquet",
         "tokens": f"{captions}/tokens.npy",
         "augmented": f"{captions}/augmented.npy",
-        "labels": labels and f"labels/{labels}/labels.npy",
+        "labels": labels and values_of(labels[ARTEFACT]),
         "evaluation": f"evaluation/{spec['evaluation']}",
         "start": f"{start}/model.pt" if start else None,
         "start_optimizer": f"{start}/optimizer.pt" if carry_over else None,
@@ -53,8 +52,8 @@ def pairs_of(spec: Spec) -> str:
 
 def artefacts_read(spec: Spec) -> list[str]:
     """Return the ids of the artefacts that the step with this spec reads."""
-    # Filtering is a separate step.
-    return sorted(set(references({k: v for k, v in spec.items() if k != "filter"})))
+    # Filtering is a separate step, and labels are an input of their own.
+    return sorted(set(references({k: v for k, v in spec.items() if k not in ("filter", "labels")})))
 
 
 def artefact_inputs(plan: Plan, name: str) -> list[str]:
@@ -68,6 +67,8 @@ def artefact_inputs(plan: Plan, name: str) -> list[str]:
     ]
     if spec["model"] and START in spec["model"]:
         files.append(f"pretraining/{spec['model'][START]}/model.pt")
+    if spec["evaluation"]:
+        files.append(f"evaluation/{spec['evaluation']}/classes.json")
     return files + [values_of(artefact) for artefact in artefacts_read(spec)]
 
 
@@ -141,6 +142,7 @@ def _artefact_spec(config: Spec, plan: Plan, name: str) -> Spec:
         "model": model,
         "checkpoint": checkpoint,
         "manifest": str(manifests[0]) if manifests else None,
+        "evaluation": spec["evaluation"] and str(root / "evaluation" / spec["evaluation"]),
         "root": str(root),
         "seed": spec["seed"],
         "options": spec["options"],
@@ -170,8 +172,8 @@ def _run_spec(config: Spec, plan: Plan, name: str) -> Spec:
 
 
 # These keys refer to files, which are listed under "inputs".
-_IDS = {"start", "attack_id", "split_id", "labels_id", "dataset", "evaluation", "captions_id",
-        "data", "filter", "filter_id"}  # fmt: skip
+_IDS = {"start", "attack_id", "split_id", "labels_id", "labels", "dataset", "evaluation",
+        "captions_id", "data", "filter", "filter_id"}  # fmt: skip
 
 
 def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[str]]]:
@@ -181,7 +183,7 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
     do not affect results (paths of inputs, time-outs, batch sizes), so they are kept out of the
     parameters; the id covers all other settings.
     """
-    root, data = Path(config["pathvars"]["results"]), plan.data
+    data = plan.data
     download = {k: v for k, v in config["download"].items() if k != "min_size"}
     for name, spec in data.lists.items():
         declared = {k: v for k, v in config["sources"][spec["name"]].items() if k != "world"}
@@ -205,18 +207,6 @@ def step_arguments(config: Spec, plan: Plan) -> Iterator[tuple[str, str, list[st
             name,
             options({**length, "seed": spec["seed"], "wordnet": config["wordnet"]}),
         )
-    for name, spec in plan.labels.items():
-        start = spec["start"]
-        arguments = {
-            "manifest": root / "splits" / spec["split_id"] / "manifest.parquet",
-            "evaluation": root / "evaluation" / spec["evaluation"],
-            "root": root,
-            "checkpoint": start and root / "pretraining" / start / "model.pt",
-            "model": json.dumps(spec["model"]),
-            "batch_size": config["execution"]["evaluation_batch_size"],
-            "device": "cuda" if config["resources"]["pseudo_labels"].get("gpu") else "cpu",
-        }
-        yield "pseudo_labels", name, options(arguments)
 
 
 def options(declared: Spec) -> list[str]:

@@ -76,7 +76,7 @@ def _is_whole(path: _Path, base: Mapping[str, Any], over: Mapping[str, Any]) -> 
     match path:
         case ("pretraining" | "cleaning", *_, last) | ("starts" | "defences", _, *_, last):
             return last.rpartition(".")[2] in _WHOLE
-        case ("experiments", _, "vary" | "vary_start") | ("labellers", _):
+        case ("experiments", _, "vary" | "vary_start"):
             return True
         case ("artefacts", _, _):
             return True

@@ -109,6 +109,7 @@ def _add(plan: Any, config: Spec, name: str, model: str, split: Callable[[], str
         start["attack_id"],
         model,
         config["cleaning"]["data"],
+        start["evaluation"],
     )
     options = plan.artefacts.resolved(measure_options(declared), context)
     used, slug = needs(variant), stem_of(variant)

@@ -32,7 +32,7 @@ _GIGABYTE = 1e9
 _RULES = (
     *("url_list", "download", "usable", "merge", "subset", "evaluation_set", "poison"),
     *("clean_split", "artefact", "filter_pairs", "captions"),
-    *("pretraining", "pseudo_labels", "cleaning", "measure"),
+    *("pretraining", "cleaning", "measure"),
 )
 
 

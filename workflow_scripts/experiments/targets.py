@@ -106,14 +106,6 @@ class Targets:
         """Return the files that an artefact is made from."""
         return of_results(artefact_inputs(self.plan, artefact))
 
-    def of_labelling(self, labels: str) -> list[str]:
-        """Return the files that pseudo-labelling reads."""
-        spec = self.plan.labels[labels]
-        files = [f"splits/{spec['split_id']}/manifest.parquet"]
-        files += [f"evaluation/{spec['evaluation']}/classes.json"]
-        files += [f"pretraining/{spec['start']}/model.pt"] if spec["start"] else []
-        return of_results(files)
-
     def of_measure(self, measure: str) -> list[str]:
         """Return the files that a measure reads besides the model."""
         return of_results(measure_inputs(self.plan, measure))

@@ -85,7 +85,6 @@ class Workload:
             jobs.update(self._of_split(split))
         for captions, captioned, rows in {c for spec in specs for c in self._captioned(spec)}:
             jobs.add(self._captions(captions, captioned, rows))
-        jobs.update(self._labels(labels) for spec in specs if (labels := spec["labels_id"]))
         jobs.update(self._evaluation(evaluation) for evaluation in {s["evaluation"] for s in specs})
         for row in (row for name in experiments for row in self.plan.measured.get(name, ())):
             jobs.update(self._of_measure(row["folder"], row["id"]))
@@ -145,10 +144,10 @@ class Workload:
         return self.measured.model_bytes(model) or self.costs["bytes"]["model"]
 
     def _needed(self, folder: str) -> list[str]:
-        """Return the folders of models that a run starts from, continues or is labelled by."""
+        """Return the folders of models that a run starts from or continues."""
         kind, _, name = folder.partition("/")
         spec = self.plan.runs[run_of(folder)]
-        models = [spec["start"], self.plan.labels.get(spec["labels_id"], {}).get("start")]
+        models = [spec["start"]]
         if kind == "pretraining":
             models += [model_before(self.plan, name), self.plan.models[name]["reference"]]
         return [f"pretraining/{model}" for model in models if model]
@@ -253,13 +252,6 @@ class Workload:
 
     def _split_pairs(self, split: str) -> int:
         return self.plan.splits[split]["pairs"] + self.plan.splits[split]["held_out"]
-
-    def _labels(self, labels: str) -> Job:
-        images = self._split_pairs(self.plan.labels[labels]["split_id"])
-        seconds = images / self.costs["evaluation_images_per_second"]
-        hours = "gpu_hours" if self._on_gpu("pseudo_labels") else "core_hours"
-        done = self._exists(f"labels/{labels}/labels.npy")
-        return Job("pseudo_labels", labels, done, **{hours: seconds / 3600})
 
     def _captions(self, captions: str, pairs_of: str, pairs: float) -> Job:
         return Job(

@@ -1,4 +1,4 @@
-"""The model of a run, a labeller or an artefact."""
+"""The model of a run or an artefact."""
 
 from dataclasses import dataclass
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -150,12 +152,16 @@ def _augmentation(source: Source, size: int) -> Callable[[Tensor, np.random.Gene
 def read_labels(path: str | Path, rows: int) -> Tensor:
     """Read the labels of a manifest's images, int64 [rows].
 
+    Args:
+        path: The values of an artefact.
+        rows: Number of rows of the manifest.
+
     Raises:
         StepError: The file is missing or damaged, or does not match the manifest.
     """
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        array = load_file(path)["labels"]
+    except (OSError, SafetensorError, KeyError) as error:
         raise StepError(f"the labels {path} cannot be read: {error}") from error
     if array.shape != (rows,) or array.dtype != np.int64 or (rows and array.min() < 0):
         raise StepError(

@@ -1,6 +1,8 @@
 """Provenance of a result: the content of ``run.json``."""
 
 import dataclasses
+import hashlib
+import io
 import os
 import platform
 import sys
@@ -8,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from workflow_scripts.artefacts.values import values_in
 from workflow_scripts.captions.stored import array_of_base
 from workflow_scripts.common.code_version import git_version, run_code
 from workflow_scripts.common.distributed import ProcessGroup
@@ -48,7 +52,18 @@ def hash_inputs(inputs: InputsSpec) -> dict[str, str]:
     _check_files(used)
     bases = _bases(inputs)
     _check_files(bases)
-    return {role: sha256(file) for role, file in (used | bases).items()}
+    digests = {role: sha256(file) for role, file in (used | bases).items()}
+    if inputs.labels is not None:
+        digests["labels"] = _as_npy(inputs.labels)
+    return digests
+
+
+def _as_npy(labels: str) -> str:
+    """Return the SHA-256 digest of labels as a .npy file, which finished runs have recorded."""
+    (array,) = values_in(labels, "labels")
+    file = io.BytesIO()
+    np.save(file, array)
+    return hashlib.sha256(file.getbuffer()).hexdigest()
 
 
 def _check_files(files: dict[str, Path]) -> None:

@@ -2,8 +2,11 @@
 
 A file defines one public function:
 
-    NEEDS = ("pairs",)       # required keys of a declaration: model, pairs or both
+    NEEDS = ("pairs",)       # required keys of a declaration (model, pairs), or "evaluation", the
+                             # evaluation set of the run that uses the artefact
     USES = ("embeddings",)   # makers whose artefacts, of the same model and pairs, are passed in
+    PAIRS_OF_USER = True     # the pairs are those of the user, even if `model` names a start; for
+                             # values of rows that the user reads with its own pairs
 
     def make(given: Given, *, embeddings: str, neighbours: int = 16) -> Made:
         ...

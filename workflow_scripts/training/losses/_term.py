@@ -34,7 +34,7 @@ class Features:
 
     ``views`` maps the names of the term's views to their embeddings. ``scale`` is the scalar
     exp(logit_scale), ``bias`` the model's logit_bias if it has one. ``rows`` are the manifest rows,
-    int64 [n]; ``labels`` are the pseudo-labels of the images, int64 [n], if the run has a labeller.
+    int64 [n]; ``labels`` are the pseudo-labels of the images, int64 [n], if the run has any.
     """
 
     views: Mapping[str, Embedded]

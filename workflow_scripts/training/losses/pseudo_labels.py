@@ -36,7 +36,7 @@ class Loss(LossTerm):
             StepError: The run has no labels, or a label is not below ``classes``.
         """
         if features.labels is None:
-            raise StepError("the term pseudo_labels needs labels: give the defence a labeller")
+            raise StepError("the term pseudo_labels needs labels; set the defence's 'labels'")
         if features.labels.max() >= self.head.out_features:
             raise StepError(
                 f"an image is labelled {int(features.labels.max())}, but the option classes of "
