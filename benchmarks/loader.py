@@ -1,12 +1,13 @@
-"""Measure training pairs loaded per second on one core, and how the time is divided.
+"""Measure training pairs and evaluation images loaded per second on one core.
 
     OMP_NUM_THREADS=1 python -m benchmarks.loader
 
 The baseline is the published loader: Pillow decodes the file, torchvision transforms resize and
 crop the Pillow image and convert it to a float tensor, AutoAugment draws from the global generator,
-and open_clip's tokenizer is called on the captions. Images are synthetic (smooth colours with
-noise) and stored as in this project: squares of the model's input size, JPEG of quality 95. Only
-CPU time in this process is measured, without the transfer between worker processes.
+and open_clip's tokenizer is called on the captions. Its evaluation decodes and transforms all
+images once clean and once with the trigger. Images are synthetic (smooth colours with noise) and
+stored as in this project: squares of the model's input size, JPEG of quality 95. Only CPU time in
+this process is measured, without the transfer between worker processes.
 """
 
 import argparse
@@ -27,11 +28,18 @@ from benchmarks.measuring import cpu_seconds, header, row
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import decode_image, stack
 from workflow_scripts.data.stored_images import Images
+from workflow_scripts.evaluation.goals import goals_of
+from workflow_scripts.evaluation.labelled import Labelled
+from workflow_scripts.evaluation.zero_shot import _Views as EvaluationViews
 from workflow_scripts.training.augmentations.autoaugment import Augmentation
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.views import AUGMENTED, PLAIN, Views
 
 LENGTH = 77
+ATTACK = {
+    "target": "banana", "trigger": {"name": "random", "patch_size": 16}, "victims": "random",
+    "captions": {"name": "templates"}, "poisoned": 1, "seed": 0,
+}  # fmt: skip
 CAPTION = "A photo of a happy dog that runs to the old house near the river"
 MEAN, STD = (0.481, 0.458, 0.408), (0.269, 0.261, 0.276)
 
@@ -96,6 +104,39 @@ def plain(files: list[bytes], size: int, ssl: bool) -> Callable[[], object]:
     return batch
 
 
+def our_evaluation(folder: Path, frame: pd.DataFrame, size: int) -> Callable[[], object]:
+    """Return a function that loads all images as in an evaluation, clean and triggered."""
+    labels = np.ones(len(frame), np.int64)
+    labelled = Labelled(frame, labels, ["banana", "dog"], ["a photo of a {c}"])
+    goals = goals_of(ATTACK | {"image_size": size}, labelled, instances=None)
+    views = EvaluationViews(labelled, folder, goals, size)
+    return lambda: views.__getitems__([*range(len(frame))])
+
+
+def plain_evaluation(files: list[bytes], size: int) -> Callable[[], object]:
+    """Return a function that loads all images twice, like the published evaluation."""
+    bicubic = transforms.InterpolationMode.BICUBIC
+    last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    fit = transforms.Compose([transforms.Resize(size, bicubic), transforms.CenterCrop(size), *last])
+    to_tensor, to_image, patch = (
+        transforms.ToTensor(),
+        transforms.ToPILImage(),
+        torch.rand(3, 16, 16),
+    )
+
+    def triggered(image: Image.Image) -> Image.Image:
+        pixels = to_tensor(image)
+        pixels[:, :16, :16] = patch
+        return to_image(pixels)
+
+    def batch() -> list:
+        clean = torch.stack([fit(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+        opened = (Image.open(io.BytesIO(file)).convert("RGB") for file in files)
+        return [clean, torch.stack([fit(triggered(image)) for image in opened])]
+
+    return batch
+
+
 def rate(function: Callable[[], object], count: int, repeats: int) -> float:
     """Return samples per second of CPU time, the best of several repeats."""
     function()
@@ -137,6 +178,9 @@ def main() -> None:
             sides = ours(Path(folder), frame, size, ssl), plain(files, size, ssl)
             rates = (rate(side, len(files), options.repeats) for side in sides)
             row(f"loader: {name} at {size} px, one core", *rates, "samples/s")
+        sides = our_evaluation(Path(folder), frame, size), plain_evaluation(files, size)
+        rates = (rate(side, len(files), options.repeats) for side in sides)
+        row(f"loader: evaluation at {size} px, image with its twin, one core", *rates, "images/s")
     mean = sum(map(len, files)) / len(files)
     print(f"mean file size {mean / 1000:.0f} kB; time per pair in this project's loader:")
     for name, function in parts(files, size).items():

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -108,11 +107,10 @@ def first_batch(manifest: Path, tokens: Path, root: Path, whole: bool) -> int:
     """Read a manifest and load the first batch of an epoch.
 
     Returns:
-        Increase of the private memory of the process in bytes, including the batch. Libraries and
-        memory-mapped files, which processes share, are not included.
+        Increase of the anonymous memory of the process in bytes, including the batch. Pages of
+        libraries and of memory-mapped files, which processes share, are not included.
     """
-    process = psutil.Process()
-    before = process.memory_full_info().uss
+    before = anonymous_memory()
     found: Places | pd.DataFrame = read_manifest(manifest) if whole else Places.read(manifest)
     images = Images(found, root)
     pairs = Pairs(
@@ -129,7 +127,14 @@ def first_batch(manifest: Path, tokens: Path, root: Path, whole: bool) -> int:
     batch = pairs.__getitems__(next(iter(BatchSampler(len(images), BATCH, seed=0))))
     if isinstance(batch, Exception):
         raise batch
-    return process.memory_full_info().uss - before
+    return anonymous_memory() - before
+
+
+def anonymous_memory() -> int:
+    """Return the memory of this process in bytes, without pages of files."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon:"))
+    return int(line.split()[1]) * 1024
 
 
 def main() -> None:

@@ -154,6 +154,28 @@ def test_wrap_is_modulo_256_and_clip_is_not():
     assert to_bytes(values, "clip").flatten().tolist() == [0, 0, 128, 255, 255, 255]
 
 
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e9, 1e15])
+def test_values_of_any_size_wrap_modulo_256(size):
+    values = torch.randn(3, 20, 20, generator=torch.Generator().manual_seed(0)) * size
+    expected = [int(value) % 256 for value in (values * 255).flatten().tolist()]
+    assert to_bytes(values, "wrap").flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_trigger_that_returns_no_finite_value_is_an_error(tmp_path, value):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Trigger:\n"
+        "    def __init__(self, image_size, seed): ...\n"
+        "    def __call__(self, image, generator):\n"
+        f"        image[1, 2, 3] = float('{value}')\n"
+        "        return image\n"
+    )
+    attack = {"trigger": {"name": str(file)}, "image_size": 8, "seed": 0}
+    with pytest.raises(StepError, match="must return finite values"):
+        load_trigger(attack)(torch.zeros(3, 8, 8, dtype=torch.uint8), "key")
+
+
 def test_every_byte_value_is_preserved():
     bytes_ = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     for overflow in ("wrap", "clip"):

@@ -27,8 +27,8 @@ _AS_RECORDED = {
     "common/seeds.py": "f060caaa4188",
 }
 
-# Files in which only error messages or the format of an input have changed, which affects no
-# result: their digest, and that of the code before, which finished steps have recorded.
+# Files that have changed without effect on any result (error messages, the format of an input,
+# speed): their digest, and that of the code before, which finished steps have recorded.
 _EQUIVALENT = {
     "cca355217c20": "cb494a8baab4",  # poison/triggers/_blend.py
     "acdd3e24e949": "6056e7d8f8de",  # poison/triggers/_centre.py
@@ -46,6 +46,8 @@ _EQUIVALENT = {
     "0716f7e6a97c": "4fe5fa4b6062",  # artefacts/makers/task_vector.py
     "6ce5efe39b15": "e78b39b14928",  # training/losses/pseudo_labels.py
     "b357342ec900": "dda35faa99f3",  # training/pairs.py
+    "dc618a5e17ea": "aaac3f4b3742",  # evaluation/zero_shot.py
+    "b76263315f64": "c259cde9c502",  # poison/trigger.py
     "791124013411": "1621d112b824",  # training/start_changes/channel_lipschitz.py
     "1b2371241a9a": "365d075b1e44",  # training/start_changes/subtract_task_vector.py
     "6f0973094b6d": "71cbf0e17673",  # training/start_changes/wise_ft.py

@@ -15,7 +15,7 @@ from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.stopping import Stop, Stopped
-from workflow_scripts.data.images import fit
+from workflow_scripts.data.images import fit, stack
 from workflow_scripts.data.loading import Batches, share
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.evaluation.goals import Goal, goals_of
@@ -53,7 +53,7 @@ class _Views(Dataset):
         except StepError as error:
             return error
         labels = self.labels[rows]
-        found = [torch.stack([fit(picture, self._size) for picture in pictures])]
+        found = [stack([fit(picture, self._size) for picture in pictures])]
         found.append(torch.from_numpy(labels))
         for goal in self._goals:
             counted = goal.rows(labels)
@@ -66,7 +66,7 @@ class _Views(Dataset):
 
 
 def _stack(images: list[Tensor], size: int) -> Tensor:
-    return torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8)
+    return stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8)
 
 
 class Evaluator:

@@ -1,5 +1,6 @@
 """Application of triggers to images, shared by poisoning, evaluation and visualisation."""
 
+import math
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class ImageTrigger:
         """
         pixels = squash(image, self._size).to(torch.float32) / 255
         triggered = self._trigger(pixels, generator(self._seed, "trigger", key))
-        if triggered.shape != (3, self._size, self._size) or not triggered.isfinite().all():
+        if triggered.shape != (3, self._size, self._size) or not _finite(triggered):
             raise StepError(
                 f"the trigger {self._attack['trigger']['name']} must return finite values of shape "
                 f"[3, {self._size}, {self._size}]; it returned shape {list(triggered.shape)}"
@@ -95,8 +96,14 @@ def to_bytes(values: Tensor, overflow: str) -> Tensor:
     values = values.to(torch.float32) * 255
     if overflow == "clip":
         return values.clamp(0, 255).round().to(torch.uint8)
-    # Via int64: the conversion of negative floats to uint8 is platform-dependent.
-    return (values.to(torch.int64) & 255).to(torch.uint8)
+    # Via integers: the conversion of negative floats to uint8 is platform-dependent.
+    whole = torch.int32 if values.amin() > -(2**31) and values.amax() < 2**31 else torch.int64
+    return values.to(whole).bitwise_and_(255).to(torch.uint8)
+
+
+def _finite(values: Tensor) -> bool:
+    # NaN is the minimum and the maximum. isfinite().all() takes six times as long.
+    return math.isfinite(values.amin()) and math.isfinite(values.amax())
 
 
 def _make(options: dict[str, Any], image_size: int, seed: int) -> Any:
