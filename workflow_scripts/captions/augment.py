@@ -28,6 +28,7 @@ from workflow_scripts.captions.chunks import (
     TOKENIZER,
     in_chunks,
     in_order,
+    pool_for,
     read_captions,
     token_file,
     tokens_of,
@@ -36,7 +37,6 @@ from workflow_scripts.captions.synonyms import WordNet
 from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.common.seeds import seed_for
-from workflow_scripts.common.workers import worker_pool
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     augment = partial(augment_chunk, seed=options.seed, wordnet=wordnet, context_length=length)
     texts = []
     with (
-        worker_pool(options.workers, preload=[TOKENIZER, WordNet.__module__]) as pool,
+        pool_for(captions, options.workers, [TOKENIZER, WordNet.__module__]) as pool,
         token_file(options.output / "augmented.npy", captions, length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):

@@ -5,6 +5,7 @@ The tokenizer is not imported at module level, because the main process does not
 
 import contextlib
 import functools
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -18,6 +19,7 @@ import pandas as pd
 from workflow_scripts.captions.stored import TOKEN, record_type, records
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data import overlay
 from workflow_scripts.data.manifest import read_manifest, read_rows
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from workflow_scripts.captions.tokens import Tokenizer
 
 CHUNK = 2000  # captions per task
+FEW = 2 * CHUNK  # captions that take less time than the start of a worker process
 TOKENIZER = "workflow_scripts.captions.tokens"
 SHORTEST_CONTEXT = 3  # start token, one token of the caption, end token
 BASE_HELP = "arrays of the manifest's base; if given, only rows that differ from it are written"
@@ -59,17 +62,30 @@ def in_chunks(captions: pd.DataFrame) -> Iterator[tuple[list[str], list[str]]]:
         yield part["key"].tolist(), part["caption"].tolist()
 
 
+def pool_for(
+    captions: pd.DataFrame, workers: int, preload: Sequence[str]
+) -> contextlib.AbstractContextManager[Executor | None]:
+    """Return a pool of worker processes; None for few captions or a single worker."""
+    if workers == 1 or len(captions) <= FEW:
+        return contextlib.nullcontext()
+    return worker_pool(workers, preload=preload)
+
+
 def in_order(
-    pool: Executor, function: Callable[..., Any], tasks: Iterable[tuple], ahead: int
+    pool: Executor | None, function: Callable[..., Any], tasks: Iterable[tuple], ahead: int
 ) -> Iterator[Any]:
     """Yield ``function(*task)`` for each task, in the order of the tasks.
 
-    Unlike ``pool.map``, at most ``ahead`` tasks are submitted before their results are consumed, so
-    that millions of captions are not copied at once.
+    Without a pool, the function is called in this process. Unlike ``pool.map``, at most ``ahead``
+    tasks are submitted before their results are consumed, so that millions of captions are not
+    copied at once.
 
     Raises:
         StepError: A process of the pool was killed.
     """
+    if pool is None:
+        yield from itertools.starmap(function, tasks)
+        return
     waiting: deque[Future] = deque()
     try:
         for task in tasks:

@@ -19,12 +19,12 @@ from workflow_scripts.captions.chunks import (
     TOKENIZER,
     in_chunks,
     in_order,
+    pool_for,
     read_captions,
     token_file,
     tokens_of,
 )
 from workflow_scripts.common.errors import run_step
-from workflow_scripts.common.workers import worker_pool
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     captions = read_captions(options.manifest, length, bool(options.base))
     tasks = ((texts,) for _, texts in in_chunks(captions))
     with (
-        worker_pool(options.workers, preload=[TOKENIZER]) as pool,
+        pool_for(captions, options.workers, [TOKENIZER]) as pool,
         token_file(options.output / "tokens.npy", captions, length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):

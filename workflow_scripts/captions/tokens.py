@@ -1,31 +1,17 @@
 """A faster tokenizer with the same results as open_clip's."""
 
-import importlib.util
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from ftfy import fix_text
 from ftfy.badness import is_bad
 
+from workflow_scripts.common.open_clip_files import open_clip_module
 
-def _load_tokenizer_module() -> ModuleType:
-    """Import ``open_clip.tokenizer`` without the rest of ``open_clip``, in a third of the time."""
-    package = importlib.util.find_spec("open_clip")
-    assert package is not None and package.origin is not None  # open_clip is a requirement
-    path = Path(package.origin).with_name("tokenizer.py")
-    spec = importlib.util.spec_from_file_location("open_clip_tokenizer", path)
-    assert spec is not None and spec.loader is not None  # its name ends in .py
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SimpleTokenizer = _load_tokenizer_module().SimpleTokenizer
+SimpleTokenizer = open_clip_module("tokenizer").SimpleTokenizer
 
 _SPECIAL = 2  # start and end token
 _TOKEN = np.dtype("<u2")

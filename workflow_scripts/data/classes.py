@@ -11,6 +11,7 @@ from pathlib import Path
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import LINK_OUT, NOT_UTF8, left_out, read_json, shown
+from workflow_scripts.common.open_clip_files import open_clip_module
 from workflow_scripts.data.templates import DEFAULT, PLACE, named_templates
 
 IMAGENET_CLASSES = 1000
@@ -24,16 +25,7 @@ def imagenet_classes() -> list[str]:
     Raises:
         StepError: open_clip is not installed.
     """
-    # Only this module is loaded: importing the whole package takes seconds.
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise StepError("open_clip is not installed; run `make setup` and activate .venv")
-    file = Path(package.origin).with_name("zero_shot_metadata.py")
-    spec = importlib.util.spec_from_file_location("open_clip_classes", file)
-    assert spec is not None and spec.loader is not None  # its name ends in .py
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return list(module.IMAGENET_CLASSNAMES)
+    return list(open_clip_module("zero_shot_metadata").IMAGENET_CLASSNAMES)
 
 
 def read_templates(path: Path | None) -> list[str]:

@@ -107,7 +107,11 @@ def read_rows(path: str | Path, rows: np.ndarray, names: Sequence[str]) -> pa.Ta
     if base is not None:
         own = _read_own(path, names).take(pa.array(rows))
         of_base = own[_ROW].to_numpy() if _ROW in own.column_names else rows
-        return _laid_over(read_rows(base, of_base, names), own)
+        # Columns without a missing value are not read from the base, which may take seconds.
+        whole = {n for n in names if n in own.column_names and not own[n].null_count}
+        under = read_rows(base, of_base, [name for name in names if name not in whole])
+        under = _laid_over(under, own)
+        return pa.table({name: (own if name in whole else under)[name] for name in names})
     parts, start = [_schema(path).empty_table().select(names)], 0
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):

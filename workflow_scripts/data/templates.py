@@ -1,6 +1,7 @@
 """Prompt templates: sentences with ``{c}`` as the placeholder for a class name."""
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.open_clip_files import open_clip_module
 
 PLACE = "{c}"
 DEFAULT = "openai"
@@ -15,14 +16,9 @@ def named_templates(name: str) -> list[str]:
             of them.
 
     Raises:
-        StepError: ``name`` is unknown.
+        StepError: ``name`` is unknown, or open_clip is not installed.
     """
-    import open_clip  # noqa: PLC0415 - slow, and not needed by every step
-
     if name not in NAMES:
         raise StepError(f"unknown templates {name!r} (available: {', '.join(NAMES)})")
-    named = {
-        "openai": open_clip.OPENAI_IMAGENET_TEMPLATES,
-        "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES,
-    }
-    return [template(PLACE) for template in named[name]]
+    found = getattr(open_clip_module("zero_shot_metadata"), f"{name.upper()}_IMAGENET_TEMPLATES")
+    return [template(PLACE) for template in found]

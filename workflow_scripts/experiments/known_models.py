@@ -2,13 +2,13 @@
 
 import ast
 import functools
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common import annotations
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import read_json
+from workflow_scripts.common.open_clip_files import open_clip_folder
 from workflow_scripts.common.syntax import parsed
 
 Spec = dict[str, Any]
@@ -21,13 +21,6 @@ _SIDES = {
     "vocab_size", "heads",
 }  # fmt: skip
 _QUICK = "-quickgelu"
-
-
-@functools.cache
-def open_clip_folder() -> Path | None:
-    """Return the folder of the package open_clip; None if it is not installed."""
-    package = find_spec("open_clip")
-    return Path(package.origin).parent if package and package.origin else None
 
 
 def check_model(model: Spec, place: str) -> None:

@@ -22,7 +22,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +29,7 @@ from urllib.parse import urlsplit
 from workflow_scripts.captions.synonyms import WordNet
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json
+from workflow_scripts.common.open_clip_files import open_clip_file
 from workflow_scripts.common.redact import redact
 from workflow_scripts.experiments.check_inputs import evaluation_checks, input_checks
 from workflow_scripts.experiments.check_slurm import slurm_checks
@@ -182,10 +182,7 @@ def check_wordnet(folder: Path) -> str:
 
 def check_tokenizer() -> str:
     """Check that the tokenizer's vocabulary is readable, without importing open_clip (seconds)."""
-    package = find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise StepError("open_clip is not installed; run `make setup` and activate .venv")
-    vocabulary = Path(package.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    vocabulary = open_clip_file("bpe_simple_vocab_16e6.txt.gz")
     try:
         with gzip.open(vocabulary) as file:
             file.read()
