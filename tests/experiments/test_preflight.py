@@ -1,6 +1,5 @@
 import gzip
 import json
-import sys
 import tarfile
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from PIL import Image
 
 from workflow_scripts.captions.synonyms import FILES
+from workflow_scripts.common import open_clip_files
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments import preflight
 from workflow_scripts.experiments.expand import expand
@@ -147,14 +147,10 @@ def test_a_damaged_wordnet_is_reported(ready, tmp_path, capsys):
 
 
 def test_a_tokenizer_without_a_vocabulary_is_reported(tmp_path, monkeypatch):
-    package = tmp_path / "open_clip"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "open_clip", raising=False)
+    monkeypatch.setattr(open_clip_files, "open_clip_folder", lambda: tmp_path)
     with pytest.raises(StepError, match="reinstall open_clip_torch"):
         preflight.check_tokenizer()
-    vocabulary = package / "bpe_simple_vocab_16e6.txt.gz"
+    vocabulary = tmp_path / "bpe_simple_vocab_16e6.txt.gz"
     vocabulary.write_bytes(gzip.compress(b"a b\n" * 1000)[:-9])
     with pytest.raises(StepError, match="reinstall open_clip_torch"):
         preflight.check_tokenizer()
