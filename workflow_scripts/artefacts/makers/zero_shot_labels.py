@@ -1,7 +1,9 @@
 """Pseudo-labels: the class that a model predicts for each image by zero-shot classification.
 
-The model is a stronger one than that which is trained with the labels. Its predictions are used as
-they are, without verification (Verma et al., 2025, appendix on stronger defences).
+The model is stronger than the one that is trained with the labels. Its predictions are used as they
+are, without verification.
+
+Source: code published with Verma et al., 2025 (``deep_clustering_cheating_experiment.py``).
 """
 
 import numpy as np
