@@ -86,11 +86,16 @@ def ours(folder: Path, frame: pd.DataFrame, size: int, ssl: bool) -> Callable[[]
     return lambda: pairs.__getitems__(items)
 
 
+def plain_preprocessing(size: int) -> transforms.Compose:
+    """Return the published preprocessing: Pillow image to normalised float tensor."""
+    resize = transforms.Resize(size, transforms.InterpolationMode.BICUBIC)
+    last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    return transforms.Compose([resize, transforms.CenterCrop(size), *last])
+
+
 def plain(files: list[bytes], size: int, ssl: bool) -> Callable[[], object]:
     """Return a function that loads a batch of all pairs like the published loader."""
-    last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-    bicubic = transforms.InterpolationMode.BICUBIC
-    fit = transforms.Compose([transforms.Resize(size, bicubic), transforms.CenterCrop(size), *last])
+    fit = plain_preprocessing(size)
     policy, tokenize = transforms.AutoAugment(), SimpleTokenizer(context_length=LENGTH)
 
     def batch() -> list:
@@ -115,9 +120,7 @@ def our_evaluation(folder: Path, frame: pd.DataFrame, size: int) -> Callable[[],
 
 def plain_evaluation(files: list[bytes], size: int) -> Callable[[], object]:
     """Return a function that loads all images twice, like the published evaluation."""
-    bicubic = transforms.InterpolationMode.BICUBIC
-    last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-    fit = transforms.Compose([transforms.Resize(size, bicubic), transforms.CenterCrop(size), *last])
+    fit = plain_preprocessing(size)
     to_tensor, to_image, patch = (
         transforms.ToTensor(),
         transforms.ToPILImage(),

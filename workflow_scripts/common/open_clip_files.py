@@ -34,9 +34,8 @@ def open_clip_module(name: str) -> ModuleType:
     Raises:
         StepError: open_clip is not installed.
     """
-    spec = importlib.util.spec_from_file_location(
-        f"open_clip_{name}", open_clip_file(f"{name}.py")
-    )  # fmt: skip
+    file = open_clip_file(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"open_clip_{name}", file)
     assert spec is not None and spec.loader is not None  # the file's name ends in .py
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -119,9 +119,7 @@ def _artefacts(plan: Plan, config: Spec) -> Artefacts:
 def _context(plan: Plan, model: str, place: str, data: Spec) -> ArtefactContext:
     """Return the context of artefacts that a user of a model refers to."""
     run = plan.runs[plan.models[model]["run"]]
-    return ArtefactContext(
-        place, run["dataset"], run["attack_id"], model, data, run["evaluation"]
-    )  # fmt: skip
+    return ArtefactContext(place, run["dataset"], run["attack_id"], model, data, run["evaluation"])
 
 
 def _report_rows(
@@ -258,12 +256,12 @@ def _cleaning_rows(
             spec = override(defaults, settings, f"defences.{defence}")
             spec |= {key: pretraining[key] for key in taken_over}
             spec |= {"kind": "cleaning", "start": start["start"]}
-            for key in ("objective", "start_change"):
+            declared_labels = spec["labels"]
+            for key in ("objective", "start_change", "labels"):
                 context = _context(plan, start["start"], f"defences.{defence}.{key}", spec["data"])
                 spec[key] = plan.artefacts.resolved(spec[key], context)
             spec["split_id"] = _split(plan, stem, spec)
-            context = _context(plan, start["start"], f"defences.{defence}.labels", spec["data"])
-            spec["labels_id"] = _labels(plan, spec, context)
+            spec["labels_id"] = _labels(plan, spec, declared_labels, f"defences.{defence}.labels")
             taken = add_of_each_epoch(plan, config, experiment, start["start"], spec["split_id"])
             spec |= {"measures": taken} if taken else {}
             run = _add_run(plan, f"{slug_of(start['run'])}-by-{cleaning_slug(spec)}", spec)
@@ -316,21 +314,22 @@ def _captions(plan: Plan, config: Spec) -> str:
     return name
 
 
-def _labels(plan: Plan, spec: Spec, context: ArtefactContext) -> str | None:
-    """Resolve ``labels``, the artefact with the pseudo-labels of a cleaning run.
+def _labels(plan: Plan, spec: Spec, declared: Spec | None, place: str) -> str | None:
+    """Return the id that stands for the pseudo-labels of a cleaning run in the run's id.
 
-    Returns:
-        The id that stands for the labels in the run's id.
+    Args:
+        plan: The plan so far.
+        spec: The run's spec, in which ``labels`` refers to an artefact by its id.
+        declared: ``labels`` as in the config.
+        place: Its key.
     """
-    if spec["labels"] is None:
+    if declared is None:
         return None
-    declared = spec["labels"][ARTEFACT]
-    spec["labels"] = plan.artefacts.resolved(spec["labels"], context)
     artefact = spec["labels"][ARTEFACT]
     made = plan.artefacts.specs[artefact]
     if made["pairs"] != {"splits": spec["split_id"]}:
         raise StepError(
-            f"config: {context.place!r} are labels of other pairs than those of the clean split; "
+            f"config: {place!r} are labels of other pairs than those of the clean split; "
             "use an artefact with 'pairs: cleaning'"
         )
     if made["make"] != "zero_shot_labels":
@@ -345,7 +344,7 @@ def _labels(plan: Plan, spec: Spec, context: ArtefactContext) -> str | None:
         "model": plan.data.inputs.of_model(model),
         "start": start,
     }
-    return make_id(f"{slug_of(spec['split_id'])}-by-{declared}", identity)
+    return make_id(f"{slug_of(spec['split_id'])}-by-{declared[ARTEFACT]}", identity)
 
 
 def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
