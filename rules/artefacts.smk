@@ -22,7 +22,7 @@ rule artefact:
         code=lambda w: variant_digest("artefact", PLAN.artefacts.specs[w.id]["make"]),
     shell:
         "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
-        " python -m workflow_scripts.artefacts.make --spec {params.spec:q} --threads {threads}"
+        " python -m workflow_scripts.artefacts.make --spec {params.spec:q} --cores {threads}"
         " --output {params.folder:q} > {log:q} 2>&1"
 
 
@@ -66,6 +66,8 @@ rule filter_classes:
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],
+    params:
+        code=code_digest("artefacts/filter_classes.py"),
     shell:
         "python -m workflow_scripts.artefacts.filter_classes --manifest {input.manifest:q}"
         " --kept {input.kept:q} --classes {input.classes:q} --output {output:q} > {log:q} 2>&1"

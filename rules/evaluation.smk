@@ -75,7 +75,7 @@ if config["audit"]:
             options=audit_arguments(config, PLAN),
         shell:
             "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
-            " python -m workflow_scripts.evaluation.audit {params.options:q} --threads {threads}"
+            " python -m workflow_scripts.evaluation.audit {params.options:q} --cores {threads}"
             " --exit-zero 2>&1 | tee {log:q}"
 
 else:
@@ -119,7 +119,7 @@ if "demo" in config:
             options=lambda w: demo_audit_arguments(config, PLAN, w.name),
             code=code_digest("evaluation/audit.py"),
         shell:
-            "python -m workflow_scripts.evaluation.audit {params.options:q} --threads {threads}"
+            "python -m workflow_scripts.evaluation.audit {params.options:q} --cores {threads}"
             " --exit-zero > {log:q} 2>&1"
 
 
@@ -176,7 +176,7 @@ rule zoo_check:
     shell:
         "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
         " python -m workflow_scripts.evaluation.zoo.check --own-files --folder {params.folder:q}"
-        " --evaluation {params.evaluation:q} --root {params.root:q} --threads {threads}"
+        " --evaluation {params.evaluation:q} --root {params.root:q} --cores {threads}"
         " --output {output:q} > {log:q} 2>&1"
 
 

@@ -19,6 +19,8 @@ def test_the_report_matches_plain_counts():
     assert report["auroc"] == pytest.approx((bad[:, None] > good).mean())
     allowed = np.sort(good)[::-1][int(0.01 * len(good))]
     assert report["tpr_at_1_percent_fpr"] == pytest.approx((bad > allowed).mean())
+    found = np.sort(bad)[::-1][int(np.ceil(0.95 * len(bad))) - 1]
+    assert report["fpr_at_95_percent_tpr"] == pytest.approx((good >= found).mean())
     ranked = poisoned[np.argsort(-scores)]
     precision = np.cumsum(ranked) / np.arange(1, 401)
     assert report["auprc"] == pytest.approx(precision[ranked].mean())

@@ -12,7 +12,14 @@ from safetensors.numpy import save_file
 from workflow_scripts.artefacts import neighbours
 from workflow_scripts.artefacts.given import Given
 from workflow_scripts.artefacts.make import make
-from workflow_scripts.artefacts.makers import dao, isolation_forest, k_distance, lid, slof
+from workflow_scripts.artefacts.makers import (
+    dao,
+    isolation_forest,
+    k_distance,
+    lid,
+    slof,
+    trivial_score,
+)
 from workflow_scripts.artefacts.makers.embeddings import hashes
 from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
@@ -94,6 +101,22 @@ def test_scores_match_their_formulas(given, reference):
     for maker, scores in zip((k_distance, lid, slof, dao), expected, strict=True):
         made = maker.make(given, embeddings=given.embeddings, neighbours=K, reference=reference)
         np.testing.assert_allclose(made.values["scores"], scores, rtol=1e-4)
+
+
+def test_trivial_scores_are_known_without_a_model(tmp_path):
+    captions = pd.Series(["four", "höö", "sixsix"], dtype="string[pyarrow]")
+    rows = {"key": ["a", "b", "c"], "tar": "x.tar", "offset": 0, "size": [7, 9, 8]}
+    write_manifest(
+        tmp_path / "m.parquet",
+        pd.DataFrame(rows | {"caption": captions, "poisoned": [False, True, False]}),
+    )
+    given = Given(manifest=tmp_path / "m.parquet", world=ProcessGroup(0, 1, torch.device("cpu")))
+    sizes = trivial_score.make(given, by="file_size")
+    assert sizes.values["scores"].tolist() == [7, 9, 8]
+    assert sizes.report["auroc"] == 1
+    lengths = trivial_score.make(given, by="caption_length").values["scores"]
+    assert lengths.tolist() == [4, 3, 6]
+    assert len(set(trivial_score.make(given).values["scores"])) == 3
 
 
 @pytest.mark.parametrize("maker", [k_distance, slof, dao, isolation_forest])

@@ -114,7 +114,8 @@ def test_a_subset_of_classes_is_classified_among_itself(world, encoder, context)
 
 def test_there_is_no_asr_if_the_target_is_not_a_class(encoder, context, capsys):
     assert list(zero_shot.measure(encoder, context, classes=["sky", "leaf"])) == ["accuracy"]
-    assert "no ASR: the target 'banana' is not one of the 2 classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no ASR: the target 'banana' must be the name of one class" in said
 
 
 def test_an_unknown_class_is_an_error_that_suggests_the_nearest_one(encoder, context):
@@ -287,6 +288,26 @@ def test_decree_stops_when_the_mask_stops_shrinking():
     images = torch.rand(4, 3, 4, 4) * 255
     decree.invert(embed, images, decree.Inversion(2000, 2, 3, 0.99, 0))
     assert set(calls) == {2} and len(calls) < 4000
+
+
+def test_the_penalty_is_adapted_after_each_step_and_patience_counts_steps(monkeypatch):
+    successes, update = [], decree.Penalty.update
+    monkeypatch.setattr(
+        decree.Penalty, "update", lambda p, ok: (successes.append(ok), update(p, ok))
+    )
+
+    def alike(x):
+        return F.normalize(x.mean((2, 3)) * 0 + torch.ones(3), dim=-1)
+
+    decree.invert(alike, torch.rand(64, 3, 4, 4) * 255, decree.Inversion(2, 8, 10**6, 0.99, 0))
+    assert successes == [True] * 16
+
+    def unlike(x):
+        return F.normalize(torch.eye(len(x)), dim=-1) + 0 * x.mean()
+
+    successes.clear()
+    decree.invert(unlike, torch.rand(64, 3, 4, 4) * 255, decree.Inversion(9, 8, 0, 0.99, 0))
+    assert successes == [False] * 72, "it does not stop before it has found a mask"
 
 
 def test_consecutive_successes_raise_the_penalty_and_failures_lower_it():

@@ -145,7 +145,7 @@ def test_classes_with_the_same_name_are_merged(world, base_spec, encoder, tmp_pa
     content["classes"].append(content["classes"][0])
     (tmp_path / "classes.json").write_text(json.dumps(content))
     assert make(world, base_spec, encoder, folder=tmp_path)(encoder) == fair
-    with pytest.raises(StepError, match="that of several classes"):
+    with pytest.raises(StepError, match="that of several classes; use another"):
         Labelled.read(tmp_path).target(content["classes"][0])
 
 

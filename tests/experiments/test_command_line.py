@@ -17,6 +17,7 @@ def test_experiments_named_as_targets_are_checked(config):
     assert wanted_experiments([], config) == set(config["all"])
     assert wanted_experiments(["ablation_trigger"], config) == {"ablation_trigger"}
     assert wanted_experiments(["results/experiments/badclip/best.csv"], config) == {"badclip"}
+    assert wanted_experiments(["all", "badclip"], config) == {*config["all"], "badclip"}
     assert wanted_experiments(["all_experiments"], config) == set(config["experiments"])
     assert wanted_experiments(["preflight_badclip"], config) == {"badclip"}
     assert wanted_experiments(["plan_badclip", "main"], config) == {"badclip", "main"}

@@ -3,6 +3,7 @@ import copy
 import pytest
 
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.dotted import override
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.layout import run_inputs, written_spec
@@ -166,6 +167,35 @@ def test_a_variant_names_a_combination_and_does_not_enter_ids(config):
     assert {row["attack.poisoned"] for row in rows} == {25}
     named[0]["variant"] = ["another word"]
     assert expand(config).runs == plan.runs
+
+
+def test_start_models_and_cleaning_runs_may_vary_the_same_key(config):
+    experiment = config["experiments"]["ablation_seed"]
+    experiment |= {"start": ["cc3m_mmcl"], "vary_start": {"seed": [0, 1]}}
+    experiment["vary"] = {"seed": [5, 6], "optimizer.learning_rate": [1e-5]}
+    figure = {"kind": "scatter", "over": ["start.seed", "seed"], "where": {"start.seed": [1]}}
+    experiment["figures"] = {"scatter": figure}
+    check_config(config)
+    rows = expand(config).experiments["ablation_seed"]
+    cleaned = [row for row in rows if row["kind"] == "cleaning"]
+    assert sorted((row["start.seed"], row["seed"]) for row in cleaned) == [
+        (0, 5), (0, 6), (1, 5), (1, 6)
+    ]  # fmt: skip
+    assert {row["start.seed"] for row in rows} == {0, 1}
+
+
+def test_a_defences_own_sweep_and_its_knowledge_are_recorded(config):
+    def recorded(name):
+        rows = [r for r in expand(config).experiments[name] if r["kind"] == "cleaning"]
+        return {row.get("sweep") for row in rows}, {row.get("knowledge") for row in rows}
+
+    sweep, knowledge = recorded("task_vector")
+    assert '{"start_change.alpha": 1.0}' in sweep
+    assert knowledge == {"trigger, target, poisoned pairs"}
+    assert recorded("wise_ft")[1] == {"clean model"}
+    assert recorded("main_cc3m") == ({None}, {None})
+    config["experiments"]["wise_ft"]["vary"] = {"start_change.alpha": [0.5]}
+    assert recorded("wise_ft")[0] == {None}
 
 
 def test_settings_varied_by_one_defence_are_columns_for_all_defences(config):

@@ -22,6 +22,7 @@ from workflow_scripts.results.index.runs import (
     attack_texts,
     setting_texts,
     start_texts,
+    trial_text,
 )
 from workflow_scripts.results.table import write_csv, write_table
 
@@ -81,8 +82,8 @@ def replicates(asr, accuracy, start=0.70, images=50_000):
     models = pd.DataFrame(
         {"run": [f"r{k}" for k in range(n)], "defence": "D", "setting": "", "start_label": "S",
          "dataset": "d", "epochs": 1, "pairs": 10, "attack": "patch", "seed": 0, "split": "t",
-         "hours": 0.5, "passes": 9.0,
-         "start": [f"s{k}" for k in range(n)], "epoch": 1, "learning_rate": 1e-3,
+         "hours": 0.5, "passes": 9.0, "knowledge": "",
+         "start": [f"s{k}" for k in range(n)], "epoch": 1, "learning_rate": 1e-3, "trial": "0.001",
          "top1": accuracy, "asr_top1": asr, "triggered_top1": 0.4, "images": images,
          "asr_images": images}
     )  # fmt: skip
@@ -164,19 +165,40 @@ def test_start_models_of_one_label_that_differ_in_more_than_the_seed_are_told_ap
     assert texts(of(0, "", 4), of(1, "", 8)) == ["MMCL (epochs 4)", "MMCL (epochs 8)"]
 
 
+def test_start_models_that_differ_only_in_their_attack_are_of_one_kind():
+    def of(label, target, epochs=4):
+        row = {"run": target, "kind": "cleaning", "start_label": label, "start": target,
+               "learning_rate": 1e-3}  # fmt: skip
+        attack = {"target": target, "poisoned": 0 if target == "none" else 9}
+        spec = record(row)["spec"] | {"attack": attack, "epochs": epochs}
+        return Run(row, {"spec": spec}, None)
+
+    runs = [of("MMCL", "a"), of("MMCL, warped", "b"), of("MMCL, long", "a", 8), of("Clean", "none")]
+    both = "MMCL / MMCL, warped"
+    assert start_texts(runs, runs) == [both, both, "MMCL, long", "Clean"]
+    same = [of("MMCL", "a"), of("MMCL again", "a")]
+    assert start_texts(same, same) == ["MMCL", "MMCL again"]
+
+
 def test_detectors_of_different_start_models_are_not_pooled():
     reports = pd.DataFrame(
         {"artefact": "dao", "start_label": ["MMCL", "MMCL", "MMCL+SSL"], "auroc": [0.9, 0.8, 0.2]}
     )
     rows = board.detector_board(reports)["rows"]
     assert [(row["label"], row["starts"]) for row in rows] == [("MMCL", 2), ("MMCL+SSL", 1)]
+    of_one = {"artefact": "dao", "start_label": "MMCL", "auroc": [0.9, 0.8, 0.7, 0.6]}
+    varied = {"model": ["RN50", "RN50", "ViT", "ViT"], "attack.seed": [0, 1, 0, 1]}
+    reports = pd.DataFrame(of_one | varied)[["artefact", "start_label", *varied, "auroc"]]
+    rows = board.detector_board(reports)["rows"]
+    found = [(row["setting"], row["starts"]) for row in rows]
+    assert found == [("Model: RN50", 2), ("Model: ViT", 2)]
 
 
 def test_attacks_are_compared_after_the_same_cleaning_and_unlearned_ones_are_marked():
     models, starts = replicates([0.01, 0.30, 0.0], [0.7, 0.7, 0.7])
     models["attack"] = ["patch", "blend", "warp"]
     starts.loc["s2", "asr_top1"] = 0.01
-    more = models.iloc[:1].assign(run="r9", learning_rate=3e-3, asr_top1=0.0, top1=0.71)
+    more = models.iloc[:1].assign(run="r9", trial="0.003", asr_top1=0.0, top1=0.71)
     text = attack_section(pd.concat([models, more], ignore_index=True), starts)
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>.*?</tr>", text)][1:]
     assert [row[0] for row in rows] == ["blend", "patch", "warp"]
@@ -198,11 +220,11 @@ def test_the_answer_gives_both_selections_and_compares_the_two_best_defences():
     assert "2 are undecided" in verdicts
 
 
-def test_replicates_are_compared_at_their_common_learning_rates():
+def test_replicates_are_compared_at_their_common_trials():
     models, starts = replicates([0.01, 0.02], [0.7, 0.7])
-    more = models.iloc[:1].assign(run="r9", learning_rate=3e-3, asr_top1=0.0)
+    more = models.iloc[:1].assign(run="r9", trial="0.003", asr_top1=0.0)
     rows = leaderboard.leaderboard(pd.concat([models, more], ignore_index=True), starts)
-    assert sorted((row["rates"], row["replicates"]) for row in rows) == [(1, 2), (2, 1)]
+    assert sorted((row["trials"], row["replicates"]) for row in rows) == [(1, 2), (2, 1)]
 
 
 def record(row, weight=1.0):
@@ -218,10 +240,40 @@ def record(row, weight=1.0):
             "finished": "2026-01-01T00:00:00", "resumptions": []}  # fmt: skip
 
 
+def test_the_settings_of_a_defences_own_sweep_are_trials_of_which_one_is_selected():
+    def of(alpha, weight=1.0):
+        row = {"run": f"r{alpha}", "kind": "cleaning", "defence": "D", "learning_rate": np.nan,
+               "sweep": json.dumps({"start_change.alpha": alpha})}  # fmt: skip
+        spec = record(row, weight)["spec"] | {"start_change": {"name": "x", "alpha": alpha}}
+        return Run(row, {"spec": spec}, None)
+
+    runs = [of(0.5), of(1), of(1, 4)]
+    assert setting_texts(runs) == ["", "", "MMCL weight 4"]
+    assert [trial_text(run) for run in runs] == ["alpha 0.5", "alpha 1", "alpha 1"]
+    models, starts = replicates([0.30, 0.01], [0.7, 0.69])
+    models = models.assign(start="s0", trial=["alpha 0.5", "alpha 1"], run=["r0.5", "r1"])
+    (row,) = leaderboard.leaderboard(models, starts)
+    assert (row["trials"], row["replicates"]) == (2, 1)
+    assert row["oracle"].picked == (("r1", "alpha 1", 1),)
+
+
+def test_a_row_shows_what_a_defence_costs_a_model_without_backdoor():
+    models, starts = replicates([0.01, 0.02, 0.0, 0.0], [0.69, 0.69, 0.695, 0.5])
+    models["attack"] = ["patch", "patch", NO_ATTACK, NO_ATTACK]
+    starts.loc[["s2", "s3"], "asr_top1"] = 0.0
+    (row,) = leaderboard.leaderboard(models, starts)
+    assert row["clean"].loss[0] == pytest.approx(0.005)
+    assert (row["attacks"], row["unlearned"]) == (["patch"], [])
+    (cells,) = board.board_rows([row], dict.fromkeys(models["run"], 0))
+    assert cells["clean"].startswith("0.5 points (")
+    assert cells["clean"].endswith("1 of 2 models qualify")
+
+
 def test_only_unusual_settings_are_shown():
     class One:
         def __init__(self, weight):
             self.row = {"defence": "D"}
+            self.sweep = {}
             self.spec = record({"run": "r", "kind": "cleaning", "learning_rate": 1}, weight)["spec"]
 
     assert setting_texts([One(1), One(1), One(4)]) == ["", "", "MMCL weight 4"]

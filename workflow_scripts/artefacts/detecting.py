@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-FALSE_ALARMS = 0.01
+FALSE_ALARMS, FOUND = 0.01, 0.95
 TOP_SHARES = (0.01, 0.1)
 
 
@@ -18,12 +18,13 @@ def detection_report(scores: np.ndarray, poisoned: np.ndarray) -> dict[str, floa
         ``rows``; ``prevalence``, the share of poisoned rows; and the following, which are None if
         all rows are poisoned or none is: ``auroc``; ``auprc`` (average precision);
         ``tpr_at_1_percent_fpr``, the highest true positive rate at a false positive rate of at most
-        1 %; ``recall_at_top_1_percent`` and ``recall_at_top_10_percent``, the share of the poisoned
-        rows among the highest scores, with ties in row order.
+        1 %; ``fpr_at_95_percent_tpr``, the lowest false positive rate at a true positive rate of at
+        least 95 %; ``recall_at_top_1_percent`` and ``recall_at_top_10_percent``, the share of the
+        poisoned rows among the highest scores, with ties in row order.
     """
     rows, found = len(scores), int(poisoned.sum())
     report: dict[str, float | int | None] = {"rows": rows, "prevalence": found / rows}
-    names = ("auroc", "auprc", "tpr_at_1_percent_fpr")
+    names = ("auroc", "auprc", "tpr_at_1_percent_fpr", "fpr_at_95_percent_tpr")
     if not 0 < found < rows:
         return report | dict.fromkeys((*names, *map(_recall, TOP_SHARES)))
     false, true, _ = roc_curve(poisoned, scores, drop_intermediate=False)
@@ -31,6 +32,7 @@ def detection_report(scores: np.ndarray, poisoned: np.ndarray) -> dict[str, floa
         roc_auc_score(poisoned, scores),
         average_precision_score(poisoned, scores),
         true[false <= FALSE_ALARMS].max(),
+        false[true >= FOUND].min(),
     )
     report |= {name: float(value) for name, value in zip(names, values, strict=True)}
     for share in TOP_SHARES:

@@ -53,7 +53,8 @@ def dropped_by_class(pairs: pd.DataFrame, kept: pd.DataFrame, classes: list[str]
     named = named_classes(clean["caption"], classes).to_numpy()
     dropped = ~clean["key"].isin(kept["key"]).to_numpy(bool)
     counts = pd.DataFrame({"class": named, "dropped": dropped}).groupby("class")["dropped"]
-    table = counts.agg(pairs="size", dropped="sum").reindex([*classes, ""], fill_value=0)
+    names = [*dict.fromkeys(classes), ""]
+    table = counts.agg(pairs="size", dropped="sum").reindex(names, fill_value=0)
     table["share"] = table["dropped"] / table["pairs"]
     return table.reset_index()
 

@@ -21,6 +21,7 @@ from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, write_json
 from workflow_scripts.common.seeds import seed_for
 from workflow_scripts.common.tensor_files import raising_os_errors
+from workflow_scripts.common.workers import loader_workers
 from workflow_scripts.model.spec import ModelSpec
 
 
@@ -31,10 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--spec", type=Path, required=True, help="artefact spec (JSON)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the outputs")
-    parser.add_argument("--workers", type=int, default=0, help="data loader workers")
-    parser.add_argument("--threads", type=int, default=1, help="threads on a CPU")
+    parser.add_argument("--cores", type=int, default=1, help="CPU cores (1)")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.cores)
     # Enabled by default for convolutions; TF32 keeps only 10 of the 23 mantissa bits of float32.
     torch.backends.cudnn.allow_tf32 = False
     spec = read_json(options.spec)
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         root=Path(spec["root"]),
         seed=spec["seed"],
         batch_size=spec["batch_size"],
-        workers=options.workers,
+        workers=loader_workers(options.cores, world.device.type),
         world=world,
         log=lambda text: print(text, flush=True),
     )

@@ -43,7 +43,7 @@ _EQUIVALENT = {
     "746ffa7369d1": "2edfb416b61d",  # poison/victim_captions/natural.py
     "4a4b87f9f7cc": "b8523d23080f",  # poison/victim_captions/templates.py
     "605895292eb8": "a985d42a6a14",  # artefacts/makers/badclip_patch.py
-    "0716f7e6a97c": "4fe5fa4b6062",  # artefacts/makers/task_vector.py
+    "46d6408e2550": "4fe5fa4b6062",  # artefacts/makers/task_vector.py
     "6ce5efe39b15": "e78b39b14928",  # training/losses/pseudo_labels.py
     "b357342ec900": "dda35faa99f3",  # training/pairs.py
     "dc618a5e17ea": "aaac3f4b3742",  # evaluation/zero_shot.py
@@ -51,7 +51,17 @@ _EQUIVALENT = {
     "b76263315f64": "c259cde9c502",  # poison/trigger.py
     "791124013411": "1621d112b824",  # training/start_changes/channel_lipschitz.py
     "1b2371241a9a": "365d075b1e44",  # training/start_changes/subtract_task_vector.py
-    "6f0973094b6d": "71cbf0e17673",  # training/start_changes/wise_ft.py
+    "35307fe5c39e": "71cbf0e17673",  # training/start_changes/wise_ft.py
+    "fe2c822e03c9": "e979aa4fca95",  # artefacts/makers/zero_shot_labels.py
+    "4fba07962575": "bb87c41da1d2",  # common/workers.py
+    "d4c59febac7a": "0424fd8367be",  # common/variants.py
+    "352108b07aed": "e2fd2f856086",  # evaluation/measure.py
+    "b9e22d5cc171": "ecb0642b75bb",  # evaluation/goals.py
+    "20cfe52c731a": "16382efdecd0",  # evaluation/labelled.py
+    "c172929d410e": "210b24486ad0",  # evaluation/measures/zero_shot.py
+    "89b8484fee1a": "b98a53557b0c",  # evaluation/measures/linear_probe.py
+    "1d7ec6b489ba": "9e50a1218221",  # training/optimizer.py
+    "0f93c129e29d": "31e9ead3b5d1",  # common/columns.py
 }
 
 

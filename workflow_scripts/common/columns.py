@@ -12,6 +12,12 @@ METRIC_COLUMNS = (
 HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
 TIMING_COLUMNS = ("seconds", "samples_per_second")
 COUNT_COLUMNS = ("images", "asr_images")
+SWEEP_COLUMN = "sweep"
+"""Only in tables of runs: the settings of the defence's own sweep besides the learning rate, as a
+JSON object; missing or empty if there are none."""
+KNOWLEDGE_COLUMN = "knowledge"
+"""Only in tables of runs: what the defence knows besides the clean pairs (``KNOWS`` of its parts);
+missing or empty if it knows nothing else."""
 LONG_COLUMNS = ("run", "epoch", "measure", "name", "value", "of")
 """Columns of the long format, with one row per run, epoch and number."""
 FILE_COLUMN = "model_file"

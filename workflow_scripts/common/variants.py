@@ -282,7 +282,7 @@ def _accepted(kind: str, name: str) -> tuple[dict[str, Option], bool]:
     given = KINDS[kind].given
     if isinstance(node, ast.FunctionDef):
         # A function gets its first arguments by position; a factory that replaces a class, by name.
-        by_position = KINDS[kind].public == node.name.lower()
+        by_position = KINDS[kind].public.islower()
         return _parameters(module, node, len(given) if by_position else 0)
     if node is None:
         return {}, True

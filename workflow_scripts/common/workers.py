@@ -39,6 +39,17 @@ def worker_pool(
     return ProcessPoolExecutor(workers, context, _begin, (initializer, initargs))
 
 
+def loader_workers(cores: int, device: str) -> int:
+    """Return how many loader processes to start beside a process that runs a model.
+
+    Args:
+        cores: CPU cores of the process.
+        device: Type of the model's device. With a GPU, decoding images is the bottleneck, so that
+            all cores but one load; on a CPU, it is the model, so that one does.
+    """
+    return max(0, cores - 1 if device == "cuda" else min(cores - 1, 1))
+
+
 def begin_worker() -> None:
     """Make this process end with its parent, and silently on Ctrl-C.
 

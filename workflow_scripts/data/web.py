@@ -55,7 +55,10 @@ def fetch(url: str, path: str | Path, pause: float = 1.0) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(pause)
+            pause *= 2
         try:
             _fetch_rest(url, path)
             return path
@@ -69,8 +72,6 @@ def fetch(url: str, path: str | Path, pause: float = 1.0) -> Path:
             if getattr(error, "errno", None) in _DISK_ERRORS:
                 raise
             reason = str(error) or type(error).__name__
-        time.sleep(pause)
-        pause *= 2
     raise StepError(
         f"{url} could not be fetched ({reason}); check the URL and the network, and run the step "
         "again (the partial download is kept)"

@@ -29,6 +29,7 @@ import torch
 from workflow_scripts.common.distributed import join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, write_json
+from workflow_scripts.common.workers import loader_workers
 from workflow_scripts.evaluation.auditing.jobs import EFFORTS, Options
 from workflow_scripts.evaluation.auditing.judging import EXIT_CODES
 from workflow_scripts.evaluation.auditing.page import page
@@ -56,8 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--parts", type=Path, help="folder of finished parts (OUTPUT/parts)")
     parser.add_argument("--batch-size", type=int, default=256, help="batch size (256)")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes (0)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--cores", type=int, default=1, help="CPU cores (1)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--seed", type=int, default=0, help="random seed (0)")
     parser.add_argument("--exit-zero", action="store_true", help="exit 0 regardless of findings")
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.batch_size < 1:
         raise StepError(f"--batch-size must be positive, got {options.batch_size}")
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.cores)
     model, attack = _model_and_attack(options)
     world = join(options.device, timeout_minutes=10)
     audit = Audit(
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
             output=options.output,
             parts=options.parts or options.output / "parts",
             batch_size=options.batch_size,
-            workers=options.workers,
+            workers=loader_workers(options.cores, world.device.type),
             seed=options.seed,
         ),
         world,

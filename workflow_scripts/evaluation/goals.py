@@ -15,7 +15,7 @@ from workflow_scripts.common.attacks import (
 )
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.manifest import read_manifest
-from workflow_scripts.evaluation.labelled import Labelled
+from workflow_scripts.evaluation.labelled import Labelled, NoGoalError
 from workflow_scripts.poison.trigger import ImageTrigger, load_trigger
 
 _NOT_COUNTED = -1
@@ -61,7 +61,7 @@ def goals_of(
         instances: ``instances.parquet`` of the attack; None if it has none.
 
     Raises:
-        StepError: A class is not in the evaluation set, or no image would be counted.
+        StepError: See :func:`goal_of`.
     """
     return [goal_of(part, n, labelled, instances) for n, part in enumerate(parts_of(attack))]
 
@@ -69,7 +69,12 @@ def goals_of(
 def goal_of(
     part: dict[str, Any], number: int, labelled: Labelled, instances: str | Path | None
 ) -> Goal:
-    """Return the goal of the part with the index ``number``; see :func:`goals_of`."""
+    """Return the goal of the part with the index ``number``; see :func:`goals_of`.
+
+    Raises:
+        NoGoalError: The part cannot be evaluated on this set.
+        StepError: The trigger is invalid, or the instances are missing.
+    """
     target = labelled.target(part["target"])
     everything = np.full(len(labelled.names), target)
     everything[target] = _NOT_COUNTED
@@ -91,7 +96,7 @@ def goal_of(
     for name, other in affected.items():
         wanted[labelled.target(name)] = labelled.target(other)
     if not (wanted[labelled.labels] != _NOT_COUNTED).any():
-        raise StepError(
+        raise NoGoalError(
             f"no class of the evaluation set is affected by the attack on {part['target']!r}; "
             "set 'classes' of its victims"
         )

@@ -13,6 +13,10 @@ from workflow_scripts.common.files import read_json
 from workflow_scripts.data.manifest import read_manifest
 
 
+class NoGoalError(StepError):
+    """An attack cannot be evaluated on an evaluation set, e.g. because it lacks the target."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Images with labels.
@@ -82,34 +86,22 @@ class Labelled:
         """Return the label of an attack's target.
 
         Raises:
-            StepError: The name is unknown or ambiguous, or all images are of this class.
+            NoGoalError: The name is unknown or ambiguous, or all images are of this class.
         """
         if name not in self.names or name in self.repeated:
-            number = "several classes" if name in self.repeated else "no class"
-            raise StepError(
+            several = name in self.repeated
+            hint = "use another target" if several else nearest(name, self.names)
+            raise NoGoalError(
                 f"the target {name!r} must be the name of one class of the evaluation set, but is "
-                f"that of {number}; {nearest(name, self.names)}"
+                f"that of {'several classes' if several else 'no class'}; {hint}"
             )
         label = self.names.index(name)
         if (self.labels == label).all():
-            raise StepError(
+            raise NoGoalError(
                 f"all images are of the target class {name!r}, so the ASR is undefined; add images "
                 "of other classes"
             )
         return label
-
-    def has_asr(self, name: str) -> bool:
-        """Return whether the ASR is defined: the target is a class, and not that of all images.
-
-        If it is not, the reason is printed to the log.
-        """
-        if name not in self.names:
-            print(f"no ASR: the target {name!r} is not one of the {len(self.names)} classes")
-            return False
-        if (self.labels == self.names.index(name)).all():
-            print(f"no ASR: all images are of the target {name!r}")
-            return False
-        return True
 
 
 def class_names(path: Path) -> tuple[list[str], list[str]]:

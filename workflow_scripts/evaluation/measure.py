@@ -22,6 +22,7 @@ from workflow_scripts.common import variants
 from workflow_scripts.common.distributed import ProcessGroup, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, sha256
+from workflow_scripts.common.workers import loader_workers
 from workflow_scripts.evaluation.context import Context, Score
 from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
@@ -44,8 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     run, declared = read_json(options.spec), read_json(options.measure)
     world = join(declared["device"], timeout_minutes=10)
-    # With a GPU, decoding is the bottleneck; on a CPU, the towers are.
-    workers = options.cores - 1 if world.device.type == "cuda" else min(options.cores - 1, 1)
+    workers = loader_workers(options.cores, world.device.type)
     torch.set_num_threads(options.cores)
     encoder = read_encoder(run, options.checkpoint, world)
     scores = take(

@@ -69,15 +69,20 @@ def _check_classes(
 ) -> None:
     evaluation = config["evaluation"]
     for key, name in _named_classes(part):
-        if name not in classes:
-            hint = nearest(name, classes)
+        found = classes.count(name)
+        if found == 1:
+            continue
+        first, _, option = key.partition(".")
+        place = run.place(places[first]) + (f".{option}" if option else "")
+        if found:
+            what, hint = "the name of several classes", "name another class"
+        else:
+            what, hint = "not a class", nearest(name, classes)
             hint = hint if hint.startswith("did") else "name one of its classes"
-            first, _, option = key.partition(".")
-            place = run.place(places[first]) + (f".{option}" if option else "")
-            raise StepError(
-                f"config: {place!r} is {name!r}, which is not a class of the "
-                f"evaluation set {evaluation!r}; {hint}"
-            )
+        raise StepError(
+            f"config: {place!r} is {name!r}, which is {what} of the evaluation set {evaluation!r}; "
+            f"{hint}"
+        )
     # Named classes were checked above; the variant is imported only if it chooses its classes.
     if _leaves_classes_out(part) and affected_classes(part, list(classes)) == {}:
         raise StepError(

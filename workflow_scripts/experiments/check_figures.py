@@ -10,7 +10,7 @@ from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.check_variants import check_variant
 from workflow_scripts.experiments.dotted import listed, varied_keys
 from workflow_scripts.experiments.layers import Settings, cleaning_settings, pretraining_settings
-from workflow_scripts.experiments.slugs import CAPTIONS, RATE, column_value
+from workflow_scripts.experiments.slugs import CAPTIONS, RATE, column_value, start_columns
 from workflow_scripts.experiments.slugs import columns as columns_of
 
 Spec = dict[str, Any]
@@ -157,15 +157,16 @@ def _values(config: Spec, name: str) -> dict[str, set[Any] | None]:
         ]
         values |= dict.fromkeys(parts)
     by_start, by_cleaning = [experiment["vary_start"]], [experiment["vary"], *sweeps]
+    of_start = start_columns(config, experiment)
     if cleaned and not any(run["data.held_out"] for run in cleaned):
         for column in columns.HELDOUT_COLUMNS:
             del values[column]
     if experiment["defence"]:
         values["learning_rate"] = _values_of(RATE, by_cleaning, cleaned)
-    for runs, grids in ((starts, by_start), (cleaned, by_cleaning)):
+    for runs, grids, names in ((starts, by_start, of_start), (cleaned, by_cleaning, {})):
         for key in dict.fromkeys(k for grid in grids for k in varied_keys(grid)):
             if key != RATE and (runs or not experiment["defence"]):
-                values[key] = _values_of(key, grids, runs)
+                values[names.get(key, key)] = _values_of(key, grids, runs)
     return values
 
 

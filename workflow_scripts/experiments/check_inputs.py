@@ -63,6 +63,7 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
     made = [plan.artefacts.specs[name] for name in needed(plan.artefacts.specs, specs)]
     models = [s["model"] for s in [*specs, *made] if s.get("kind") != "cleaning"]
     pretrained = {(m["name"], m["pretrained"]) for m in models if m and m.get("pretrained")}
+    offline = offline or bool(os.environ.get("HF_HUB_OFFLINE"))  # check_weights sets it
     for model, tag in sorted(pretrained):
         yield partial(check_weights, model, tag, offline)
 
@@ -152,6 +153,11 @@ def check_folder(place: str, evaluation: Spec, targets: set[str]) -> str:
             f"config: 'attack.target' is {target!r}, which is not a class of {place} ({folder}); "
             f"{nearest(target, classes)}"
         )
+    for target in sorted(name for name in targets if classes.count(name) > 1):
+        raise StepError(
+            f"config: 'attack.target' is {target!r}, which is the name of several classes of "
+            f"{place} ({folder}); name another class"
+        )
     without = f"; {len(empty)} without images, such as {empty[0]!r}" if empty else ""
     return f"{folder} has {len(classes)} classes{without}"
 
@@ -189,7 +195,6 @@ def check_weights(model: str, tag: str, offline: bool) -> str:
     """Check that pretrained weights exist, and are in the cache if nodes cannot download them."""
     if Path(tag).is_file():
         return f"the weights {tag} exist"
-    wanted_offline = os.environ.get("HF_HUB_OFFLINE")
     # Set before the import, which reads it, so that only the cache is searched below.
     os.environ["HF_HUB_OFFLINE"] = "1"
     import open_clip  # noqa: PLC0415 - takes seconds to import; most configs need no weights
@@ -205,7 +210,7 @@ def check_weights(model: str, tag: str, offline: bool) -> str:
     what = f"the weights {tag!r} of {model}"
     if _cached(weights) and _tokenizer_cached(model):
         return f"{what} are in the cache"
-    if offline or wanted_offline:
+    if offline:
         raise StepError(
             f"{what} are not in the cache, and jobs may have no network access; download them on "
             f'this machine: python -c "import open_clip as o; o.create_model({model!r}, '

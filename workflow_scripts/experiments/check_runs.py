@@ -275,7 +275,7 @@ def _check_cleaning(
         )
     for term, options in run["objective"].items():
         clusters = options.get("clusters") if isinstance(options, dict) else None
-        if isinstance(clusters, int) and clusters > pairs + held_out:
+        if isinstance(clusters, int) and clusters > pairs:
             raise StepError(
                 f"config: {run.place(f'objective.{term}.clusters')!r} is {clusters}, but only "
                 f"{pairs} pairs are clustered; lower the number of clusters"

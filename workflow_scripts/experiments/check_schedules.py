@@ -38,12 +38,12 @@ def check_warmup(run: Settings, pairs: int | None) -> None:
     """
     if pairs is None or not run["schedule.shift_epochs"]:
         return
-    if run["schedule.warmup_share"] is not None:
-        return
-    steps = run["epochs"] * (pairs // run["batch_size"])
-    if run["warmup_steps"] >= steps > 0:
+    steps, share = run["epochs"] * (pairs // run["batch_size"]), run["schedule.warmup_share"]
+    warmup = run["warmup_steps"] if share is None else round(share * steps)
+    key = "warmup_steps" if share is None else "schedule.warmup_share"
+    if warmup >= steps > 0:
         raise StepError(
-            f"config: {run.place('warmup_steps')!r} is {run['warmup_steps']}, but the run has only "
-            f"{steps} steps, and the warm-up of a shifted schedule must be shorter; lower it, or "
-            f"set {run.place('schedule.shift_epochs')!r} to 0"
+            f"config: {run.place(key)!r} is {run[key]}, but the run has only {steps} steps, and "
+            "the warm-up of a shifted schedule must be shorter; lower it, or set "
+            f"{run.place('schedule.shift_epochs')!r} to 0"
         )

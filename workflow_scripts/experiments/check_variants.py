@@ -87,7 +87,8 @@ def check_variant(
             )
         accepted = accepted_makers(kind, name, option)
         # A variant receives the path of an artefact.
-        passed = value if referred(value) is None else f"{referred(value)}.safetensors"
+        refers = artefacts is not None and referred(value) is not None
+        passed = f"{referred(value)}.safetensors" if refers else value
         wanted = annotations.problem(known[option].annotation, passed)
         if wanted:
             literals = [x for x in annotations.literals(known[option].annotation) if type(x) is str]

@@ -69,18 +69,22 @@ def command_line_targets() -> Collection[str]:
 
 
 def wanted_experiments(targets: Iterable[str], config: Spec) -> set[str]:
-    """Return the experiments named by Snakemake's targets; those of `all` if there are none.
+    """Return the experiments that Snakemake's targets need; those of `all` if there are none.
 
-    A target is an experiment, ``plan_`` or ``preflight_`` with an experiment, ``zoo``, or a file in
-    the folder of an experiment or of a page of several (``pages/A+B``).
+    A target that names no experiment may need any of `all`. One that does is an experiment,
+    ``plan_`` or ``preflight_`` with an experiment, ``zoo``, or a file in the folder of an
+    experiment or of a page of several (``pages/A+B``).
     """
-    words = {word for t in targets for part in Path(t).parts for word in part.split("+")}
-    if "all_experiments" in words:
-        return set(config["experiments"])
-    of_zoo = config["zoo"]["experiments"] if words & {"zoo"} else []
-    planned = {w.removeprefix(p) for w in words for p in ("plan_", "preflight_")}
-    named = config["experiments"].keys() & (words | planned | set(of_zoo))
-    return set(named) if named else set(config["all"])
+    wanted: set[str] = set()
+    for target in list(targets) or ["all"]:
+        words = {word for part in Path(target).parts for word in part.split("+")}
+        if "all_experiments" in words:
+            return set(config["experiments"])
+        of_zoo = config["zoo"]["experiments"] if words & {"zoo"} else []
+        planned = {w.removeprefix(p) for w in words for p in ("plan_", "preflight_")}
+        named = config["experiments"].keys() & (words | planned | set(of_zoo))
+        wanted |= named or set(config["all"])
+    return wanted
 
 
 def check_targets(targets: Iterable[str], rules: Collection[str]) -> None:

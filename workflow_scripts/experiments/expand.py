@@ -4,27 +4,35 @@ Everything is named by an id (see identity.py). Two experiments that need the sa
 id and share the run; a changed setting gives a new id and leaves the old results in place.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.common import variants
+from workflow_scripts.common.columns import KNOWLEDGE_COLUMN, SWEEP_COLUMN
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import digest
-from workflow_scripts.experiments.artefacts import START, ArtefactContext, Artefacts
+from workflow_scripts.experiments.artefacts import START, ArtefactContext, Artefacts, needed
 from workflow_scripts.experiments.attacks import attack_slug, by_content, canonical_attack
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
-from workflow_scripts.experiments.identity import make_id, normalized, slug_of
+from workflow_scripts.experiments.identity import make_id, normalized, options_of, slug_of
+from workflow_scripts.experiments.layers import VARIANT
 from workflow_scripts.experiments.measures import add_measures, add_of_each_epoch
 from workflow_scripts.experiments.own_inputs import OwnInputs
 from workflow_scripts.experiments.references import ARTEFACT, references
-from workflow_scripts.experiments.slugs import RATE, cleaning_slug, columns, objective_slug
+from workflow_scripts.experiments.slugs import (
+    RATE,
+    cleaning_keys,
+    cleaning_slug,
+    columns,
+    objective_slug,
+    start_columns,
+)
 from workflow_scripts.experiments.sources import Data
 
 Spec = dict[str, Any]
-
-# In a grid, not a key of the spec but the name of a combination of values.
-_VARIANT = "variant"
 
 
 @dataclass
@@ -64,9 +72,10 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
 
     Each row of ``plan.experiments[name]`` has ``run``, ``kind`` (pretraining, cleaning or
     baseline), ``start`` (a model id), ``start_label``, ``defence``, ``learning_rate``, a column
-    for each dotted key that varies, and ``folder``, relative to the results. A baseline is the
-    clean control of its ``start``. Each row of ``plan.reports[name]`` has ``artefact`` (its name),
-    ``id``, ``start``, ``start_label``, and the columns that vary.
+    for each dotted key that varies (see :func:`slugs.start_columns`), ``folder``, relative to the
+    results, ``SWEEP_COLUMN`` and ``KNOWLEDGE_COLUMN``. A baseline is the clean control of its
+    ``start``. Each row of ``plan.reports[name]`` has ``artefact`` (its name), ``id``, ``start``,
+    ``start_label``, and the columns that vary.
 
     Args:
         config: The checked config.
@@ -82,11 +91,13 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
         rows: dict[tuple[str, str, str], Spec] = {}
         reports: list[Spec] = []
         varied = varied_keys(experiment["vary_start"])
+        names = start_columns(config, experiment)
         for start in experiment["start"]:
             for values in combinations(experiment["vary_start"]):
                 row = _start_row(plan, config, start, values)
-                row |= columns(plan.runs[row["run"]] | values, varied)
-                reports += _report_rows(plan, config, name, row, varied)
+                found = columns(plan.runs[row["run"]] | values, varied)
+                row |= {names[key]: value for key, value in found.items()}
+                reports += _report_rows(plan, config, name, row, list(names.values()))
                 made = [row]
                 if start in experiment["baseline"]:
                     control = _model(plan, config, start, values | {"attack.poisoned": 0})
@@ -153,7 +164,7 @@ def _model(
 ) -> str:
     """Add the run of a start, the models that it needs, and its model; return the model's id."""
     declared = {k: v for k, v in config["starts"][start].items() if k != "label"}
-    values = {k: v for k, v in values.items() if k != _VARIANT}
+    values = {k: v for k, v in values.items() if k != VARIANT}
     spec = override(config["pretraining"], declared | values, f"starts.{start}")
     dataset, continues, taken = (spec.pop(k) for k in ("dataset", "continues", "start_epoch"))
     _declared("datasets", dataset, config, f"starts.{start}.dataset")
@@ -242,17 +253,13 @@ def _cleaning_rows(
     declared = dict(config["defences"][defence])
     label, sweep = declared.pop("label"), declared.pop("vary", {})
     defaults = override(config["cleaning"], declared, f"defences.{defence}")
-    # All defences of an experiment have the same columns, those of their sweeps included.
-    sweeps = [config["defences"][name].get("vary", {}) for name in experiment["defence"]]
-    varied = dict.fromkeys(
-        key for grids in (experiment["vary"], *sweeps) for key in varied_keys(grids)
-    )
+    varied = cleaning_keys(config, experiment)
     pretraining = plan.runs[start["run"]]
     taken_over = ("model", "attack", "attack_id", "dataset", "evaluation", "captions_id")
     stem = slug_of(pretraining["dataset"])
     for values in combinations(experiment["vary"]):
         for rates in combinations({k: v for k, v in sweep.items() if k not in values}):
-            settings = {k: v for k, v in (values | rates).items() if k != _VARIANT}
+            settings = {k: v for k, v in (values | rates).items() if k != VARIANT}
             spec = override(defaults, settings, f"defences.{defence}")
             spec |= {key: pretraining[key] for key in taken_over}
             spec |= {"kind": "cleaning", "start": start["start"]}
@@ -265,6 +272,8 @@ def _cleaning_rows(
             taken = add_of_each_epoch(plan, config, experiment, start["start"], spec["split_id"])
             spec |= {"measures": taken} if taken else {}
             run = _add_run(plan, f"{slug_of(start['run'])}-by-{cleaning_slug(spec)}", spec)
+            tried = {k: v for k, v in rates.items() if k not in (RATE, VARIANT)}
+            known = _knowledge(plan, spec)
             yield {
                 **start,
                 "run": run,
@@ -273,8 +282,21 @@ def _cleaning_rows(
                 "defence": label,
                 # Runs without epochs have no learning rate.
                 "learning_rate": value_at(spec, RATE) if spec["epochs"] else None,
-                **columns(spec | values, list(varied)),
+                **columns(spec | values, varied),
+                **({SWEEP_COLUMN: json.dumps(tried)} if tried else {}),
+                **({KNOWLEDGE_COLUMN: known} if known else {}),
             }
+
+
+def _knowledge(plan: Plan, spec: Spec) -> str:
+    """Return what the defence of a cleaning run knows besides the clean pairs, "" if nothing."""
+    parts = [spec[key] for key in ("objective", "start_change", "labels")]
+    makers = [plan.artefacts.specs[name]["make"] for name in needed(plan.artefacts.specs, parts)]
+    named = [("artefact", make) for make in makers]
+    if spec["start_change"]:
+        named.append(("start_change", spec["start_change"]["name"]))
+    known = (fact for named_ in named for fact in variants.attribute(*named_, "KNOWS", ()))
+    return ", ".join(dict.fromkeys(known))
 
 
 def _split(plan: Plan, stem: str, spec: Spec) -> str:
@@ -343,6 +365,8 @@ def _labels(plan: Plan, spec: Spec, declared: Spec | None, place: str) -> str | 
         "evaluation": made["evaluation"],
         "model": plan.data.inputs.of_model(model),
         "start": start,
+        "options": options_of("artefact", made["make"], made["options"]),
+        "seed": made["seed"] or None,
     }
     return make_id(f"{slug_of(spec['split_id'])}-by-{declared[ARTEFACT]}", identity)
 

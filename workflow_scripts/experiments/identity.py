@@ -18,7 +18,7 @@ from workflow_scripts.experiments.schema import whole_schema
 Spec = dict[str, Any]
 
 # Keys of the spec of a run or an attack that name a variant with options.
-_NAMED = {name: name for name in ("trigger", "victims", "captions", "start_change")}
+_NAMED = ("trigger", "victims", "captions", "start_change")
 # Keys whose variant may be a name alone if it has no options.
 _NAME_ALONE = ("victims", "captions")
 _OBJECTIVE = "objective"
@@ -42,7 +42,15 @@ def stem_of(variant: str) -> str:
 
 def options_of(kind: str, name: str, given: Spec) -> Spec:
     """Return the options of a variant that differ from their defaults, in sorted order."""
-    return _variant(kind, name, given)
+    known = _options(kind, name)
+
+    def neutral(option: str) -> bool:
+        declared = known.get(option)
+        if declared is None or declared.required:
+            return False
+        return canonical(given[option]) == canonical(declared.default)
+
+    return {option: given[option] for option in sorted(given) if not neutral(option)}
 
 
 def normalized(spec: Spec, section: str) -> Spec:
@@ -62,7 +70,7 @@ def _normalized(spec: Spec, described: Mapping[str, Any]) -> Spec:
         if key == _OBJECTIVE:
             value = {name: _term(name, value[name]) for name in sorted(value)}
         elif key in _NAMED and isinstance(value, dict):
-            value = _variant(_NAMED[key], value["name"], value)
+            value = options_of(key, value["name"], value)
             if key in _NAME_ALONE and set(value) == {"name"}:
                 value = value["name"]
         elif key == _PARTS and value is not None:
@@ -77,20 +85,8 @@ def _normalized(spec: Spec, described: Mapping[str, Any]) -> Spec:
 
 def _term(name: str, value: Any) -> Any:
     """Return a loss term's weight, or a mapping if the term has options as well."""
-    term = _variant("loss", name, value if isinstance(value, dict) else {"weight": value})
+    term = options_of("loss", name, value if isinstance(value, dict) else {"weight": value})
     return term["weight"] if set(term) == {"weight"} else term
-
-
-def _variant(kind: str, name: str, given: Spec) -> Spec:
-    known = _options(kind, name)
-
-    def neutral(option: str) -> bool:
-        declared = known.get(option)
-        if declared is None or declared.required:
-            return False
-        return canonical(given[option]) == canonical(declared.default)
-
-    return {option: given[option] for option in sorted(given) if not neutral(option)}
 
 
 # Thousands of runs use the same few variants.

@@ -1,10 +1,11 @@
 """Readable names: slugs of ids, and varied values in tables."""
 
+import itertools
 from typing import Any
 
 from workflow_scripts.common.attacks import captions_of, parts_of
 from workflow_scripts.common.files import digest
-from workflow_scripts.experiments.dotted import value_at
+from workflow_scripts.experiments.dotted import value_at, varied_keys
 from workflow_scripts.experiments.identity import stem_of
 
 Spec = dict[str, Any]
@@ -30,6 +31,26 @@ def objective_slug(objective: Spec) -> str:
         stem_of(name) + ("" if weight(objective[name]) == 1 else f"{weight(objective[name]):g}")
         for name in sorted(objective)
     )
+
+
+def cleaning_keys(config: Spec, experiment: Spec) -> list[str]:
+    """Return the keys that the cleaning runs of an experiment vary, its defences' sweeps included.
+
+    All defences of an experiment have the same columns.
+    """
+    sweeps = [config["defences"][name].get("vary", {}) for name in experiment["defence"]]
+    keys = [varied_keys(grids) for grids in (experiment["vary"], *sweeps)]
+    return list(dict.fromkeys(itertools.chain(*keys)))
+
+
+def start_columns(config: Spec, experiment: Spec) -> dict[str, str]:
+    """Return the column of each key that the start models of an experiment vary.
+
+    It is the key, or ``start.<key>`` if the cleaning runs vary the same key.
+    """
+    cleaned = cleaning_keys(config, experiment)
+    keys = varied_keys(experiment["vary_start"])
+    return {key: f"start.{key}" if key in cleaned else key for key in keys}
 
 
 def columns(spec: Spec, keys: list[str]) -> Spec:

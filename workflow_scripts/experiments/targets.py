@@ -279,12 +279,16 @@ class Targets:
 
     def code_of_runs(self, experiment: str) -> str:
         """Return the digest of the code that the runs of an experiment execute at present."""
-        named = {
-            json.dumps(
-                [sorted(s["objective"]), list(variants_of(s["attack"])), s["start_change"]]
-            ): s
-            for s in self._runs(experiment)
-        }
+        named = {}
+        for spec in self._runs(experiment):
+            measures = [self.plan.measures[measure] for measure in spec.get("measures", ())]
+            parts = [
+                sorted(spec["objective"]),
+                list(variants_of(spec["attack"])),
+                spec["start_change"],
+                [measure["measure"] for measure in measures],
+            ]
+            named[json.dumps(parts)] = spec | {"inputs": {"measures": measures}}
         for variants, spec in named.items():
             if variants not in self._code:
                 self._code[variants] = run_code(spec)

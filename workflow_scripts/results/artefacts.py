@@ -22,6 +22,7 @@ _NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "tpr_at_1_percent_fpr": "TPR at 1 % FPR",
+    "fpr_at_95_percent_tpr": "FPR at 95 % TPR",
     "recall_at_top_1_percent": "Recall in the top 1 %",
     "recall_at_top_10_percent": "Recall in the top 10 %",
 }

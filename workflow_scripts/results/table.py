@@ -9,8 +9,10 @@ from workflow_scripts.common.columns import (
     COUNT_COLUMNS,
     FILE_COLUMN,
     HELDOUT_COLUMNS,
+    KNOWLEDGE_COLUMN,
     METRIC_COLUMNS,
     RUN_COLUMNS,
+    SWEEP_COLUMN,
     TIMING_COLUMNS,
     of_parts,
 )
@@ -18,7 +20,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
 
 _MEASURED = (*METRIC_COLUMNS, *HELDOUT_COLUMNS, *TIMING_COLUMNS, *COUNT_COLUMNS)
-FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *_MEASURED, FILE_COLUMN))
+FIXED_COLUMNS = frozenset((*RUN_COLUMNS, *_MEASURED, FILE_COLUMN, SWEEP_COLUMN, KNOWLEDGE_COLUMN))
 
 _TEXT = ("run", "kind", "start", "start_label", "defence", FILE_COLUMN)
 

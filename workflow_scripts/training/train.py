@@ -22,6 +22,7 @@ from workflow_scripts.common.distributed import ProcessGroup, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, write_json
 from workflow_scripts.common.stopping import Stop, Stopped, minutes_left
+from workflow_scripts.common.workers import loader_workers
 from workflow_scripts.training.checkpoints import lock
 from workflow_scripts.training.outputs import bring_back, finished
 from workflow_scripts.training.provenance import hash_inputs
@@ -215,11 +216,9 @@ def _share(options: argparse.Namespace, world: ProcessGroup) -> tuple[int, int]:
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
     cores = max(1, options.cores // local_processes)
     gpu = world.device.type == "cuda"
-    workers = cores - 1 if gpu else min(cores - 1, 1)
-    threads = 1 if gpu else cores
     return (
-        workers if options.workers is None else options.workers,
-        threads if options.threads is None else options.threads,
+        loader_workers(cores, world.device.type) if options.workers is None else options.workers,
+        (1 if gpu else cores) if options.threads is None else options.threads,
     )
 
 

@@ -7,6 +7,7 @@ A file defines one public function:
     USES = ("embeddings",)   # makers whose artefacts, of the same model and pairs, are passed in
     PAIRS_OF_USER = True     # the pairs are those of the user, even if `model` names a start; for
                              # values of rows that the user reads with its own pairs
+    KNOWS = ("trigger",)     # what a defence that uses the artefact knows besides clean pairs
 
     def make(given: Given, *, embeddings: str, neighbours: int = 16) -> Made:
         ...

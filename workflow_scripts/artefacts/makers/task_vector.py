@@ -16,6 +16,7 @@ from workflow_scripts.data.images import fit
 from workflow_scripts.model.contrast import contrast
 
 NEEDS = ("model", "pairs")
+KNOWS = ("trigger", "target", "poisoned pairs")
 
 
 def make(

@@ -17,6 +17,7 @@ from workflow_scripts.model.zero_shot import Prompts
 
 NEEDS = ("model", "pairs", "evaluation")
 PAIRS_OF_USER = True
+KNOWS = ("class names", "stronger model")
 
 
 def make(given: Given) -> Made:

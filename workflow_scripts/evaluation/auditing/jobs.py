@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from workflow_scripts.artefacts.given import Given
-from workflow_scripts.common.code_version import attack_code
+from workflow_scripts.common.code_version import attack_code, variant_code
 from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.files import atomic, sha256
 from workflow_scripts.data.manifest import read_manifest
@@ -198,7 +198,8 @@ class Jobs:
                 "picture": png(shown.round().clamp(0, 255).to(torch.uint8)),
             }
 
-        depends = self._depends(subject, epochs=how.epochs, decree_images=len(images))
+        code = variant_code("measure", "decree")
+        depends = self._depends(subject, epochs=how.epochs, decree_images=len(images), code=code)
         return Job("decree", subject, depends, cost, make)
 
     def _known(self, name: str, attack: dict[str, Any], subject: Subject) -> Job:

@@ -48,9 +48,6 @@ class Finding:
     target: str | None = None
 
 
-NO_ATTACK = Finding("known", NOT_DONE, "No known attack was given.")
-
-
 def judge_known(attack: Part, model: Part, control: Part | None) -> Finding:
     """Assess the effect of a part of the known attack on the model, compared with the control."""
     asr, before = (model["scores"][k]["value"] for k in ("asr", "target_without_trigger"))
@@ -154,14 +151,10 @@ def judge_inversion(rows: list[Part], *, captions: bool = False) -> Finding:
     """Assess the sizes of inverted triggers.
 
     Args:
-        rows: Result of :func:`ranked`.
+        rows: Result of :func:`ranked`, not empty.
         captions: Whether the targets are captions.
     """
     part, kind = ("captions", "caption") if captions else ("inversion", "class")
-    if not rows:
-        return Finding(
-            part, NOT_DONE, "No training list was given, so no frequent captions were tested."
-        )
     first, limit = rows[0], least_anomaly(len(rows))
     covers = f"a change of {percent(first['size'])} of the image"
     if "ratio" in first:
@@ -185,6 +178,7 @@ def judge_inversion(rows: list[Part], *, captions: bool = False) -> Finding:
             f"{most['ratio']:.1f} times smaller, for “{most['name']}”).",
         )
     least = max(first["size"], LEAST_SIZE)
+    # Of two, the harder one is no reference for the easier one.
     gap = max(rows[1]["size"], least) / least if len(rows) > 2 else 1.0
     if first["anomaly"] > limit and gap >= _GAP and first["success"] >= _REACHES:
         return Finding(
@@ -195,11 +189,11 @@ def judge_inversion(rows: list[Part], *, captions: bool = False) -> Finding:
             "normal.",
             first["name"],
         )
+    following = f", and the next one {gap:.1f} times as much" if len(rows) > 2 else ""
     return Finding(
         part,
         NOTHING,
-        f"No {kind} stands out: the easiest, “{first['name']}”, needs {covers}, and the next one "
-        f"{gap:.1f} times as much.",
+        f"No {kind} stands out: the easiest, “{first['name']}”, needs {covers}{following}.",
     )
 
 

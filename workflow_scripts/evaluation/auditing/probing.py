@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from workflow_scripts.common.attacks import parts_of, without_trigger
 from workflow_scripts.common.distributed import ProcessGroup
-from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.files import atomic, digest
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.evaluation.auditing import judging
@@ -51,7 +51,7 @@ class Audit:
         self.material = Material.read(
             options.evaluation, options.root, EFFORTS[options.effort].images, size, options.seed
         )
-        self.attacks = _checked(options.attack, size)
+        self.attacks = _checked(options.attack, size, self.material.names)
         self.captions = self._captions()
         self._results: dict[tuple[str, str], Part] = {}
 
@@ -117,11 +117,11 @@ class Audit:
             for attack, name in zip(self.attacks, known_names(self.attacks), strict=True)
         ]
         findings = [
-            *([judging.judge_known(**one) for one in known] or [judging.NO_ATTACK]),
+            *([judging.judge_known(**one) for one in known] or [self._no_attack()]),
             judging.judge_scan(scanned),
             judging.judge_inversion(inverted),
             judging.judge_decree(*decree),
-            judging.judge_inversion(natural, captions=True),
+            judging.judge_inversion(natural, captions=True) if natural else self._no_captions(),
             judging.judge_rows(rows),
         ]
         scans = self._both("scan")
@@ -141,6 +141,18 @@ class Audit:
             "rows": rows,
             "how": self._how(),
         }
+
+    def _no_attack(self) -> judging.Finding:
+        why = "has no trigger" if self.options.attack else "was not given"
+        return judging.Finding("known", judging.NOT_DONE, f"A known attack {why}.")
+
+    def _no_captions(self) -> judging.Finding:
+        why = (
+            "No training list was given, so no frequent captions were tested."
+            if self.options.pairs is None
+            else "No caption of the training list is frequent."
+        )
+        return judging.Finding("captions", judging.NOT_DONE, why)
 
     def _scanned(self) -> list[Part]:
         names, (part, control) = self.material.names, self._both("scan")
@@ -185,11 +197,12 @@ class Audit:
         return float((np.array(part["clean"]) == self.material.labels).mean())
 
 
-def _checked(attack: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
+def _checked(attack: dict[str, Any] | None, size: int, names: list[str]) -> list[dict[str, Any]]:
     """Return the parts of the known attack that have a trigger, each as an attack spec.
 
     Raises:
-        StepError: The attack lacks a key, its trigger is invalid, or its image size is wrong.
+        StepError: The attack lacks a key, its trigger is invalid, its image size is wrong, or a
+            target is not one of the class ``names``.
     """
     parts = parts_of({"image_size": size, "seed": 0, **attack}) if attack else []
     for part in parts:
@@ -200,6 +213,11 @@ def _checked(attack: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
             raise StepError(
                 f"the attack's image_size is {part['image_size']}, but the model's input has "
                 f"{size} pixels, so the trigger would differ from that of training"
+            )
+        if part["target"] not in names:
+            raise StepError(
+                f"the attack's target {part['target']!r} is not a class of the evaluation set; "
+                f"{nearest(part['target'], names)}"
             )
         load_trigger(part)
     return [part for part in parts if not without_trigger(part)]

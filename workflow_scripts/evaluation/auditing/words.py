@@ -77,9 +77,9 @@ LIMITS: dict[str, Any] = {
         (None, "a target that is not among the tested classes, such as a name or a phrase"),
         (None, "an attack on a few particular images, or on texts"),
         (None, "a model that is harmful in other ways, e.g. biased"),
-        ("known", "a known attack, because none was given"),
-        ("captions", "frequent captions that act as backdoors, because no training list was given"),
-        ("rows", "poisoned training pairs, because none were given"),
+        ("known", "a known attack, as none with a trigger was given"),
+        ("captions", "frequent captions that act as backdoors, as none were tested"),
+        ("rows", "poisoned training pairs, as none were given"),
     ],
     "without_control": (
         "a false alarm: some classes are easy to reach in any model. Give a clean control of the "

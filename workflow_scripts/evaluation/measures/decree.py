@@ -5,11 +5,11 @@ have a cosine near 1, with the smallest possible mask. A backdoored tower needs 
 a clean one. The published threshold (``pl1`` below 0.1 indicates a backdoor) was determined for 224
 pixels; small models also collapse under small masks, so compare a model with its clean control.
 
-The published code differs in two points: it normalises images with ImageNet's mean and standard
-deviation (``normalization: imagenet``), and it uses 10,000 images of ImageNet instead of held-out
-pairs.
+As in the published code, the weight of the mask's size is adapted after each step. That code
+differs in two points: it normalises images with ImageNet's mean and standard deviation
+(``normalization: imagenet``), and it uses 10,000 images of ImageNet instead of held-out pairs.
 
-Source: Feng et al., CVPR 2023, section 4 (arXiv:2303.15180).
+Source: Feng et al., CVPR 2023, section 4 (arXiv:2303.15180); main.py of GiantSeaweed/DECREE.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,8 @@ PASSES = {"epochs": 1}
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _RATES = ((500, 0.05), (200, 0.1), (0, 0.5))  # epoch from which on, learning rate
 _FACTOR = 5.0
-_WEIGHT, _LEAST_WEIGHT = 1e-3, 1e-7
+_WEIGHT, _LEAST_WEIGHT, _LARGEST_WEIGHT = 1e-3, 1e-7, 1e5
+_EPSILON = 1e-7
 _IN_A_ROW = 5
 
 
@@ -60,7 +61,8 @@ def measure(
         images: Maximum number of held-out images.
         epochs: Maximum number of epochs.
         batch_size: Images per step.
-        patience: Stop after this number of epochs without a smaller mask, once one was found.
+        patience: Stop at the end of an epoch after more than this number of steps without a
+            smaller mask, once one was found and if the epoch's mean cosine reaches the threshold.
         cosine: Threshold on the mean cosine between the images of a batch.
         normalization: ``model`` uses the preprocessing of the model, ``imagenet`` that of the
             published code.
@@ -105,10 +107,9 @@ class Inversion:
 
 @dataclass(frozen=True)
 class Found:
-    """A mask, float [S, S], its patch, float [3, S, S] in 0..255, and their numbers.
+    """A mask, float [S, S], its patch, float [3, S, S] in 0..255, and their numbers in one step.
 
-    ``l1`` and ``cosine`` are means over the steps of an epoch, mask and patch those of its last
-    step.
+    ``l1`` is the sum of the mask over three channels, ``cosine`` the mean over the step's images.
     """
 
     mask: Tensor
@@ -127,15 +128,17 @@ def invert(embed: Callable[[Tensor], Tensor], images: Tensor, how: Inversion) ->
     """
     size = images.shape[-1]
     draw = generator(how.seed, "decree")
-    first = [draw.standard_normal(shape) for shape in ((size, size), (3, size, size))]
-    raw = [torch.from_numpy(x).to(images).requires_grad_() for x in first]
+    first = [draw.random(shape) - 0.5 for shape in ((size, size), (3, size, size))]
+    raw = [
+        torch.from_numpy(np.arctanh(x * (2 - _EPSILON))).to(images).requires_grad_() for x in first
+    ]
     optimizer = torch.optim.Adam(raw, betas=(0.5, 0.9))
     penalty, best, since = Penalty(), None, 0  # type: Penalty, Found | None, int
     for epoch in range(how.epochs):
         rate = next(rate for start, rate in _RATES if epoch >= start)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        cosines, sizes = [], []
+        cosines = []
         for batch in _batches(len(images), how.batch_size, draw):
             mask, patch = _mask_and_patch(raw)
             put_on = ((1 - mask) * images[batch] + mask * patch).clip(0, 255)
@@ -146,16 +149,15 @@ def invert(embed: Callable[[Tensor], Tensor], images: Tensor, how: Inversion) ->
             for one, gradient in zip(raw, gradients, strict=True):
                 one.grad = gradient
             optimizer.step()
-            cosines.append(cosine.item())
-            sizes.append(l1.item())
-        now = Found(mask.detach(), patch.detach(), float(np.mean(sizes)), float(np.mean(cosines)))
-        penalty.update(now.cosine > how.cosine)
-        since = 0 if _better(now, best, how.cosine) else since + 1
-        best = now if since == 0 else best
-        # `best` is set in the first epoch, which the type checker cannot infer.
-        if best.cosine > how.cosine and since >= how.patience:  # type: ignore[union-attr]  # see above
+            now = Found(mask.detach(), patch.detach(), l1.item(), cosine.item())
+            since = 0 if _better(now, best, how.cosine) else since + 1
+            best = now if since == 0 else best
+            penalty.update(now.cosine > how.cosine)
+            cosines.append(now.cosine)
+        if np.mean(cosines) > how.cosine and since > how.patience:
             break
-    return best  # type: ignore[return-value]  # there is at least one epoch
+    assert best is not None  # there is at least one step
+    return best
 
 
 def _mask_and_patch(raw: list[Tensor]) -> list[Tensor]:
@@ -188,7 +190,8 @@ class Penalty:
     """Adaptive weight of the mask's size in the loss.
 
     It is increased after six consecutive successes and decreased after six consecutive failures.
-    Unlike in the published code, a weight below 1e-7 is not reset to 1e-3.
+    The published code also resets a weight below 1e-7 to 1e-3 after eleven successes, which cannot
+    happen, because six of them raise it above.
     """
 
     def __init__(self) -> None:
@@ -196,10 +199,12 @@ class Penalty:
         self._up = self._down = 0
 
     def update(self, success: bool) -> None:
-        """Record whether an epoch reached the cosine threshold."""
+        """Record whether a step reached the cosine threshold."""
         self._up = self._up + 1 if success else 0
         self._down = 0 if success else self._down + 1
         if self._up > _IN_A_ROW:
-            self.weight, self._up = self.weight * _FACTOR, 0
+            self.weight *= _FACTOR if self.weight < _LARGEST_WEIGHT else 1.0
+            self._up = 0
         elif self._down > _IN_A_ROW:
-            self.weight, self._down = max(self.weight / _FACTOR, _LEAST_WEIGHT), 0
+            self.weight /= _FACTOR if self.weight >= _LEAST_WEIGHT else 1.0
+            self._down = 0

@@ -15,11 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from workflow_scripts.common.attacks import parts_of, without_trigger
+from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.evaluation.context import Context, Score, share
 from workflow_scripts.evaluation.goals import goal_of
+from workflow_scripts.evaluation.labelled import NoGoalError
 from workflow_scripts.model.encoder import Encoder
 
 NEEDS = ("evaluation",)
@@ -59,15 +60,10 @@ def measure(
     probe = fit(clean[fitted], labels[fitted], c, iterations)
     rest = np.flatnonzero(~fitted)
     scores = {"accuracy": share((probe.predict(clean[rest]) == labels[rest]).sum(), len(rest))}
-    if not labelled.has_asr(context.attack["target"]):
-        return scores
-    part = parts_of(context.attack)[0]
     try:
-        goal = goal_of(part, 0, labelled, context.instances)
-    except StepError as error:
-        if not without_trigger(part):
-            raise
-        print(f"{error}: no ASR")
+        goal = goal_of(parts_of(context.attack)[0], 0, labelled, context.instances)
+    except NoGoalError as error:
+        print(f"no ASR: {error}")
         return scores
     attacked = np.intersect1d(rest, goal.rows(labels))
     if not len(attacked):

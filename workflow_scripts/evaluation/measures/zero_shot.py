@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from workflow_scripts.common.attacks import parts_of
-from workflow_scripts.common.errors import StepError
 from workflow_scripts.evaluation.context import Context, Score, share
 from workflow_scripts.evaluation.goals import Goal, goal_of
-from workflow_scripts.evaluation.labelled import Labelled
+from workflow_scripts.evaluation.labelled import Labelled, NoGoalError
 from workflow_scripts.evaluation.zero_shot import alike_classes, hits
 from workflow_scripts.model.encoder import Encoder
 
@@ -74,9 +73,7 @@ def measure(
 def _goals(context: Context, labelled: Labelled) -> Iterator[tuple[int, Goal]]:
     """Yield number, from 1, and goal of the parts of the attack that can be evaluated."""
     for number, part in enumerate(parts_of(context.attack)):
-        if not labelled.has_asr(part["target"]):
-            continue
         try:
             yield number + 1, goal_of(part, number, labelled, context.instances)
-        except StepError as error:
-            print(f"{error}: no ASR")
+        except NoGoalError as error:
+            print(f"no ASR: {error}")

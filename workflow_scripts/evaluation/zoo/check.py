@@ -19,6 +19,7 @@ from workflow_scripts.common.attacks import VARIANTS, named, parts_of
 from workflow_scripts.common.distributed import ProcessGroup, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, sha256, write_json
+from workflow_scripts.common.workers import loader_workers
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.evaluation.zoo.write import CARD, CONFIG, NUMBERS
 from workflow_scripts.model import models
@@ -44,10 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--own-files", action="store_true", help="allow the card's attack to run Python files"
     )
     parser.add_argument("--batch-size", type=int, default=256, help="batch size (256)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--cores", type=int, default=1, help="CPU cores (1)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.cores)
     world = join(options.device, timeout_minutes=10)
     report = check(
         options.folder,
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.root,
         world,
         batch_size=options.batch_size,
+        workers=loader_workers(options.cores, world.device.type),
         own_files=options.own_files,
     )
     if options.output:
@@ -70,6 +72,7 @@ def check(
     world: ProcessGroup,
     *,
     batch_size: int = 256,
+    workers: int = 0,
     own_files: bool = False,
 ) -> dict[str, Any]:
     """Verify a model, and return its digest and numbers.
@@ -80,6 +83,7 @@ def check(
         root: Results root of its tars.
         world: The process group.
         batch_size: Batch size.
+        workers: Loader processes.
         own_files: Allow the attack to name Python files, which are executed.
 
     Raises:
@@ -106,7 +110,7 @@ def check(
         attack=card["attack"],
         encoder=encoder,
         batch_size=batch_size,
-        workers=0,
+        workers=workers,
         world=world,
         instances=instances if instances.is_file() else None,
     )

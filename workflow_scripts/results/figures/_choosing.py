@@ -84,6 +84,12 @@ class Chooser:
         return row | {name: 100 * float(x) for name, x in zip(_PERCENTS, ends, strict=True)}
 
     def _pick(self, models: pd.DataFrame, rule: str) -> pd.Series | None:
+        if rule != "best_below" and models["start"].nunique() > 1:
+            raise StepError(
+                f"the rule {rule!r} depends on the start model, but several start models have the "
+                "same place in the figure; name the column that tells them apart in 'over', "
+                "'column' or 'row', or select some of them with 'where'"
+            )
         matching = self.references[self.references["start"].isin(models["start"])]
         if rule in _REFERENCES:
             found = matching[matching["role"] == rule]

@@ -55,11 +55,10 @@ def _same_cleaning(models: pd.DataFrame) -> pd.DataFrame:
         return len(part[["attack", "start_label"]].drop_duplicates())
 
     group = max((part for _, part in models.groupby(_CLEANING, dropna=False)), key=attacks)
-    rates = group["learning_rate"].fillna(-1)
     keys = [group[column] for column in REPLICATE]
-    sweep = rates.groupby(keys).transform(lambda own: [frozenset(own)] * len(own))
+    sweep = group["trial"].groupby(keys).transform(lambda own: [frozenset(own)] * len(own))
     common = max(set(sweep), key=lambda s: (attacks(group[sweep >= s]), len(s), sorted(s)))
-    return group[(sweep >= common) & rates.isin(common)]
+    return group[(sweep >= common) & group["trial"].isin(common)]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -24,13 +24,17 @@ DETECTOR_NUMBERS = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "tpr_at_1_percent_fpr": "TPR at 1 % FPR",
+    "fpr_at_95_percent_tpr": "FPR at 95 % TPR",
     "recall_at_top_10_percent": "Recall in the top 10 %",
     "prevalence": "Prevalence",
 }
 # By the names of their artefacts in config.yaml.
 _DETECTORS = DETECTORS | {
     "dao_clean_reference": "DAO, clean reference",
+    "caption_length": "Length of the caption",
     "dao_published": "DAO, as published",
+    "file_size": "Size of the image file",
+    "random_score": "Random score",
     "slof_published": "SLOF, as published",
 }
 
@@ -44,19 +48,26 @@ def interval_text(interval: Interval) -> str:
     return percent_text(value) + ends
 
 
+def lost_text(outcome: Outcome | None) -> str:
+    """Return the accuracy that clean controls lose, e.g. ``1.2 points (0.1 to 2.3)``."""
+    if outcome is None:
+        return "not measured"
+    value, low, high = (100 * part for part in outcome.loss)
+    lost = "" if math.isnan(value) else f"{value:.1f} points ({low:.1f} to {high:.1f}), "
+    return f"{lost}{outcome.chosen} of {outcome.replicates} models qualify"
+
+
 def picked_text(outcome: Outcome) -> str:
-    """Return learning rate and epoch of each selected model."""
-    texts = []
-    for _, rate, epoch in outcome.picked:
-        texts.append(f"{'no rate' if math.isnan(rate) else value_text(rate)}, epoch {epoch}")
+    """Return trial and epoch of each selected model."""
+    texts = [f"{trial}, epoch {epoch}" for _, trial, epoch in outcome.picked]
     return "; ".join(dict.fromkeys(texts))
 
 
 def budget_text(row: Row) -> str:
     """Return the sweep behind a row of the leaderboard, per start model."""
-    rates = f"{row['rates']} learning rate{'s' if row['rates'] > 1 else ''}"
+    trials = f"{row['trials']} trial{'s' if row['trials'] > 1 else ''}"
     pairs = f" x {row['pairs']:,} pairs" if row["pairs"] else ""
-    return f"{rates} x {row['epochs']} epochs{pairs}"
+    return f"{trials} x {row['epochs']} epochs{pairs}"
 
 
 def named(row: Row) -> str:
@@ -72,7 +83,7 @@ def board_columns() -> list[Row]:
         ("accuracy", "Accuracy"),
         ("asr", "ASR"),
         ("recovery", "Recovery"),
-        ("picked", "Rate, epoch"),
+        ("picked", "Trial, epoch"),
         ("compared", "Difference to best, all attacks: "),
     ]
     chosen = [
@@ -88,6 +99,8 @@ def board_columns() -> list[Row]:
     after = [
         ("worst", "Worst attack"),
         ("attacks", "Attacks"),
+        ("clean", "Accuracy lost by the clean control"),
+        ("knowledge", "Knows, besides clean pairs"),
         ("replicates", "Start models (x seeds)"),
         ("hours", "Device time per start model"),
         ("passes", "Tower passes per start model"),
@@ -118,6 +131,9 @@ def _cells(row: Row, place: int) -> Row:
         "attacks": str(len(row["attacks"]))
         + (f"; not learned: {', '.join(row['unlearned'])}" if row["unlearned"] else ""),
         "attacks_n": len(row["attacks"]),
+        "clean": lost_text(row["clean"]),
+        "knowledge": row["knowledge"] or "nothing",
+        "clean_n": _number(row["clean"].loss[0]) if row["clean"] else None,
         "replicates": f"{row['free'].starts} ({row['replicates']})",
         "replicates_n": row["replicates"],
         "budget": budget_text(row),
@@ -192,7 +208,7 @@ def by_budget(rows: Sequence[Row]) -> list[Row]:
     def order(budget: str) -> tuple[bool, int, int]:
         members = budgets[budget]
         defences = len({row["defence"] for row in members})
-        return defences > 1, members[0]["rates"], defences
+        return defences > 1, members[0]["trials"], defences
 
     ordered = []
     for name in sorted(budgets, key=order, reverse=True):
@@ -218,8 +234,12 @@ def detector_board(reports: pd.DataFrame) -> Row:
     if "auroc" not in reports:
         return {"columns": [], "rows": []}
     detectors = reports[reports["auroc"].notna()]
-    # Different start models are not replicates of each other.
-    keys = ["start_label", *(c for c in detectors if c.startswith("attack."))]
+    # Start models that differ in more than a seed are not replicates of each other. The columns of
+    # what varies precede those of the report.
+    names = list(detectors)
+    end = min(names.index(name) for name in ("rows", *numbers) if name in names)
+    varied = names[names.index("start_label") + 1 : end]
+    keys = ["start_label", *(c for c in varied if c.rpartition(".")[2] != "seed")]
     for values, own in detectors.groupby(["artefact", *keys], sort=False, dropna=False):
         name = _DETECTORS.get(values[0], str(values[0]).replace("_", " "))
         row: Row = {"detector": name, "label": values[1], "starts": len(own), "starts_n": len(own)}
@@ -233,7 +253,7 @@ def detector_board(reports: pd.DataFrame) -> Row:
                 f"{key}_n": _number(mean),
             }
         rows.append(row)
-    heads = {"detector": "Detector", "label": "Start model", "setting": "Attack",
+    heads = {"detector": "Detector", "label": "Start model", "setting": "Setting",
              "starts": "Replicates", **numbers}  # fmt: skip
     columns = [{"field": key, "title": title} for key, title in heads.items()]
     # The AUPRC depends on the prevalence, so only detectors of the same attack are ranked.

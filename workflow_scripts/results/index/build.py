@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow_scripts.common.columns import KNOWLEDGE_COLUMN, SWEEP_COLUMN
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.common.html import document, element, joined, json_element
@@ -74,7 +75,8 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     metrics = combine({name: read_table(f / "metrics.parquet") for name, f in folders.items()})
     tables = [read_csv(f / "runs.csv", (*RUN_COLUMNS, "folder")) for f in folders.values()]
     # A clean control may be a start model in another experiment; it is listed once.
-    runs = read_runs(pd.concat(tables).drop_duplicates("run")[[*RUN_COLUMNS, "folder"]], root)
+    columns = [*RUN_COLUMNS, SWEEP_COLUMN, KNOWLEDGE_COLUMN, "folder"]
+    runs = read_runs(pd.concat(tables).drop_duplicates("run").reindex(columns=columns), root)
     if not runs:
         raise StepError("the experiments have no runs; check their declarations in the config")
     frame = runs_frame(runs, root)
@@ -134,8 +136,8 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
 def _models(metrics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the cleaned models with columns of ``frame`` for their runs."""
     by_run = frame[frame["kind"] == "cleaning"].set_index("run")
-    names = ["setting", "start_label", "dataset", "epochs", "pairs", "attack", "seed", "split",
-             "hours", "passes"]  # fmt: skip
+    names = ["setting", "trial", "start_label", "dataset", "epochs", "pairs", "attack", "seed",
+             "split", "hours", "passes", KNOWLEDGE_COLUMN]  # fmt: skip
     cleaned = cleaned_models(metrics)
     cleaned = cleaned[cleaned["run"].isin(by_run.index)]
     return cleaned.drop(columns=[n for n in names if n in cleaned]).join(by_run[names], on="run")

@@ -14,7 +14,7 @@ from workflow_scripts.results.selection import ACCURACY, ASR
 
 NUMBERS = {"oracle": ACCURACY, "free": ASR}
 """The number compared under each selection rule; the rule constrains the other one."""
-_CELL = ("start_label", "dataset", "epochs", "pairs", "rates")
+_CELL = ("start_label", "dataset", "epochs", "pairs", "trials")
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,9 @@ def dimension_texts(frame: pd.DataFrame, metrics: pd.DataFrame, name: str) -> li
     if name == "learning_rate":
         cleaned = frame["kind"] == "cleaning"
         return [value_text(v) if c else "" for v, c in zip(frame[name], cleaned, strict=True)]
+    if name == "setting":
+        both = zip(frame["setting"], frame["sweep"], strict=True)
+        return [", ".join(filter(None, texts)) for texts in both]
     return [str(value) for value in frame[name]]
 
 
@@ -237,6 +240,4 @@ def _count(value: Any) -> int | None:
 
 def _device(run: Run) -> str:
     hardware = run.record["hardware"]
-    gpus = hardware.get("gpus")
-    name = gpus[0] if isinstance(gpus, list) and gpus else hardware["device"]
-    return f"{hardware['processes']} x {name}"
+    return f"{hardware['processes']} x {hardware['device']}"

@@ -1,11 +1,12 @@
 """The leaderboard: each defence by its worst attack, after the same sweep, with a verdict.
 
-A row is one defence (with its settings) on one kind of start model after one sweep (its budget). A
-selection rule picks one model per replicate: a start model, a clean split and a cleaning seed. The
-attack with the worst verdict is reported; among these, one that exceeds a limit on average or for
-which the rule finds no model, then the one with the highest mean ASR. Intervals are 95 % intervals
-over start models and seeds (hierarchical bootstrap), at least as wide as the binomial interval over
-the images, which all models share.
+A row is one defence (with its settings) on one kind of start model after one sweep (its budget):
+trials, each a learning rate or another setting of the defence's own sweep, times epochs and pairs.
+A selection rule picks one model per replicate: a start model, a clean split and a cleaning seed.
+The attack with the worst verdict is reported; among these, one that exceeds a limit on average or
+for which the rule finds no model, then the one with the highest mean ASR. Intervals are 95 %
+intervals over start models and seeds (hierarchical bootstrap), at least as wide as the binomial
+interval over the images, which all models share.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -17,6 +18,7 @@ import pandas as pd
 
 from workflow_scripts.common.intervals import binomial
 from workflow_scripts.common.selection_rules import TOLERANCE
+from workflow_scripts.results.index.runs import NO_ATTACK
 from workflow_scripts.results.replicates import over_starts, start_means
 from workflow_scripts.results.selection import (
     ACCURACY,
@@ -46,7 +48,7 @@ class Outcome:
     ``before`` are the mean accuracy and ASR of the start models. ``accuracy``, ``asr`` and ``loss``
     (accuracy lost to the start model) are value, lower and upper limit, fractions. The rule
     selected a model in ``chosen`` of ``replicates`` replicates of ``starts`` start models;
-    ``picked`` lists run, learning rate and epoch of each, ``picks`` their rows.
+    ``picked`` lists run, trial and epoch of each, ``picks`` their rows.
     """
 
     attack: str
@@ -59,7 +61,7 @@ class Outcome:
     replicates: int
     starts: int
     at_edge: bool
-    picked: tuple[tuple[str, float, int], ...]
+    picked: tuple[tuple[str, str, int], ...]
     picks: pd.DataFrame
 
     @property
@@ -88,18 +90,19 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
         starts: Start models, indexed by run id: ``top1`` and ``asr_top1``.
 
     Returns:
-        The columns of ``_GROUP``, ``rates``, ``attacks`` (texts), ``unlearned`` (excluded attacks,
-        not learned by the start models), ``replicates``, mean ``hours`` and tower ``passes`` per
-        replicate, ``oracle`` and ``free`` (:class:`Outcome` of the worst attack), ``picks`` (the
-        selected models under all attacks, by rule), ``runs``.
+        The columns of ``_GROUP``, ``trials`` (their number), ``knowledge``, ``attacks`` (texts),
+        ``unlearned`` (excluded attacks, not learned by the start models), ``replicates``, mean
+        ``hours`` and tower ``passes`` per replicate, ``oracle`` and ``free`` (:class:`Outcome` of
+        the worst attack), ``clean`` (oracle-free :class:`Outcome` on clean controls, or None),
+        ``picks`` (the selected models under all attacks, by rule), ``runs``.
     """
     before = models["start"].map(starts[ACCURACY])
     asr = models["start"].map(starts[ASR])
     table = models.assign(start_accuracy=before, start_asr=asr, learned=asr >= ASR_LIMIT)
     rows = [
-        _row(dict(zip(_GROUP, values, strict=True)), rates, part)
+        _row(dict(zip(_GROUP, values, strict=True)), trials, part)
         for values, group in table.groupby(_GROUP, sort=False, dropna=False)
-        for rates, part in _at_equal_budget(group)
+        for trials, part in _at_equal_budget(group)
     ]
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -118,20 +121,18 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
 
 
 def _at_equal_budget(group: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield, for each distinct set of learning rates, the models of all replicates that have it."""
-    sweeps = {
-        key: frozenset(part["learning_rate"].fillna(-1))
-        for key, part in group.groupby(REPLICATE, sort=False)
-    }
-    for rates in sorted(set(sweeps.values()), key=lambda r: (-len(r), sorted(r))):
-        having = {key for key, sweep in sweeps.items() if sweep >= rates}
+    """Yield, for each distinct set of trials, the models of all replicates that have it."""
+    sweeps = {key: frozenset(part["trial"]) for key, part in group.groupby(REPLICATE, sort=False)}
+    for trials in sorted(set(sweeps.values()), key=lambda t: (-len(t), sorted(t))):
+        having = {key for key, sweep in sweeps.items() if sweep >= trials}
         keys = pd.MultiIndex.from_frame(group[REPLICATE])
-        chosen = keys.isin(list(having)) & group["learning_rate"].fillna(-1).isin(rates)
-        yield len(rates), group[chosen]
+        chosen = keys.isin(list(having)) & group["trial"].isin(trials)
+        yield len(trials), group[chosen]
 
 
-def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, Any]:
-    learned = models[models["learned"]]
+def _row(keys: dict[str, Any], trials: int, models: pd.DataFrame) -> dict[str, Any]:
+    learned, missed = models[models["learned"]], models[~models["learned"]]
+    clean = missed[missed["attack"] == NO_ATTACK]
     replicates = learned[REPLICATE].drop_duplicates()
     runs = models.drop_duplicates("run")
     cost = runs.groupby(REPLICATE)[["hours", "passes"]].sum(min_count=1).mean()
@@ -143,9 +144,10 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
         for name, rule in (("oracle", "oracle"), ("free", free))
     }
     return keys | {
-        "rates": rates,
+        "trials": trials,
+        "knowledge": ", ".join(filter(None, dict.fromkeys(models["knowledge"]))),
         "attacks": list(dict.fromkeys(learned["attack"])),
-        "unlearned": list(dict.fromkeys(models.loc[~models["learned"], "attack"])),
+        "unlearned": [attack for attack in dict.fromkeys(missed["attack"]) if attack != NO_ATTACK],
         "replicates": len(replicates),
         "models": len(models),
         "hours": float(cost["hours"]),
@@ -153,6 +155,7 @@ def _row(keys: dict[str, Any], rates: int, models: pd.DataFrame) -> dict[str, An
         "free_rule": free,
         "oracle": _worst(found["oracle"]),
         "free": _worst(found["free"]),
+        "clean": _outcome(NO_ATTACK, clean, free) if len(clean) else None,
         "picks": {
             rule: pd.concat([one.picks for one in outcomes]) if outcomes else pd.DataFrame()
             for rule, outcomes in found.items()
@@ -187,7 +190,7 @@ def _outcome(attack: Hashable, models: pd.DataFrame, rule: str) -> Outcome:
         replicates=len(parts),
         starts=models["start"].nunique(),
         at_edge=any(is_at_edge(part, row) for part, row in picks),
-        picked=tuple((row["run"], row["learning_rate"], int(row["epoch"])) for row in rows),
+        picked=tuple((row["run"], row["trial"], int(row["epoch"])) for row in rows),
         picks=chosen,
     )
 

@@ -1,5 +1,6 @@
 """Details of each run on the page: attack, settings, budget, code and cost."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from workflow_scripts.common.attacks import Spec, named, without_trigger
+from workflow_scripts.common.columns import KNOWLEDGE_COLUMN, SWEEP_COLUMN
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
 from workflow_scripts.common.tower_passes import tower_passes
@@ -63,6 +65,12 @@ class Run:
     def spec(self) -> Mapping[str, Any]:
         """The spec that the run was trained with."""
         return self.record["spec"]
+
+    @property
+    def sweep(self) -> dict[str, Any]:
+        """The settings of the defence's own sweep, by dotted key, besides the learning rate."""
+        text = self.row.get(SWEEP_COLUMN)
+        return json.loads(text) if isinstance(text, str) and text else {}
 
     @property
     def hours(self) -> float:
@@ -179,9 +187,9 @@ def _attack_text(
 def setting_texts(runs: Sequence[Run]) -> list[str]:
     """Return the settings of each run that differ from the usual ones of its defence.
 
-    Learning rate, seed, attack and budget are not included.
+    Seed, attack, budget and the settings of the defence's own sweep are not included.
     """
-    specs = [_settings(run.spec) for run in runs]
+    specs = [_settings(run.spec, (*_NOT_SETTINGS, *run.sweep)) for run in runs]
     texts = [""] * len(runs)
     groups: dict[str, list[int]] = {}
     for n, run in enumerate(runs):
@@ -195,6 +203,18 @@ def setting_texts(runs: Sequence[Run]) -> list[str]:
             other = [k for k in varied if repr(specs[n].get(k)) != usual[k]]
             texts[n] = ", ".join(f"{column_text(k)} {_short(specs[n].get(k))}" for k in other)
     return texts
+
+
+def sweep_text(run: Run) -> str:
+    """Return the settings of the sweep of a run's defence, except the learning rate."""
+    return ", ".join(f"{column_text(key).lower()} {_short(v)}" for key, v in run.sweep.items())
+
+
+def trial_text(run: Run) -> str:
+    """Return the learning rate of a run and the other settings of its defence's sweep."""
+    rate = run.row["learning_rate"]
+    texts = ["" if pd.isna(rate) else value_text(rate), sweep_text(run)]
+    return ", ".join(filter(None, texts)) or "no rate"
 
 
 def _settings(spec: Mapping[str, Any], excluded: Iterable[str] = _NOT_SETTINGS) -> dict[str, Any]:
@@ -214,14 +234,27 @@ def _short(value: Any) -> str:
 def start_texts(runs: Sequence[Run], starts: Sequence[Run | None]) -> list[str]:
     """Return the label of each run's start model.
 
-    Settings of the pre-training in which start models of one label differ are appended, so that
-    only replicates (seeds, attacks) share a label.
+    Start models share a label if they differ only in seed and attack: settings of the pre-training
+    in which start models of one label differ are appended, and labels that stand for different
+    attacks on the same pre-training are joined.
     """
     texts = [str(run.row["start_label"]) for run in runs]
+    found = {n: start for n, start in enumerate(starts) if start is not None}
+    settings = {n: _pretraining(s.spec, str(runs[n].row["start"])) for n, s in found.items()}
+    attacks: dict[str, dict[str, set[str]]] = {}
+    for n, start in found.items():
+        if (start.spec["attack"] or {}).get("poisoned"):
+            attack = {key: v for key, v in start.spec["attack"].items() if key != "seed"}
+            same = attacks.setdefault(repr(settings[n]), {})
+            same.setdefault(texts[n], set()).add(repr(attack))
+    for n, spec in settings.items():
+        labels = attacks.get(repr(spec), {})
+        distinct = len(set().union(*labels.values())) == sum(map(len, labels.values()))
+        if texts[n] in labels and distinct:
+            texts[n] = " / ".join(labels)
     by_label: dict[str, dict[int, dict[str, Any]]] = {}
-    for n, (run, start) in enumerate(zip(runs, starts, strict=True)):
-        if start is not None:
-            by_label.setdefault(texts[n], {})[n] = _pretraining(start.spec, str(run.row["start"]))
+    for n, spec in settings.items():
+        by_label.setdefault(texts[n], {})[n] = spec
     for specs in by_label.values():
         # Runs made by older code lack settings that were added since.
         varied = [k for k in differing([*specs.values()]) if all(k in s for s in specs.values())]
@@ -277,9 +310,10 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
 
     Returns:
         ``run``, ``folder``, ``kind``, ``start``, ``start_label``, ``defence``, ``learning_rate``;
-        ``attack``, ``setting`` and ``objective`` (texts); ``dataset``; ``split`` (the folder of the
-        training pairs); ``seed``; ``pairs`` and ``poisoned_left`` of the cleaning data; ``epochs``;
-        ``hours`` (device-hours); ``passes`` (tower passes per pair).
+        ``attack``, ``setting``, ``sweep``, ``trial`` and ``objective`` (texts); ``dataset``;
+        ``split`` (the folder of the training pairs); ``seed``; ``pairs`` and ``poisoned_left`` of
+        the cleaning data; ``epochs``; ``hours`` (device-hours); ``passes`` (tower passes per pair);
+        ``knowledge`` of the defence (text).
     """
     frame = pd.DataFrame([run.row for run in runs])
     cleaning = [n for n, run in enumerate(runs) if run.row["kind"] == "cleaning"]
@@ -293,12 +327,15 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
     starts = [start or run for start, run in zip(trained, runs, strict=True)]
     left = [report.get("poisoned_left", 0) for report in reports]
     return frame.assign(
+        knowledge=frame.get(KNOWLEDGE_COLUMN, pd.Series("", frame.index)).fillna(""),
         start_label=start_texts(runs, trained),
         attack=attack_texts(runs),
         setting=[
             ", ".join(filter(None, [text, f"{n} residual poisoned pairs" if n else ""]))
             for text, n in zip(settings, left, strict=True)
         ],
+        sweep=[sweep_text(run) for run in runs],
+        trial=[trial_text(run) for run in runs],
         objective=[
             "+".join(_OBJECTIVES.get(name, name) for name in sorted(start.spec["objective"]))
             for start in starts

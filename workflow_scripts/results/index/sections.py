@@ -133,9 +133,8 @@ def _time(runs: Sequence[Run], frame: pd.DataFrame, root: Path) -> str:
     for folder in sorted(path for path in root.glob("benchmarks/*") if path.is_dir()):
         if folder.name in ("pretraining", "cleaning"):
             continue
-        seconds = [
-            json.loads(path.read_text().splitlines()[-1])["s"] for path in folder.glob("**/*.jsonl")
-        ]
+        files = [path.read_text().splitlines() for path in folder.glob("**/*.jsonl")]
+        seconds = [json.loads(lines[-1])["s"] for lines in files if lines]
         name = _JOBS.get(folder.name, folder.name.replace("_", " "))
         spent.append((f"Other jobs: {name}", len(seconds), sum(seconds) / 3600))
     total = sum(hours for *_, hours in spent)

@@ -18,7 +18,7 @@ class Augmentation:
     aspect ratio of 3/4 to 4/3, resized to the model's input size; with probability 0.8, brightness,
     contrast and saturation multiplied by U(0.5, 1.5) and hue shifted by U(-0.1, 0.1), in random
     order; greyscale with probability 0.2; Gaussian blur with a standard deviation of U(0.1, 2)
-    pixels and a kernel size of a tenth of the image's side (23 pixels at 224).
+    pixels and a kernel size of about a tenth of the image's side (21 pixels at 224, at least 3).
     """
 
     def __init__(self, image_size: int, smallest_crop: Annotated[float, "> 0", "<= 1"] = 0.08):
@@ -41,7 +41,7 @@ class Augmentation:
         if generator.random() < 0.2:
             grey = torch.einsum("c,chw->hw", torch.tensor(_GREY), image.float())
             image = grey.round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
-        kernel = max(self.image_size // 10 // 2 * 2 + 1, 3)
+        kernel = max((self.image_size // 10 - 1) | 1, 3)
         return transforms.gaussian_blur(image, [kernel, kernel], [generator.uniform(0.1, 2.0)])
 
 

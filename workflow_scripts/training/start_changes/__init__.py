@@ -1,1 +1,4 @@
-"""Modifications of the start model's weights before cleaning, one file each."""
+"""Modifications of the start model's weights before cleaning, one file each.
+
+A module may define what its defence knows besides clean pairs, e.g. ``KNOWS = ("clean model",)``.
+"""

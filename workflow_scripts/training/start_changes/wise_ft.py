@@ -8,6 +8,8 @@ from torch import nn
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.model.weights import read_weights
 
+KNOWS = ("clean model",)
+
 
 @torch.no_grad()
 def change(
