@@ -57,7 +57,7 @@ _EQUIVALENT = {
     "d4c59febac7a": "0424fd8367be",  # common/variants.py
     "352108b07aed": "e2fd2f856086",  # evaluation/measure.py
     "b9e22d5cc171": "ecb0642b75bb",  # evaluation/goals.py
-    "20cfe52c731a": "16382efdecd0",  # evaluation/labelled.py
+    "f7fc0f79e453": "16382efdecd0",  # evaluation/labelled.py
     "c172929d410e": "210b24486ad0",  # evaluation/measures/zero_shot.py
     "89b8484fee1a": "b98a53557b0c",  # evaluation/measures/linear_probe.py
     "1d7ec6b489ba": "9e50a1218221",  # training/optimizer.py
