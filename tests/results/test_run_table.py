@@ -65,8 +65,8 @@ def test_unrecorded_code_does_not_count_as_current():
 
 def test_a_run_resumed_from_another_code_version_is_flagged():
     same = record()["code"]["digest"]
-    assert not run_table.code_of(record(resumptions=[{"code_before": same}])).marked
-    assert run_table.code_of(record(resumptions=[{"code_before": "0" * 8}])).marked
+    assert not run_table.code_of(record(resumptions=[{"code_before": same}])).flagged
+    assert run_table.code_of(record(resumptions=[{"code_before": "0" * 8}])).flagged
     assert "1 of 1 runs resumed from a checkpoint of another version" in said(
         record(resumptions=[{"code_before": "0" * 8}])
     )

@@ -72,13 +72,33 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
+def relative_to(path: Path, root: Path) -> str:
+    """Return the path of a file or folder below ``root``, relative to it.
+
+    Raises:
+        StepError: It is not below ``root``.
+    """
+    relative = os.path.relpath(path.resolve(), root.resolve())
+    if relative.startswith(".."):
+        raise StepError(f"{path} must be inside the results root {root}")
+    return relative
+
+
+def read_json(path: str | Path, missing: str | None = None) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: The file.
+        missing: What to do if it does not exist, for the message of the error.
 
     Raises:
         StepError: The file is not JSON, nested too deeply, larger than ``MAX_JSON_BYTES``, or not a
-            regular file (reading a pipe would block).
+            regular file (reading a pipe would block), or it does not exist and ``missing`` is
+            given.
+        FileNotFoundError: It does not exist, and ``missing`` is not given.
     """
+    if missing is not None and not Path(path).exists():
+        raise StepError(f"{path} does not exist; {missing}")
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise StepError(f"{path} is not a file")
     with Path(path).open("rb") as file:

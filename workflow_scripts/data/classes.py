@@ -39,7 +39,7 @@ def read_templates(path: Path | None) -> list[str]:
     """
     if path is None:
         return named_templates(DEFAULT)
-    templates = _read(path)
+    templates = read_json(path, missing="correct its path")
     if not isinstance(templates, list) or not templates:
         raise StepError(f"{path} must contain a non-empty JSON list of templates")
     for template in templates:
@@ -47,13 +47,6 @@ def read_templates(path: Path | None) -> list[str]:
             text = reprlib.repr(template)
             raise StepError(f"{path}: template {text} has no {PLACE} for the class name")
     return templates
-
-
-def _read(path: Path) -> object:
-    try:
-        return read_json(path)
-    except FileNotFoundError as error:
-        raise StepError(f"file {path} does not exist; correct its path") from error
 
 
 def imagenet_names(folders: list[str]) -> list[str]:
@@ -110,7 +103,7 @@ def folder_classes(
         return folders, imagenet_names([f.name for f in folders])
     if names is None and (folder / "classes.json").exists():
         names = folder / "classes.json"
-    mapping = _read(names) if names else {}
+    mapping = read_json(names, missing="correct its path") if names else {}
     if not isinstance(mapping, dict) or not all(isinstance(name, str) for name in mapping.values()):
         raise StepError(f"{names} must be a JSON object that maps sub-folders to class names")
     unknown = set(mapping) - {f.name for f in folders}

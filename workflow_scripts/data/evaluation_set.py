@@ -13,7 +13,6 @@ Outputs OUTPUT/images.tar          the original image files
 
 import argparse
 import hashlib
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import atomic, shown, walk, write_json
+from workflow_scripts.common.files import atomic, relative_to, shown, walk, write_json
 from workflow_scripts.data.classes import folder_classes, imagenet_classes, read_templates
 from workflow_scripts.data.imagenet import read_devkit, read_validation
 from workflow_scripts.data.images import MAX_MEMORY, MAX_SECONDS, check_image
@@ -68,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         raise StepError("--imagenet-archive needs the labels in ImageNet's devkit; set --devkit")
     frame = _write_tar(options.output / "images.tar", images, skipped)
-    frame["tar"] = _relative(options.output, options.root) + "/images.tar"
+    frame["tar"] = relative_to(options.output, options.root) + "/images.tar"
     write_json(options.output / "classes.json", {"classes": classes, "templates": templates})
     _write_skipped(options.output / "skipped.csv", skipped)
     write_manifest(options.output / "manifest.parquet", frame)
@@ -76,13 +75,6 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{len(frame)} images of {len(classes)} classes; classes without images: {empty}")
     for reason, files in Counter(reason for _, reason in skipped).items():
         print(f"skipped: {files} x {reason}")
-
-
-def _relative(folder: Path, root: Path) -> str:
-    relative = os.path.relpath(folder.resolve(), root.resolve())
-    if relative.startswith(".."):
-        raise StepError(f"{folder} must be inside the results root {root}")
-    return relative
 
 
 def _folder_images(

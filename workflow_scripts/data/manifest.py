@@ -76,6 +76,9 @@ def read_rows(path: str | Path, rows: np.ndarray) -> pd.DataFrame:
 
     Returns:
         As :func:`read_manifest`, with ``rows`` as the index.
+
+    Raises:
+        StepError: As :func:`read_manifest`.
     """
     names = _checked_columns(path, None)
     return _to_frame(path, overlay.read_rows(path, rows, names)).set_index(rows)

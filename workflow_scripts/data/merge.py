@@ -19,6 +19,7 @@ from workflow_scripts.data.pair_stream import count_pairs, read_pairs, write_pai
 from workflow_scripts.data.reasons import REASONS
 
 _USABLE = "usable"
+_MISSING = "run the step that creates it"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,9 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--urls", type=Path, required=True, help="urls.json of the list")
     parser.add_argument("--source", type=Path, required=True, help="folder of the source")
     options = parser.parse_args(arguments)
-    source, urls = options.source, _read(options.urls)
+    source, urls = options.source, read_json(options.urls, missing=_MISSING)
     parts = [source / "pairs" / f"{part:05d}.parquet" for part in range(urls["parts"])]
-    reports = [_read(part.with_suffix(".json")) for part in parts]
+    reports = [read_json(part.with_suffix(".json"), missing=_MISSING) for part in parts]
     usable = sum(count_pairs(part) for part in parts)
     losses = Counter(urls["dropped"])
     for report in reports:
@@ -47,13 +48,6 @@ def main(arguments: list[str] | None = None) -> None:
     pairs = itertools.chain.from_iterable(map(read_pairs, parts))
     write_pairs(source / "manifest.parquet", pairs)
     _write_losses(source / "losses.csv", losses, usable)
-
-
-def _read(path: Path) -> dict:
-    try:
-        return read_json(path)
-    except FileNotFoundError as error:
-        raise StepError(f"{path} does not exist; run the step that creates it") from error
 
 
 def _write_losses(path: Path, losses: Counter, usable: int) -> None:

@@ -83,7 +83,11 @@ def own_rows(path: str | Path, column: str) -> np.ndarray:
 
 
 def read_columns(path: str | Path, names: Sequence[str]) -> pa.Table:
-    """Read columns of a manifest, with missing values filled in from its base."""
+    """Read columns of a manifest, with missing values filled in from its base.
+
+    Raises:
+        StepError: A file is missing or not a Parquet file, or the base has changed.
+    """
     base = _checked_base(path)
     if base is None:
         return _read(path, names)
@@ -102,6 +106,9 @@ def read_rows(path: str | Path, rows: np.ndarray, names: Sequence[str]) -> pa.Ta
         path: The manifest.
         rows: int64, ascending.
         names: Columns to read.
+
+    Raises:
+        StepError: As :func:`read_columns`.
     """
     base = _checked_base(path)
     if base is not None:

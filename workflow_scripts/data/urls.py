@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sha256", help="expected SHA-256 of the list, in hex")
     parser.add_argument("--parts", type=int, required=True, help="number of parts")
     parser.add_argument("--threads", type=int, default=1, help="threads that parse and write")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the source")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the list")
     options = parser.parse_args(arguments)
     if options.parts < 1:
         raise StepError(f"--parts must be at least 1, got {options.parts}")

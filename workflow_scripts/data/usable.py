@@ -11,7 +11,6 @@ that does not decode is counted as a lost row.
 """
 
 import argparse
-import os
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import write_json
+from workflow_scripts.common.files import relative_to, write_json
 from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data import reasons
 from workflow_scripts.data.manifest import ImageReader, digest_column, write_manifest
@@ -55,9 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     part = pq.read_table(options.part, columns=["row", "caption"])
     tars = sorted(options.shards.glob("*.tar"))
-    folder = os.path.relpath(options.shards.resolve(), options.root.resolve())
-    if folder.startswith(".."):
-        raise StepError(f"{options.shards} must be inside the results root {options.root}")
+    folder = relative_to(options.shards, options.root)
     scan = partial(scan_tar, root=options.root, folder=folder, min_size=options.min_size)
     with worker_pool(options.workers, preload=["workflow_scripts.data.images"]) as pool:
         found = _scan_all(scan, tars, pool)

@@ -82,14 +82,22 @@ class Context:
 
     @functools.cached_property
     def labelled(self) -> Labelled:
-        """The evaluation set (``NEEDS = ("evaluation",)``)."""
+        """The evaluation set (``NEEDS = ("evaluation",)``).
+
+        Raises:
+            StepError: The measure does not list it in ``NEEDS``, or it is malformed.
+        """
         if self.evaluation is None:
             raise StepError("the measure uses an evaluation set; add 'evaluation' to its NEEDS")
         return Labelled.read(self.evaluation)
 
     @functools.cached_property
     def held_out_pairs(self) -> pd.DataFrame:
-        """Manifest of clean pairs that no cleaning run trains on (``NEEDS = ("pairs",)``)."""
+        """Manifest of clean pairs that no cleaning run trains on (``NEEDS = ("pairs",)``).
+
+        Raises:
+            StepError: The measure does not list them in ``NEEDS``, or none are held out.
+        """
         if self.pairs is None:
             raise StepError("the measure uses held-out pairs; add 'pairs' to its NEEDS")
         frame = read_manifest(self.pairs)
@@ -102,7 +110,11 @@ class Context:
 
     @functools.cached_property
     def trigger(self) -> ImageTrigger:
-        """The attack's trigger, a function of an image and its key."""
+        """The attack's trigger, a function of an image and its key.
+
+        Raises:
+            StepError: The trigger or one of its options is invalid.
+        """
         return load_trigger(self.attack)
 
     def images(

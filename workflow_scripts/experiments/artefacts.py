@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.identity import make_id, options_of, slug_of, stem_of
+from workflow_scripts.experiments.layers import check_declared
 from workflow_scripts.experiments.own_inputs import OwnInputs
 from workflow_scripts.experiments.references import ARTEFACT, references, replaced
 
@@ -92,11 +93,7 @@ class Artefacts:
         Raises:
             StepError: As :meth:`resolved`.
         """
-        if name not in self._declared:
-            raise StepError(
-                f"config: {context.place!r} names the artefact {name!r}, which is not declared; "
-                f"{nearest(name, self._declared)}"
-            )
+        check_declared(context.place, name, self._declared)
         place = f"artefacts.{name}"
         if place in context.resolving:
             raise StepError(f"config: {place!r} depends on itself; remove {context.place!r}")

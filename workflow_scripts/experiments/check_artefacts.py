@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.artefacts import DECLARED, START
 from workflow_scripts.experiments.check_overrides import all_overrides
 from workflow_scripts.experiments.check_variants import check_variant
 from workflow_scripts.experiments.known_models import check_model
+from workflow_scripts.experiments.layers import check_declared
 from workflow_scripts.experiments.references import references, references_at
 
 Spec = dict[str, Any]
@@ -22,11 +23,7 @@ def check_artefacts(config: Spec) -> None:
     """
     for around, value in _with_options(config):
         for place, name in references_at(around, value):
-            if name not in config["artefacts"]:
-                raise StepError(
-                    f"config: {place!r} names the artefact {name!r}, which is not declared; "
-                    f"{nearest(name, config['artefacts'])}"
-                )
+            check_declared(place, name, config["artefacts"])
     for name, declared in config["artefacts"].items():
         _check_maker(config, f"artefacts.{name}", declared)
         _check_model(config, f"artefacts.{name}.model", declared["model"])
@@ -86,12 +83,7 @@ def _check_model(config: Spec, place: str, declared: Any) -> None:
     if declared is None or declared == START:
         return
     if START in declared:
-        if declared[START] not in config["starts"]:
-            raise StepError(
-                f"config: '{place}.start' is {declared[START]!r}, which is not declared in "
-                "'starts'; "
-                f"{nearest(declared[START], config['starts'])}"
-            )
+        check_declared(f"{place}.{START}", declared[START], config["starts"])
         return
     # The schema fills in defaults only where there is a single alternative.
     check_model({"config": None, "pretrained": None} | declared, place)

@@ -6,7 +6,7 @@ from typing import Any
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.check_variants import check_variant
 from workflow_scripts.experiments.known_classes import known_classes
-from workflow_scripts.experiments.layers import cleaning_settings
+from workflow_scripts.experiments.layers import check_declared, cleaning_settings
 from workflow_scripts.experiments.measures import EVALUATION, PAIRS, measure_options, needs
 
 Spec = dict[str, Any]
@@ -27,11 +27,7 @@ def check_measures(config: Spec, experiments: Collection[str]) -> None:
     for name, experiment in config["experiments"].items():
         for measure in experiment["measures"]:
             place = f"experiments.{name}.measures"
-            if measure not in config["measures"]:
-                raise StepError(
-                    f"config: {place!r} is {measure!r}, which is not declared; "
-                    f"{nearest(measure, config['measures'])}"
-                )
+            check_declared(place, measure, config["measures"])
             declared = config["measures"][measure]
             _check_evaluation(config, f"measures.{measure}.{EVALUATION}", declared)
             if declared.get("every") == "epoch" and not experiment["defence"]:
@@ -67,12 +63,7 @@ def _check_declared(place: str, declared: Spec, artefacts: Spec) -> None:
 
 
 def _check_evaluation(config: Spec, place: str, declared: Spec) -> None:
-    on = declared.get(EVALUATION) or config["evaluation"]
-    if on not in config["evaluations"]:
-        raise StepError(
-            f"config: {place!r} is {on!r}, which is not declared; "
-            f"{nearest(on, config['evaluations'])}"
-        )
+    check_declared(place, declared.get(EVALUATION) or config["evaluation"], config["evaluations"])
 
 
 def _check_classes(config: Spec, place: str, declared: Spec) -> None:

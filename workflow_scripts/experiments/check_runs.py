@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.attacks import ALL, poisoned_pairs
 from workflow_scripts.experiments.check_artefacts import check_artefacts, starts_behind
 from workflow_scripts.experiments.check_attacks import check_attack, check_attack_on_data
@@ -15,6 +15,7 @@ from workflow_scripts.experiments.known_makers import detectors
 from workflow_scripts.experiments.known_models import check_model, model_config, model_facts
 from workflow_scripts.experiments.layers import (
     Settings,
+    check_declared,
     cleaning_settings,
     defence_settings,
     pretraining_settings,
@@ -72,14 +73,15 @@ def _check_alone(config: Spec, settings: Settings) -> None:
     check_variants(settings, config["artefacts"])
     check_schedule(settings)
     if settings.section == "pretraining":
-        _known(settings, "dataset", config["datasets"])
+        check_declared(settings.place("dataset"), settings["dataset"], config["datasets"])
         if settings["continues"] is not None:
-            _known(settings, "continues", config["starts"])
+            check_declared(settings.place("continues"), settings["continues"], config["starts"])
         if settings["filter"] is not None:
             scores, place = settings["filter"]["scores"], settings.place("filter.scores")
             check_maker(place, scores, detectors(), config["artefacts"])
         if isinstance(settings["start_epoch"], dict):
-            _known(settings, "start_epoch.matches", config["starts"])
+            key = "start_epoch.matches"
+            check_declared(settings.place(key), settings[key], config["starts"])
         check_model(settings["model"], settings.place("model"))
         check_attack(settings, config["artefacts"])
         return
@@ -90,14 +92,6 @@ def _check_alone(config: Spec, settings: Settings) -> None:
         raise StepError(
             f"config: {settings.place('epochs')!r} is 0, but without a 'start_change' the cleaned "
             "model would equal the start model; set it to at least 1"
-        )
-
-
-def _known(settings: Settings, key: str, names: Spec) -> None:
-    if settings[key] not in names:
-        raise StepError(
-            f"config: {settings.place(key)!r} is {settings[key]!r}, which is not declared; "
-            f"{nearest(settings[key], names)}"
         )
 
 

@@ -26,6 +26,7 @@ from workflow_scripts.experiments.check_measures import check_measures
 from workflow_scripts.experiments.check_overrides import check_overrides
 from workflow_scripts.experiments.check_runs import check_runs
 from workflow_scripts.experiments.check_variants import numbers_of_options
+from workflow_scripts.experiments.layers import check_declared
 from workflow_scripts.experiments.load_config import combined_config
 from workflow_scripts.experiments.schema import (
     check_against,
@@ -97,15 +98,15 @@ def _text_keys_of_labels(config: Spec) -> None:
 
 
 def _check_names(config: Spec) -> None:
-    _known("evaluation", config["evaluation"], config["evaluations"])
+    check_declared("evaluation", config["evaluation"], config["evaluations"])
     for name, evaluation in config["evaluations"].items():
         _check_evaluation(f"evaluations.{name}", evaluation)
     for name, dataset in config["datasets"].items():
-        _known(f"datasets.{name}.source", dataset["source"], config["sources"])
+        check_declared(f"datasets.{name}.source", dataset["source"], config["sources"])
     for name in config["costs"]["urls"]:
-        _known("costs.urls", name, config["sources"])
+        check_declared("costs.urls", name, config["sources"])
     for name in config["all"]:
-        _known("all", name, config["experiments"])
+        check_declared("all", name, config["experiments"])
     for section in ("starts", "defences"):
         _check_labels(section, config[section])
     for name, experiment in config["experiments"].items():
@@ -186,7 +187,7 @@ def _check_experiment(name: str, experiment: Spec, config: Spec) -> None:
     declared = {"start": "starts", "baseline": "starts", "defence": "defences"}
     for key, section in (declared | {"artefacts": "artefacts"}).items():
         for declared_name in experiment[key]:
-            _known(f"experiments.{name}.{key}", declared_name, config[section])
+            check_declared(f"experiments.{name}.{key}", declared_name, config[section])
     for start in experiment["baseline"]:
         if start not in experiment["start"]:
             raise StepError(
@@ -200,13 +201,6 @@ def _rules() -> frozenset[str]:
     """Return the names of the workflow's rules, which must differ from those of experiments."""
     files = [*_RULES.glob("*.smk"), _RULES.with_name("Snakefile")]
     return frozenset(n for f in files if f.is_file() for n in _RULE.findall(f.read_text("utf-8")))
-
-
-def _known(place: str, name: str, names: Spec) -> None:
-    if name not in names:
-        raise StepError(
-            f"config: {place!r} is {name!r}, which is not declared; {nearest(name, names)}"
-        )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -224,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
     config = combined_config([_RULES.with_name("config.yaml"), *options.files], {})
     check_config(config, options.experiment or config.get("all"))
     for name in options.experiment or []:
-        _known("--experiment", name, config["experiments"])
+        check_declared("--experiment", name, config["experiments"])
     print("the config is valid")
 
 

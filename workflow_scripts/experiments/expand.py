@@ -12,13 +12,13 @@ from typing import Any
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.columns import KNOWLEDGE_COLUMN, SWEEP_COLUMN
-from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import digest
 from workflow_scripts.experiments.artefacts import START, ArtefactContext, Artefacts, needed
 from workflow_scripts.experiments.attacks import attack_slug, by_content, canonical_attack
 from workflow_scripts.experiments.dotted import combinations, override, value_at, varied_keys
 from workflow_scripts.experiments.identity import make_id, normalized, options_of, slug_of
-from workflow_scripts.experiments.layers import VARIANT
+from workflow_scripts.experiments.layers import VARIANT, check_declared
 from workflow_scripts.experiments.measures import add_measures, add_of_each_epoch
 from workflow_scripts.experiments.own_inputs import OwnInputs
 from workflow_scripts.experiments.references import ARTEFACT, references
@@ -39,12 +39,23 @@ Spec = dict[str, Any]
 class Plan:
     """The expanded config: specs by id, and the rows of each experiment's run table.
 
-    A model that cleaning starts from is an epoch of a pre-training run: ``models`` maps its id,
-    which is also its folder below ``pretraining/``, to a mapping of ``run``, ``taken`` (``last``,
-    an epoch, ``best_accuracy`` or ``nearest_accuracy``) and ``reference`` (the model whose accuracy
-    is matched, or None). ``reports`` are the rows of each experiment's table of artefacts;
-    ``measured`` has a row for each model and measure of an experiment with measures (see
-    measures.py).
+    Attributes:
+        data: Lists, sources, datasets and evaluation sets.
+        artefacts: Artefacts.
+        attacks: Specs of attacks, each with its ``dataset``.
+        splits: Specs of clean splits, each with its ``attack_id``.
+        captions: Settings of tokens and augmented captions.
+        filters: Specs of filters of an attack's pairs, each with its ``attack_id``.
+        runs: Specs of pre-training and cleaning runs.
+        models: Models that cleaning starts from, each an epoch of a pre-training run. The id is
+            also the folder below ``pretraining/``; the values are ``run``, ``taken`` (``last``, an
+            epoch, ``best_accuracy`` or ``nearest_accuracy``) and ``reference`` (the model whose
+            accuracy is matched, or None).
+        experiments: Rows of each experiment's run table; see :func:`expand`.
+        reports: Rows of each experiment's table of artefacts.
+        measures: Specs of measures, each with its data.
+        measured: A row for each model and measure of each experiment with measures (see
+            measures.py).
     """
 
     data: Data
@@ -114,7 +125,7 @@ def expand(config: Spec, inputs: OwnInputs | None = None) -> Plan:
 
 def _artefacts(plan: Plan, config: Spec) -> Artefacts:
     def model_of(start: str, place: str, resolving: tuple[str, ...]) -> str:
-        _declared("starts", start, config, place)
+        check_declared(place, start, config["starts"])
         return _model(plan, config, start, {}, resolving)
 
     def context_of(model: str, place: str, data: Spec) -> ArtefactContext:
@@ -167,14 +178,14 @@ def _model(
     values = {k: v for k, v in values.items() if k != VARIANT}
     spec = override(config["pretraining"], declared | values, f"starts.{start}")
     dataset, continues, taken = (spec.pop(k) for k in ("dataset", "continues", "start_epoch"))
-    _declared("datasets", dataset, config, f"starts.{start}.dataset")
+    check_declared(f"starts.{start}.dataset", dataset, config["datasets"])
     spec["attack"]["image_size"] = config["image_size"]
     dataset_id = plan.data.dataset(dataset)
     evaluation_id = plan.data.evaluation(config["evaluation"])
     here = (*resolving, f"starts.{start}")
 
     def other(name: str, key: str) -> str:
-        _declared("starts", name, config, f"starts.{start}.{key}")
+        check_declared(f"starts.{start}.{key}", name, config["starts"])
         if f"starts.{name}" in here:
             raise StepError(
                 f"config: 'starts.{start}.{key}' leads back to {name!r}; name another start"
@@ -191,14 +202,7 @@ def _model(
         evaluation=evaluation_id,
         resolving=here,
     )
-    spec["attack"] = {
-        key: plan.artefacts.resolved(value, replace(context, place=f"starts.{start}.attack.{key}"))
-        for key, value in canonical_attack(spec["attack"]).items()
-    }
-    attack = {"dataset": dataset_id, **spec["attack"]}
-    identity = normalized(by_content(attack, plan.data.inputs), "pretraining.attack")
-    attack_id = make_id(f"{dataset}-{attack_slug(attack)}", identity)
-    plan.attacks[attack_id] = attack
+    spec["attack"], attack_id = _attack(plan, spec["attack"], dataset, context)
     spec |= {
         "kind": "pretraining",
         "dataset": dataset_id,
@@ -216,6 +220,19 @@ def _model(
     spec["filter_id"] = _filter(plan, spec, f"starts.{start}.filter.scores")
     run = _add_run(plan, f"{dataset}-{objective_slug(spec['objective'])}", spec)
     return _taken(plan, run, taken, other, f"starts.{start}.start_epoch")
+
+
+def _attack(plan: Plan, declared: Spec, dataset: str, context: ArtefactContext) -> tuple[Spec, str]:
+    """Add an attack; return its spec with resolved references, and its id."""
+    spec = {
+        key: plan.artefacts.resolved(value, replace(context, place=f"{context.place}.{key}"))
+        for key, value in canonical_attack(declared).items()
+    }
+    attack = {"dataset": context.dataset, **spec}
+    identity = normalized(by_content(attack, plan.data.inputs), "pretraining.attack")
+    name = make_id(f"{dataset}-{attack_slug(attack)}", identity)
+    plan.attacks[name] = attack
+    return spec, name
 
 
 def _taken(plan: Plan, run: str, taken: Any, other: Any, place: str) -> str:
@@ -380,8 +397,3 @@ def _add_run(plan: Plan, slug: str, spec: Spec) -> str:
     run = make_id(slug, normalized(identity, spec["kind"]))
     plan.runs[run] = spec
     return run
-
-
-def _declared(section: str, name: str, config: Spec, place: str) -> None:
-    if name not in config[section]:
-        raise StepError(f"config: {place!r} is {name!r}; {nearest(name, list(config[section]))}")

@@ -116,7 +116,10 @@ def model_config(model: Spec) -> Spec | None:
 
 
 def model_facts(model: Spec) -> tuple[int | None, int | None, bool, bool]:
-    """Return a model's image size, context length, and whether it has QuickGELU and a bias."""
+    """Return a model's image size, context length, and whether it has QuickGELU and a bias.
+
+    Of an unknown model, the sizes are None, and it is assumed to have a bias but no QuickGELU.
+    """
     config = model_config(model)
     if config is None:
         return None, None, False, True

@@ -1,9 +1,10 @@
 """Settings of runs: the defaults with the overrides of a start or defence and of an experiment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.dotted import combinations, listed, override, value_at
 
 Spec = dict[str, Any]
@@ -12,6 +13,14 @@ Spec = dict[str, Any]
 VARIANT = "variant"
 # The validity of a run does not depend on these values, so checking one of them is enough.
 _INDEPENDENT = ("optimizer.", "warmup_steps", "seed", "attack.seed", "data.seed")
+
+
+def check_declared(place: str, name: str, names: Iterable[str]) -> None:
+    """Raise a StepError if the value ``name`` at ``place`` in the config is none of ``names``."""
+    if name not in names:
+        raise StepError(
+            f"config: {place!r} is {name!r}, which is not declared; {nearest(name, names)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class Workload:
             folders |= waiting
             for folder in waiting:
                 artefacts |= set(self._made_from(self.plan.runs[run_of(folder)]))
-            waiting = {needed for folder in waiting for needed in self._needed(folder)}
+            waiting = {other for folder in waiting for other in self._needed(folder)}
             waiting = (waiting | self._starts_of(artefacts)) - folders
         return folders, artefacts
 
@@ -253,11 +253,11 @@ class Workload:
     def _split_pairs(self, split: str) -> int:
         return self.plan.splits[split]["pairs"] + self.plan.splits[split]["held_out"]
 
-    def _captions(self, captions: str, pairs_of: str, pairs: float) -> Job:
+    def _captions(self, captions: str, folder: str, pairs: float) -> Job:
         return Job(
             "captions",
-            f"{captions}/{pairs_of}",
-            self._exists(f"captions/{captions}/{pairs_of}/tokens.npy"),
+            f"{captions}/{folder}",
+            self._exists(f"captions/{captions}/{folder}/tokens.npy"),
             core_hours=pairs / self.costs["per_core_second"]["captions"] / 3600,
             # 16-bit tokens of each caption and of each augmented caption.
             bytes=pairs * self.plan.captions[captions]["context_length"] * 2 * 2,

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.experiments.expand import Plan
+from workflow_scripts.experiments.layers import check_declared
 from workflow_scripts.experiments.layout import pairs_of, run_of
 from workflow_scripts.experiments.targets import of_results
 
@@ -17,11 +18,7 @@ def check_zoo(config: Spec) -> None:
         StepError: An experiment is not declared.
     """
     for name in config["zoo"]["experiments"]:
-        if name not in config["experiments"]:
-            raise StepError(
-                f"config: 'zoo.experiments' is {name!r}, which is not declared; "
-                f"{nearest(name, config['experiments'])}"
-            )
+        check_declared("zoo.experiments", name, config["experiments"])
 
 
 def zoo_models(config: Spec, plan: Plan) -> dict[str, str]:

@@ -16,14 +16,13 @@ the unpoisoned subset, for a clean control. The bytes do not depend on the numbe
 """
 
 import argparse
-import os
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError, run_step
-from workflow_scripts.common.files import atomic, read_json, write_json
+from workflow_scripts.common.files import atomic, read_json, relative_to, write_json
 from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.manifest import read_manifest, write_changed
 from workflow_scripts.poison.contact_sheet import write_contact_sheet
@@ -79,7 +78,7 @@ def poison(
     drawn, instances = draw_victims(pairs, attack)
     parts = drawn.parts.tolist()
     originals, tar = pairs.iloc[drawn.rows], output / "images.tar"
-    victims = originals.assign(tar=_below(tar, root), caption=drawn.captions, poisoned=True)
+    victims = originals.assign(tar=relative_to(tar, root), caption=drawn.captions, poisoned=True)
     places = places_of(drawn.images)
     try:
         with worker_pool(workers, preload=["workflow_scripts.poison.storing"]) as pool:
@@ -106,13 +105,6 @@ def poison(
     write_changed(output / "manifest.parquet", manifest, changed)
     targets = " and ".join(dict.fromkeys(repr(part["target"]) for part in parts_of(attack)))
     print(f"{len(victims)} of {len(pairs)} pairs are poisoned; the target is {targets}")
-
-
-def _below(path: Path, root: Path) -> str:
-    relative = os.path.relpath(path.resolve(), root.resolve())
-    if relative.startswith(".."):
-        raise StepError(f"{path} must lie below the results root {root}")
-    return relative
 
 
 if __name__ == "__main__":

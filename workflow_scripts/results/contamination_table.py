@@ -1,7 +1,7 @@
 """Tabulate the contamination of an experiment's data sets: one row per start model and split.
 
 Inputs  REPORTS       report.json of clean splits (poison/clean_split.py)
-        DUPLICATES    duplicates.json of their datasets (data/duplicates.py)
+        DUPLICATES    counts of evaluation images in their datasets (data/duplicates.py)
 Outputs OUTPUT        CSV: start, pairs, originals_of_victims, poisoned_left, duplicates
 """
 
@@ -27,14 +27,17 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--duplicates", nargs="+", type=Path, required=True,
-        help="duplicates.json of each start model's dataset",
+        help="contamination/<dataset>-in-<set>.json of each start model's dataset",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
     options = parser.parse_args(arguments)
     if not len(options.starts) == len(options.reports) == len(options.duplicates):
         raise StepError("--starts, --reports and --duplicates must have the same number of values")
-    reports = [_read(path) for path in options.reports]
-    table = leaks_table(options.starts, reports, [_read(path) for path in options.duplicates])
+    reports, duplicates = (
+        [read_json(path, missing="build it first") for path in paths]
+        for paths in (options.reports, options.duplicates)
+    )
+    table = leaks_table(options.starts, reports, duplicates)
     write_csv(options.output, table)
     print(table.to_string(index=False))
 
@@ -51,13 +54,6 @@ def leaks_table(starts: list[str], reports: list[dict], duplicates: list[dict]) 
     table = pd.DataFrame(reports)[counts].astype("Int64")
     table.insert(0, "start", starts)
     return table.assign(duplicates=[count["evaluation_images_in_pairs"] for count in duplicates])
-
-
-def _read(path: Path) -> dict:
-    try:
-        return read_json(path)
-    except FileNotFoundError as error:
-        raise StepError(f"{path} does not exist; build it first") from error
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ given as an option and is never assumed.
 """
 
 import argparse
-import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.errors import StepError, nearest, run_step
 from workflow_scripts.common.files import read_json
 from workflow_scripts.results.table import order, stem, write_table
 
@@ -73,9 +72,7 @@ def read_published(
     content, labels = _read(path), labels or {}
     for name in labels:
         if name not in content:
-            near = difflib.get_close_matches(name, content, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f" (available: {', '.join(content)})"
-            raise StepError(f"{path} has no series {name!r}{hint}")
+            raise StepError(f"{path} has no series {name!r}; {nearest(name, content)}")
     if first_epoch is None:
         first_epoch = 0 if epochs == EPOCHS + 1 else 1
     tables = []

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from workflow_scripts.common.code_version import changed_since
-from workflow_scripts.common.errors import StepError, run_step
+from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.results.formatting import column_text, rst_text, value_text
 from workflow_scripts.results.page import table_page
@@ -40,7 +40,7 @@ class Code:
     resumed: bool
 
     @property
-    def marked(self) -> bool:
+    def flagged(self) -> bool:
         """Whether any part of the run was made by another code version."""
         return self.changed != [] or self.resumed
 
@@ -71,7 +71,7 @@ def code_of(record: Mapping[str, Any]) -> Code:
 def sentences(codes: Sequence[Code]) -> list[str]:
     """Return sentences about the code of an experiment's runs, the most serious first."""
     total, texts = len(codes), []
-    marked = sum(code.marked for code in codes)
+    marked = sum(code.flagged for code in codes)
     if not marked:
         commits = ", ".join(dict.fromkeys(code.commit for code in codes))
         who = f"All {total} runs were" if total > 1 else "The run was"
@@ -156,9 +156,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     # A clean control may belong to several start models.
     runs = read_csv(options.runs, (*RUN_COLUMNS, "folder")).drop_duplicates("run")
-    codes = [code_of(_record(options.root / folder)) for folder in runs["folder"]]
+    codes = [code_of(read_record(options.root / folder)) for folder in runs["folder"]]
     lines, texts = readable(runs, codes), sentences(codes)
-    marked = [code.marked for code in codes]
+    marked = [code.flagged for code in codes]
     output = stem(options.output)
     page = table_page(
         "Runs", list(lines.columns), lines.to_numpy().tolist(), marked=marked, above=texts
@@ -170,11 +170,13 @@ def main(arguments: list[str] | None = None) -> None:
             temporary.write_text(text, encoding="utf-8")
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    if not path.is_file():
-        raise StepError(f"{path} does not exist; finish the run first")
-    return read_json(path)
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the run.json of a run.
+
+    Raises:
+        StepError: It does not exist.
+    """
+    return read_json(folder / "run.json", missing="finish the run first")
 
 
 if __name__ == "__main__":

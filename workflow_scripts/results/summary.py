@@ -68,11 +68,10 @@ def findings(metrics: pd.DataFrame, best: pd.DataFrame, asr_below: float) -> str
                     "  clean control", _percent(control["top1"]), _percent(control["asr_top1"]), ""
                 )
             )
-        # The table identifies a start model by its run id or by its label.
         if start.asr_top1 < asr_below:
             lines.append(line("  attack not learned: nothing to remove", "", "", ""))
             continue
-        for row in chosen[chosen["start"].isin([start.start, name])].itertuples():
+        for row in chosen[chosen["start"] == start.start].itertuples():
             found = not pd.isna(row.accuracy)
             which = f"learning rate {row.learning_rate:g}, epoch {row.epoch:.0f}" if found else ""
             lines.append(

@@ -60,6 +60,15 @@ class Schedule:
     to ``peak``. It then falls to ``end * peak`` at step ``total``. Beyond ``total``, which a
     shifted schedule reaches in its last epoch, the cosine rises again, as in the published code
     (src/scheduler.py).
+
+    Attributes:
+        peak: The largest learning rate.
+        warmup: Length of the warm-up in steps.
+        total: Number of steps of the run.
+        shift: Number of steps by which the schedule runs ahead.
+        start: Learning rate of the first step relative to ``peak``; None starts at the first step's
+            share of the warm-up.
+        end: Learning rate at step ``total`` relative to ``peak``.
     """
 
     peak: float

@@ -17,6 +17,9 @@ class BatchSampler(Sampler):
     dropped.
 
     Iterating yields ``[(epoch, row), ...]``, one list per step, beginning at ``start_step``.
+
+    Raises:
+        StepError: The batch is larger than the data, or not divisible among the processes.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, rank: int = 0, size: int = 1):

@@ -18,7 +18,8 @@ def start_model(spec: RunSpec, world: ProcessGroup) -> models.Model:
     """Create the start model, load its weights, apply the start change, and move it to the device.
 
     Raises:
-        StepError: The weights are missing or do not fit the model.
+        StepError: The weights are missing or do not fit the model, the start change is invalid, or
+            batch norm is to be synchronised on CPUs.
     """
     torch.manual_seed(seed_for(spec.seed, "model"))
     start = spec.inputs.start

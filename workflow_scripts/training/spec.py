@@ -73,10 +73,10 @@ class InputsSpec:
     """Input files of a run; ``start`` and ``start_optimizer`` belong to the start model.
 
     ``labels`` are the values of an artefact with ``labels``, int64 [rows], for loss terms that use
-    labels;
-    ``instances`` is a manifest of the images that the attack aims to have classified as its target;
-    ``artefacts`` are the value files of the artefacts that options refer to; ``measures`` are the
-    measures taken after each epoch, in the format of :mod:`workflow_scripts.evaluation.measure`.
+    labels; ``instances`` is a manifest of the images that the attack aims to have classified as its
+    target; ``artefacts`` are the value files of the artefacts that options refer to; ``measures``
+    are the measures taken after each epoch, in the format of
+    :mod:`workflow_scripts.evaluation.measure`.
     """
 
     root: str

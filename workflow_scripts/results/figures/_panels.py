@@ -42,7 +42,11 @@ class Panel:
 def panel_names(
     table: pd.DataFrame, column: str | None, row: str | None, labels: Mapping[str, str] | None
 ) -> list[list[tuple[str, pd.Index]]]:
-    """Return rows of panels, each panel with its name and the index of its rows of ``table``."""
+    """Return rows of panels, each panel with its name and the index of its rows of ``table``.
+
+    Raises:
+        StepError: The table is empty or lacks a column.
+    """
     if table.empty:
         raise StepError("there is nothing to draw: the metrics have no model of the required kind")
     across = _facet(table, column, labels, bare=row is None)

@@ -1,12 +1,11 @@
 """Convert the tidy table to points: shares with intervals, and levels of the varied columns."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.intervals import binomial, student
 from workflow_scripts.results.formatting import number_text, value_text
 from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
@@ -38,6 +37,9 @@ def points(
         The table with fractions in ``accuracy``, ``accuracy_low``, ``accuracy_high``,
         ``<asr_column>`` and so on; the columns used by the selection rules (``top1``,
         ``asr_top1``) are set to the same values.
+
+    Raises:
+        StepError: The table lacks a column.
     """
     over = [over] if isinstance(over, str) else list(over or [])
     for column in (accuracy, asr, *over):
@@ -86,8 +88,7 @@ def of_starts(references: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 def check_column(table: pd.DataFrame, column: str) -> None:
     """Raise a StepError that lists the available columns if ``table`` lacks ``column``."""
     if column not in table.columns:
-        near = difflib.get_close_matches(column, [str(c) for c in table.columns], 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(table.columns)}"
+        hint = nearest(column, map(str, table.columns))
         raise StepError(f"the metrics have no column {column!r} to draw; {hint}")
 
 
@@ -108,6 +109,9 @@ def levels(
 
     Numbers are sorted; other values are in order of appearance, or as given by ``order``. More
     than ``most`` distinct numbers are binned into ranges of adjacent values.
+
+    Raises:
+        StepError: The table lacks the column.
     """
     check_column(table, column)
     values = table[column]

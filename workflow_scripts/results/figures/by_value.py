@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.results import style
+from workflow_scripts.results.best_page import RULE_NAMES
 from workflow_scripts.results.figures import _marks as marks
 from workflow_scripts.results.figures._choosing import Chooser
 from workflow_scripts.results.figures._options import Column, Inches, Rule, Share
@@ -206,9 +207,7 @@ def _fit(panels: Panels, drawn: Sequence[pd.DataFrame], share_y: bool) -> None:
 def _rule_key(rule: str, asr_below: float) -> Line2D:
     text = {
         "best_below": f"Best with ASR < {threshold_text(asr_below)}",
-        "highest_accuracy": "Highest clean accuracy",
-        "lowest_heldout_mmcl": "Lowest held-out MMCL loss",
-        "lowest_heldout_ssl": "Lowest held-out SSL loss",
+        **RULE_NAMES,
     }[rule]
     return Line2D([], [], color=style.INK, linewidth=1, label=text,
                   linestyle=_LINES[rule])  # fmt: skip

@@ -15,7 +15,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
 from workflow_scripts.common.tower_passes import tower_passes
 from workflow_scripts.results.formatting import column_text, value_text
-from workflow_scripts.results.run_table import Code, code_of
+from workflow_scripts.results.run_table import Code, code_of, read_record
 
 NO_ATTACK = "none"
 # Spec keys that are not settings of a defence: execution, inputs, budget and replicate.
@@ -90,10 +90,7 @@ def read_runs(table: pd.DataFrame, root: Path) -> list[Run]:
     """
     found = []
     for row in table.to_dict("records"):
-        path = root / row["folder"] / "run.json"
-        if not path.is_file():
-            raise StepError(f"{path} does not exist; finish the run first")
-        record = read_json(path)
+        record = read_record(root / row["folder"])
         found.append(Run(row, record, code_of(record)))
     return found
 
