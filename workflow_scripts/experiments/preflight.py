@@ -99,7 +99,9 @@ def checks(
     if slurm:
         yield from slurm_checks(config, rules)
     else:
-        yield partial(check_gpus, config, rules, gpus)
+        specs = [work.plan.runs[run] for run in runs]
+        bf16 = sorted({spec["kind"] for spec in specs if spec["precision"] == "bf16"})
+        yield partial(check_gpus, config, rules, gpus, bf16)
         if config["execution"]["staging"]:
             yield partial(check_staging, config["execution"]["staging"])
 
@@ -236,13 +238,14 @@ def check_staging(staging: str) -> str:
     return f"images can be copied to {folder} (execution.staging)"
 
 
-def check_gpus(config: Spec, rules: list[str], limit: int | None) -> str:
+def check_gpus(config: Spec, rules: list[str], limit: int | None, bf16: list[str]) -> str:
     """Check that this machine has the GPUs that the rules request, and that they support bf16.
 
     Args:
         config: The checked config.
         rules: Names of the rules that will run.
         limit: Number of GPUs that Snakemake may use; a job that requests more gets this number.
+        bf16: Kinds of runs (``pretraining``, ``cleaning``) of which some have this precision.
     """
     resources = {rule: config["resources"][rule] for rule in rules}
     several = [rule for rule, needs in resources.items() if needs.get("nodes", 1) > 1]
@@ -267,7 +270,6 @@ def check_gpus(config: Spec, rules: list[str], limit: int | None) -> str:
             f"resources.{rule} requests {asked} GPUs, but nvidia-smi lists {len(capabilities)} on "
             f"this machine; {fewer}use --profile slurm on a cluster, or --profile demo without GPUs"
         )
-    bf16 = [kind for kind in ("pretraining", "cleaning") if config[kind]["precision"] == "bf16"]
     if bf16 and min(capabilities) < _FIRST_WITH_BF16:
         raise StepError(
             f"{bf16[0]}.precision is bf16, which a GPU of this machine does not support (compute "
