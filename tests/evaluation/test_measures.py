@@ -306,6 +306,10 @@ def test_the_penalty_is_adapted_after_each_step_and_patience_counts_steps(monkey
         return F.normalize(torch.eye(len(x)), dim=-1) + 0 * x.mean()
 
     successes.clear()
+    monkeypatch.setattr(decree, "_better", lambda now, best, cosine: best is None)
+    decree.invert(alike, torch.rand(64, 3, 4, 4) * 255, decree.Inversion(9, 8, 7, 0.99, 0))
+    assert len(successes) == 16, "after one epoch of 8 steps, 7 steps brought no smaller mask"
+    successes.clear()
     decree.invert(unlike, torch.rand(64, 3, 4, 4) * 255, decree.Inversion(9, 8, 0, 0.99, 0))
     assert successes == [False] * 72, "it does not stop before it has found a mask"
 

@@ -173,11 +173,14 @@ def test_by_value_shows_the_selected_model_at_each_value_or_a_cross(metrics):
     assert "No model qualifies" in legend(made)
 
 
-def test_by_value_refuses_to_mix_start_models_where_the_rule_depends_on_them(metrics):
+def test_by_value_refuses_to_mix_start_models_where_the_rule_depends_on_them(metrics, baseline):
     mixed = metrics.assign(start_label="all")
     with pytest.raises(StepError, match="'highest_accuracy' depends on the start model"):
         by_value.draw(mixed, value="learning_rate", select="highest_accuracy", column=None)
     by_value.draw(mixed, value="learning_rate", select="best_below", column=None)
+    both = pd.concat([mixed, baseline.assign(start_label="all")], ignore_index=True)
+    made = drawn(by_value, both, value="learning_rate", column=None, by="start")
+    assert len(made.numbers.query("rule == 'baseline'")) > 1, "one for each start model"
 
 
 def test_figures_are_byte_identical_across_processes(metrics, tmp_path):

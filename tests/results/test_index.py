@@ -166,16 +166,24 @@ def test_start_models_of_one_label_that_differ_in_more_than_the_seed_are_told_ap
 
 
 def test_start_models_that_differ_only_in_their_attack_are_of_one_kind():
-    def of(label, target, epochs=4):
+    def of(label, target, epochs=4, dataset="demo", start=None):
         row = {"run": target, "kind": "cleaning", "start_label": label, "start": target,
                "learning_rate": 1e-3}  # fmt: skip
         attack = {"target": target, "poisoned": 0 if target == "none" else 9}
-        spec = record(row)["spec"] | {"attack": attack, "epochs": epochs}
+        inputs = {"manifest": f"R/attacks/{dataset}-x-0/manifest.parquet", "start": start}
+        spec = record(row)["spec"] | {"attack": attack, "epochs": epochs, "inputs": inputs}
         return Run(row, {"spec": spec}, None)
 
     runs = [of("MMCL", "a"), of("MMCL, warped", "b"), of("MMCL, long", "a", 8), of("Clean", "none")]
     both = "MMCL / MMCL, warped"
     assert start_texts(runs, runs) == [both, both, "MMCL, long", "Clean"]
+    runs = [of("CC6M", "a", dataset="cc6m"), of("CC3M", "b", dataset="cc3m")]
+    assert start_texts(runs, runs) == ["CC6M", "CC3M"]
+    runs = [of("M", "a", start="R/mmcl-1/model.pt"), of("S", "b", start="R/ssl-1/model.pt")]
+    assert start_texts(runs, runs) == ["M", "S"]
+    runs = [of("MMCL", "a"), of("MMCL", "a", 8), of("MMCL, warped", "b")]
+    both = "MMCL (epochs 4) / MMCL, warped"
+    assert start_texts(runs, runs) == [both, "MMCL (epochs 8)", both]
     same = [of("MMCL", "a"), of("MMCL again", "a")]
     assert start_texts(same, same) == ["MMCL", "MMCL again"]
 
@@ -189,7 +197,7 @@ def test_detectors_of_different_start_models_are_not_pooled():
     of_one = {"artefact": "dao", "start_label": "MMCL", "auroc": [0.9, 0.8, 0.7, 0.6]}
     varied = {"model": ["RN50", "RN50", "ViT", "ViT"], "attack.seed": [0, 1, 0, 1]}
     reports = pd.DataFrame(of_one | varied)[["artefact", "start_label", *varied, "auroc"]]
-    rows = board.detector_board(reports)["rows"]
+    rows = board.detector_board(reports, varied)["rows"]
     found = [(row["setting"], row["starts"]) for row in rows]
     assert found == [("Model: RN50", 2), ("Model: ViT", 2)]
 
@@ -249,12 +257,14 @@ def test_the_settings_of_a_defences_own_sweep_are_trials_of_which_one_is_selecte
 
     runs = [of(0.5), of(1), of(1, 4)]
     assert setting_texts(runs) == ["", "", "MMCL weight 4"]
-    assert [trial_text(run) for run in runs] == ["alpha 0.5", "alpha 1", "alpha 1"]
+    assert [trial_text(run) for run in runs] == ["Alpha 0.5", "Alpha 1", "Alpha 1"]
+    named = Run(runs[0].row | {"sweep": '{"start_change": {"name": "x", "u": 2}}'}, {}, None)
+    assert trial_text(named) == "Name x, Pruning threshold (standard deviations) 2"
     models, starts = replicates([0.30, 0.01], [0.7, 0.69])
-    models = models.assign(start="s0", trial=["alpha 0.5", "alpha 1"], run=["r0.5", "r1"])
+    models = models.assign(start="s0", trial=["Alpha 0.5", "Alpha 1"], run=["r0.5", "r1"])
     (row,) = leaderboard.leaderboard(models, starts)
     assert (row["trials"], row["replicates"]) == (2, 1)
-    assert row["oracle"].picked == (("r1", "alpha 1", 1),)
+    assert row["oracle"].picked == (("r1", "Alpha 1", 1),)
 
 
 def test_a_row_shows_what_a_defence_costs_a_model_without_backdoor():
@@ -266,7 +276,10 @@ def test_a_row_shows_what_a_defence_costs_a_model_without_backdoor():
     assert (row["attacks"], row["unlearned"]) == (["patch"], [])
     (cells,) = board.board_rows([row], dict.fromkeys(models["run"], 0))
     assert cells["clean"].startswith("0.5 points (")
-    assert cells["clean"].endswith("1 of 2 models qualify")
+    assert cells["clean"].endswith("; no model qualifies for 1 of 2")
+    starts.loc[["s2", "s3"], "asr_top1"] = 0.06  # by chance, with few classes
+    (row,) = leaderboard.leaderboard(models, starts)
+    assert (row["attacks"], row["clean"].replicates) == (["patch"], 2)
 
 
 def test_only_unusual_settings_are_shown():

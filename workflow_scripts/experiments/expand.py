@@ -34,6 +34,10 @@ from workflow_scripts.experiments.sources import Data
 
 Spec = dict[str, Any]
 
+# Keys of a defence's own sweep that are no settings to choose among: the learning rate, which has
+# its own column, the name of a combination, seeds, and the budget.
+_NOT_TRIED = (RATE, VARIANT, "seed", "data.seed", "epochs", "data.pairs")
+
 
 @dataclass
 class Plan:
@@ -289,7 +293,7 @@ def _cleaning_rows(
             taken = add_of_each_epoch(plan, config, experiment, start["start"], spec["split_id"])
             spec |= {"measures": taken} if taken else {}
             run = _add_run(plan, f"{slug_of(start['run'])}-by-{cleaning_slug(spec)}", spec)
-            tried = {k: v for k, v in rates.items() if k not in (RATE, VARIANT)}
+            tried = {key: value for key, value in rates.items() if key not in _NOT_TRIED}
             known = _knowledge(plan, spec)
             yield {
                 **start,
@@ -312,8 +316,11 @@ def _knowledge(plan: Plan, spec: Spec) -> str:
     named = [("artefact", make) for make in makers]
     if spec["start_change"]:
         named.append(("start_change", spec["start_change"]["name"]))
-    known = (fact for named_ in named for fact in variants.attribute(*named_, "KNOWS", ()))
-    return ", ".join(dict.fromkeys(known))
+    known: dict[str, None] = {}
+    for kind, name in [*named, *(("loss", term) for term in spec["objective"])]:
+        facts = variants.attribute(kind, name, "KNOWS", ())
+        known |= dict.fromkeys([facts] if isinstance(facts, str) else facts)
+    return ", ".join(known)
 
 
 def _split(plan: Plan, stem: str, spec: Spec) -> str:

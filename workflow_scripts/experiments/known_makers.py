@@ -21,9 +21,13 @@ _ACCEPTED: dict[tuple[str, str, str], tuple[str, ...]] = {
 
 @functools.cache
 def detectors() -> tuple[str, ...]:
-    """Return the built-in makers that score pairs, which are those that use embeddings."""
+    """Return the built-in makers that score pairs."""
     makers = variants.names("artefact")
-    return tuple(m for m in makers if _EMBEDDINGS in variants.attribute("artefact", m, "USES", ()))
+    return (*(maker for maker in makers if _uses_embeddings(maker)), "trivial_score")
+
+
+def _uses_embeddings(maker: str) -> bool:
+    return _EMBEDDINGS in variants.attribute("artefact", maker, "USES", ())
 
 
 def accepted_makers(kind: str, name: str, option: str) -> tuple[str, ...]:
@@ -34,7 +38,7 @@ def accepted_makers(kind: str, name: str, option: str) -> tuple[str, ...]:
         name: Name of a variant.
         option: One of its options.
     """
-    if kind == "artefact" and name in detectors() and option in (_EMBEDDINGS, "clean"):
+    if kind == "artefact" and _uses_embeddings(name) and option in (_EMBEDDINGS, "clean"):
         return (_EMBEDDINGS,)
     return _ACCEPTED.get((kind, name, option), ())
 

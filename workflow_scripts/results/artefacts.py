@@ -60,7 +60,20 @@ def reports_table(rows: list[dict[str, Any]], root: Path) -> pd.DataFrame:
     Raises:
         StepError: A report is missing.
     """
-    return pd.DataFrame([row | _numbers(root, row["id"]) for row in rows])
+    # The id follows what varies and precedes the numbers; see `varied_by_starts`.
+    others = [{key: value for key, value in row.items() if key != "id"} for row in rows]
+    return pd.DataFrame(
+        [
+            other | {"id": row["id"]} | _numbers(root, row["id"])
+            for row, other in zip(rows, others, strict=True)
+        ]
+    )
+
+
+def varied_by_starts(table: pd.DataFrame) -> set[str]:
+    """Return the columns of :func:`reports_table` in which start models differ."""
+    names = list(table)
+    return set(names[names.index("start_label") + 1 : names.index("id")])
 
 
 def _numbers(root: Path, artefact: str) -> dict[str, Any]:

@@ -31,6 +31,9 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def column_text(column: str, labels: Mapping[str, str] | None = None) -> str:
     """Return the label of a column: the user's, the built-in one, or the key's last part."""
     known = _COLUMNS | dict(labels or {})
+    of_start = column.removeprefix("start.")
+    if of_start != column and column not in known:
+        return f"{column_text(of_start, labels)} of the start model"
     return known.get(column, column.rpartition(".")[2].replace("_", " ").capitalize())
 
 

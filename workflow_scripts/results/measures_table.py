@@ -78,7 +78,7 @@ def measures_table(runs: pd.DataFrame, declared: pd.DataFrame, root: Path) -> pd
 
 
 def _kept(runs: pd.DataFrame) -> list[str]:
-    return [column for column in runs.columns if column != "folder"]
+    return [*RUN_COLUMNS, *(column for column in varied_columns(runs) if column != "folder")]
 
 
 def _scores(root: Path, folder: str, name: str) -> pd.DataFrame:

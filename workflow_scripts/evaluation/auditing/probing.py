@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from workflow_scripts.common.attacks import parts_of, without_trigger
 from workflow_scripts.common.distributed import ProcessGroup
-from workflow_scripts.common.errors import StepError, nearest
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic, digest
 from workflow_scripts.data.manifest import read_manifest
 from workflow_scripts.evaluation.auditing import judging
@@ -22,6 +22,7 @@ from workflow_scripts.evaluation.auditing.material import Material, Subject
 from workflow_scripts.evaluation.auditing.parts import Part, Parts
 from workflow_scripts.evaluation.auditing.rows import frequent_captions
 from workflow_scripts.evaluation.auditing.scan import attracted
+from workflow_scripts.evaluation.labelled import Labelled
 from workflow_scripts.poison.trigger import load_trigger
 
 
@@ -51,7 +52,9 @@ class Audit:
         self.material = Material.read(
             options.evaluation, options.root, EFFORTS[options.effort].images, size, options.seed
         )
-        self.attacks = _checked(options.attack, size, self.material.names)
+        self.attacks = _checked(options.attack, size)
+        for attack in self.attacks:
+            Labelled.read(options.evaluation).target(attack["target"])  # raises before any work
         self.captions = self._captions()
         self._results: dict[tuple[str, str], Part] = {}
 
@@ -143,8 +146,12 @@ class Audit:
         }
 
     def _no_attack(self) -> judging.Finding:
-        why = "has no trigger" if self.options.attack else "was not given"
-        return judging.Finding("known", judging.NOT_DONE, f"A known attack {why}.")
+        why = (
+            "The known attack has no trigger."
+            if self.options.attack
+            else "No known attack was given."
+        )
+        return judging.Finding("known", judging.NOT_DONE, why)
 
     def _no_captions(self) -> judging.Finding:
         why = (
@@ -197,12 +204,11 @@ class Audit:
         return float((np.array(part["clean"]) == self.material.labels).mean())
 
 
-def _checked(attack: dict[str, Any] | None, size: int, names: list[str]) -> list[dict[str, Any]]:
+def _checked(attack: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
     """Return the parts of the known attack that have a trigger, each as an attack spec.
 
     Raises:
-        StepError: The attack lacks a key, its trigger is invalid, its image size is wrong, or a
-            target is not one of the class ``names``.
+        StepError: The attack lacks a key, its trigger is invalid, or its image size is wrong.
     """
     parts = parts_of({"image_size": size, "seed": 0, **attack}) if attack else []
     for part in parts:
@@ -213,11 +219,6 @@ def _checked(attack: dict[str, Any] | None, size: int, names: list[str]) -> list
             raise StepError(
                 f"the attack's image_size is {part['image_size']}, but the model's input has "
                 f"{size} pixels, so the trigger would differ from that of training"
-            )
-        if part["target"] not in names:
-            raise StepError(
-                f"the attack's target {part['target']!r} is not a class of the evaluation set; "
-                f"{nearest(part['target'], names)}"
             )
         load_trigger(part)
     return [part for part in parts if not without_trigger(part)]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.seeds import generator
 from workflow_scripts.data.images import fit
 from workflow_scripts.evaluation.context import Context, Score
@@ -27,7 +28,7 @@ from workflow_scripts.model import models
 from workflow_scripts.model.encoder import Encoder
 
 NEEDS = ("pairs",)
-# A backward pass costs as much as two forward passes; most models need a third of the epochs.
+# A backward pass costs as much as two forward passes; most models need fewer epochs.
 PASSES = {"epochs": 1}
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -67,8 +68,13 @@ def measure(
         normalization: ``model`` uses the preprocessing of the model, ``imagenet`` that of the
             published code.
         seed: Seed of the initial mask and patch and of the order of images.
+
+    Raises:
+        StepError: Fewer than two pairs are held out.
     """
     rows = context.held_out_pairs.head(images)
+    if len(rows) < 2:
+        raise StepError("DECREE compares images with each other; hold out two pairs or more")
     stored = context.images(rows)
     pictures = torch.stack([fit(stored[row], encoder.image_size) for row in range(len(rows))])
     # bf16 cannot resolve cosines near 0.99.

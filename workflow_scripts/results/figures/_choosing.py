@@ -56,8 +56,11 @@ class Chooser:
         rules = [*self.rules, *(["baseline"] if "baseline" in set(matching["role"]) else [])]
         rows = []
         for rule in rules:
+            models = shown
+            places = shown.groupby([value, *self.over], dropna=False)
             # References do not depend on the defence.
-            models = shown.assign(series="") if rule in _REFERENCES else shown
+            if rule in _REFERENCES and places["start"].nunique().max() <= 1:
+                models = shown.assign(series="")
             for (series, at), group in models.groupby(["series", value], sort=False):
                 row = {"series": series, "rule": rule, "value": at}
                 number = self._number(group, rule)
@@ -85,6 +88,8 @@ class Chooser:
 
     def _pick(self, models: pd.DataFrame, rule: str) -> pd.Series | None:
         if rule != "best_below" and models["start"].nunique() > 1:
+            if rule == "baseline":  # drawn unasked
+                return None
             raise StepError(
                 f"the rule {rule!r} depends on the start model, but several start models have the "
                 "same place in the figure; name the column that tells them apart in 'over', "

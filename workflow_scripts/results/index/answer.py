@@ -81,8 +81,8 @@ def _group_text(group: Sequence[Row]) -> str:
         f"Start model {best['start_label']}, accuracy {percent_text(accuracy)} and ASR "
         f"{percent_text(asr)}: the best defence by oracle selection ({rule}) is "
         f"{named(best)}, with accuracy {interval_text(found.accuracy)}, ASR "
-        f"{interval_text(found.asr)} and recovery {percent_text(found.recovery)} (learning rate "
-        f"{picked_text(found)}). Its sweep took {hours_text(best['hours'])} of device time and "
+        f"{interval_text(found.asr)} and recovery {percent_text(found.recovery)} "
+        f"({picked_text(found)}). Its sweep took {hours_text(best['hours'])} of device time and "
         f"{passes_text(best['passes'])} tower passes."
     )
     if len(group) > 1:

@@ -1,7 +1,7 @@
 """Texts and columns of the leaderboard."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,13 +48,27 @@ def interval_text(interval: Interval) -> str:
     return percent_text(value) + ends
 
 
+def sweep_sentences(rows: Sequence[Row]) -> list[str]:
+    """Return whether all rows have the same sweep, as a sentence; none if there are no rows."""
+    budgets = {budget_text(row) for row in rows}
+    if len(budgets) == 1:
+        return [f"All defences have the same sweep: {budgets.pop()} for each start model."]
+    unequal = "Defences have unequal sweeps, and a larger one favours a defence; the leaderboard "
+    return [f"{unequal}lists the sweep of each."] if budgets else []
+
+
 def lost_text(outcome: Outcome | None) -> str:
-    """Return the accuracy that clean controls lose, e.g. ``1.2 points (0.1 to 2.3)``."""
+    """Return the accuracy lost by clean controls, e.g. ``1.2 points (0.1 to 2.3)``.
+
+    If no model qualifies for some of them, their number is added.
+    """
     if outcome is None:
         return "not measured"
     value, low, high = (100 * part for part in outcome.loss)
-    lost = "" if math.isnan(value) else f"{value:.1f} points ({low:.1f} to {high:.1f}), "
-    return f"{lost}{outcome.chosen} of {outcome.replicates} models qualify"
+    lost = [] if math.isnan(value) else [f"{value:.1f} points ({low:.1f} to {high:.1f})"]
+    missing = outcome.replicates - outcome.chosen
+    lost += [f"no model qualifies for {missing} of {outcome.replicates}"] if missing else []
+    return "; ".join(lost)
 
 
 def picked_text(outcome: Outcome) -> str:
@@ -227,24 +241,27 @@ def compared_rows(rows: Sequence[Row]) -> list[Row]:
     return [row for row in widest if not row["setting"]] or widest
 
 
-def detector_board(reports: pd.DataFrame) -> Row:
-    """Return the table of detectors: means over start models with Student's intervals."""
+def detector_board(reports: pd.DataFrame, varied: Collection[str] = ()) -> Row:
+    """Return the table of detectors: means over start models with Student's intervals.
+
+    Args:
+        reports: Tables of artefacts; see :func:`workflow_scripts.results.artefacts.reports_table`.
+        varied: Columns in which start models of the same label differ.
+    """
     numbers = {k: v for k, v in DETECTOR_NUMBERS.items() if k in reports}
     rows = []
     if "auroc" not in reports:
         return {"columns": [], "rows": []}
     detectors = reports[reports["auroc"].notna()]
-    # Start models that differ in more than a seed are not replicates of each other. The columns of
-    # what varies precede those of the report.
-    names = list(detectors)
-    end = min(names.index(name) for name in ("rows", *numbers) if name in names)
-    varied = names[names.index("start_label") + 1 : end]
-    keys = ["start_label", *(c for c in varied if c.rpartition(".")[2] != "seed")]
+    # Start models that differ in more than a seed are not replicates of each other.
+    keys = ["start_label", *(c for c in detectors if c in varied and not c.endswith("seed"))]
     for values, own in detectors.groupby(["artefact", *keys], sort=False, dropna=False):
         name = _DETECTORS.get(values[0], str(values[0]).replace("_", " "))
         row: Row = {"detector": name, "label": values[1], "starts": len(own), "starts_n": len(own)}
         row["setting"] = ", ".join(
-            f"{column_text(k)}: {value_text(v)}" for k, v in zip(keys[1:], values[2:], strict=True)
+            f"{column_text(k)}: {value_text(v)}"
+            for k, v in zip(keys[1:], values[2:], strict=True)
+            if not pd.isna(v)
         )
         for key in numbers:
             mean, low, high = student(own[key].to_numpy(float))

@@ -17,6 +17,7 @@ from workflow_scripts.common.columns import KNOWLEDGE_COLUMN, SWEEP_COLUMN
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.common.html import document, element, joined, json_element
+from workflow_scripts.results.artefacts import varied_by_starts
 from workflow_scripts.results.collect import combine
 from workflow_scripts.results.index import board, controls, data, sections
 from workflow_scripts.results.index.answer import answer, uncertain
@@ -27,12 +28,10 @@ from workflow_scripts.results.index.runs import Run, read_runs, runs_frame
 from workflow_scripts.results.page import paragraphs
 from workflow_scripts.results.run_table import sentences
 from workflow_scripts.results.selection import cleaned_models, start_models
-from workflow_scripts.results.sweeps import work_sentence
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, read_table
 
 ASSETS = Path(__file__).parent / "assets"
 _LIBRARIES = ("vega.min.js", "vega-lite.min.js", "tabulator.min.js")
-_LONG = 300  # characters; longer texts are replaced
 _QUESTION = (
     "Does fine-tuning on clean data remove a backdoor from a CLIP model, and how does that depend "
     "on the pre-training objective?"
@@ -76,7 +75,10 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     tables = [read_csv(f / "runs.csv", (*RUN_COLUMNS, "folder")) for f in folders.values()]
     # A clean control may be a start model in another experiment; it is listed once.
     columns = [*RUN_COLUMNS, SWEEP_COLUMN, KNOWLEDGE_COLUMN, "folder"]
-    runs = read_runs(pd.concat(tables).drop_duplicates("run").reindex(columns=columns), root)
+    listed = pd.concat(tables).reindex(columns=columns)
+    # A setting may be a trial in one experiment and varied by another.
+    listed[SWEEP_COLUMN] = listed.groupby("run")[SWEEP_COLUMN].transform("first")
+    runs = read_runs(listed.drop_duplicates("run"), root)
     if not runs:
         raise StepError("the experiments have no runs; check their declarations in the config")
     frame = runs_frame(runs, root)
@@ -98,10 +100,7 @@ def page(folders: dict[str, Path], root: Path, command: str, output: Path) -> st
     figures = [main_figure(shown, number, explorer["looks"]) for number in ("ASR", "Accuracy")]
     leaks = [f / "leaks.csv" for f in folders.values() if (f / "leaks.csv").is_file()]
     images = int(metrics["images"].max()) if metrics["images"].notna().any() else 0
-    work = work_sentence(metrics) if len(models) else ""
-    if len(work) > _LONG:
-        work = "Defences have unequal sweeps; the leaderboard lists the sweep of each."
-    limits = [*uncertain(shown, images), *filter(None, [work])]
+    limits = [*uncertain(shown, images), *board.sweep_sentences(rows)]
     embedded = {"all": explorer, "board": boards, "figure": figures, "detectors": detectors}
     elements = "\n".join(json_element(f"{name}-data", value) for name, value in embedded.items())
     body = _fill(
@@ -175,10 +174,10 @@ def _end_scores(folders: dict[str, Path]) -> pd.DataFrame:
 
 def _detectors(folders: dict[str, Path]) -> dict[str, Any]:
     paths = [f / "artefacts.csv" for f in folders.values() if (f / "artefacts.csv").is_file()]
-    texts = ("artefact", "id", "start_label")
+    texts = ("artefact", "id", "start", "start_label")
     tables = [read_csv(path, texts, texts) for path in paths]
-    reports = pd.concat(tables).drop_duplicates("id") if tables else pd.DataFrame()
-    return board.detector_board(reports)
+    reports = pd.concat(tables).drop_duplicates(["id", "start"]) if tables else pd.DataFrame()
+    return board.detector_board(reports, set().union(*map(varied_by_starts, tables)))
 
 
 def _scale(runs: list[Run], frame: pd.DataFrame, images: int) -> str:

@@ -98,7 +98,8 @@ def leaderboard(models: pd.DataFrame, starts: pd.DataFrame) -> list[dict[str, An
     """
     before = models["start"].map(starts[ACCURACY])
     asr = models["start"].map(starts[ASR])
-    table = models.assign(start_accuracy=before, start_asr=asr, learned=asr >= ASR_LIMIT)
+    learned = (asr >= ASR_LIMIT) & (models["attack"] != NO_ATTACK)
+    table = models.assign(start_accuracy=before, start_asr=asr, learned=learned)
     rows = [
         _row(dict(zip(_GROUP, values, strict=True)), trials, part)
         for values, group in table.groupby(_GROUP, sort=False, dropna=False)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,14 +204,14 @@ def setting_texts(runs: Sequence[Run]) -> list[str]:
 
 def sweep_text(run: Run) -> str:
     """Return the settings of the sweep of a run's defence, except the learning rate."""
-    return ", ".join(f"{column_text(key).lower()} {_short(v)}" for key, v in run.sweep.items())
+    return ", ".join(f"{column_text(key)} {_short(v)}" for key, v in flat(run.sweep).items())
 
 
 def trial_text(run: Run) -> str:
     """Return the learning rate of a run and the other settings of its defence's sweep."""
     rate = run.row["learning_rate"]
-    texts = ["" if pd.isna(rate) else value_text(rate), sweep_text(run)]
-    return ", ".join(filter(None, texts)) or "no rate"
+    texts = ["" if pd.isna(rate) else f"learning rate {value_text(rate)}", sweep_text(run)]
+    return ", ".join(filter(None, texts)) or "no training"
 
 
 def _settings(spec: Mapping[str, Any], excluded: Iterable[str] = _NOT_SETTINGS) -> dict[str, Any]:
@@ -238,23 +238,11 @@ def start_texts(runs: Sequence[Run], starts: Sequence[Run | None]) -> list[str]:
     texts = [str(run.row["start_label"]) for run in runs]
     found = {n: start for n, start in enumerate(starts) if start is not None}
     settings = {n: _pretraining(s.spec, str(runs[n].row["start"])) for n, s in found.items()}
-    attacks: dict[str, dict[str, set[str]]] = {}
-    for n, start in found.items():
-        if (start.spec["attack"] or {}).get("poisoned"):
-            attack = {key: v for key, v in start.spec["attack"].items() if key != "seed"}
-            same = attacks.setdefault(repr(settings[n]), {})
-            same.setdefault(texts[n], set()).add(repr(attack))
-    for n, spec in settings.items():
-        labels = attacks.get(repr(spec), {})
-        distinct = len(set().union(*labels.values())) == sum(map(len, labels.values()))
-        if texts[n] in labels and distinct:
-            texts[n] = " / ".join(labels)
     by_label: dict[str, dict[int, dict[str, Any]]] = {}
     for n, spec in settings.items():
         by_label.setdefault(texts[n], {})[n] = spec
     for specs in by_label.values():
-        # Runs made by older code lack settings that were added since.
-        varied = [k for k in differing([*specs.values()]) if all(k in s for s in specs.values())]
+        varied = [key for key in differing([*specs.values()]) if key in _shared(specs.values())]
         for n, spec in specs.items():
             others = ", ".join(
                 _short(spec[key])
@@ -263,7 +251,42 @@ def start_texts(runs: Sequence[Run], starts: Sequence[Run | None]) -> list[str]:
                 for key in varied
             )
             texts[n] += f" ({others})" if others else ""
-    return texts
+    return _joined(texts, found, settings)
+
+
+def _joined(
+    texts: list[str], starts: Mapping[int, Run], settings: Mapping[int, Mapping[str, Any]]
+) -> list[str]:
+    """Join the labels of start models that differ only in seed and attack."""
+    keys = _shared(settings.values())
+    labels: dict[str, dict[str, set[str]]] = {}
+    kinds: dict[int, str] = {}
+    for n, start in starts.items():
+        inputs, attack = start.spec["inputs"], start.spec["attack"] or {}
+        # The pairs that a filter keeps depend on more than the attack.
+        if not attack.get("poisoned") or settings[n]["filtered"]:
+            continue
+        continued = inputs.get("start") and Path(inputs["start"]).parent.name.rpartition("-")[0]
+        same = {key: settings[n][key] for key in sorted(keys)}
+        kinds[n] = repr((same, dataset_of(start), continued))
+        attack = {key: value for key, value in attack.items() if key != "seed"}
+        labels.setdefault(kinds[n], {}).setdefault(texts[n], set()).add(repr(attack))
+    joined = list(texts)
+    for n, kind in kinds.items():
+        attacks = labels[kind].values()
+        if len(set().union(*attacks)) == sum(map(len, attacks)):
+            joined[n] = " / ".join(labels[kind])
+    return joined
+
+
+def _shared(specs: Collection[Mapping[str, Any]]) -> set[str]:
+    """Return the keys of all specs; runs made by older code lack settings added since."""
+    return set.intersection(*({*spec} for spec in specs)) if specs else set()
+
+
+def dataset_of(run: Run) -> str:
+    """Return the name of the dataset of a pre-training run."""
+    return Path(run.spec["inputs"]["manifest"]).parent.name.split("-")[0]
 
 
 def _pretraining(spec: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -337,7 +360,7 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
             "+".join(_OBJECTIVES.get(name, name) for name in sorted(start.spec["objective"]))
             for start in starts
         ],
-        dataset=[Path(s.spec["inputs"]["manifest"]).parent.name.split("-")[0] for s in starts],
+        dataset=[dataset_of(start) for start in starts],
         split=[Path(run.spec["inputs"]["manifest"]).parent.name for run in runs],
         seed=[int(run.spec["seed"]) for run in runs],
         pairs=[report.get("pairs", 0) for report in reports],
