@@ -1,11 +1,43 @@
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
+
+READY = Path(__file__).parents[1] / "nltk_data"
 
 
 def pytest_collection_modifyitems(items):
     """Run the longest tests first, so that no worker is left alone with them at the end."""
     items.sort(key=lambda item: "tests/workflow/" not in item.nodeid)
+
+
+@pytest.fixture(scope="session")
+def small_wordnet(tmp_path_factory):
+    """A folder of nltk data whose WordNet has one of 200 synsets, because reading all is slow."""
+    folder = tmp_path_factory.mktemp("nltk_data")
+    corpus = shutil.copytree(READY / "corpora/wordnet", folder / "corpora/wordnet")
+    for part in ("noun", "verb", "adj", "adv"):
+        kept = set()
+        for n, line in enumerate((corpus / f"data.{part}").read_text().splitlines()):
+            offset, _, kind, *_ = [*line.split(), "", "", ""]
+            named = " picture " in line.partition("|")[0]
+            # Satellites of adjectives (s) refer to other synsets.
+            if kind != "s" and (named or n % 200 == 0):
+                kept.add(offset)
+        index = (corpus / f"index.{part}").read_text().splitlines()
+        lines = [line if line.startswith("  ") else _with_offsets(line, kept) for line in index]
+        (corpus / f"index.{part}").write_text("".join(f"{line}\n" for line in lines if line))
+    return folder
+
+
+def _with_offsets(line, kept):
+    """Return a line of an index with only some of its synsets, "" if none is left."""
+    lemma, part, number, *rest = line.split()
+    offsets = [offset for offset in rest[-int(number) :] if offset in kept]
+    pointers = rest[: -int(number) - 2]
+    words = [lemma, part, len(offsets), *pointers, len(offsets), 0, *offsets]
+    return " ".join(map(str, words)) if offsets else ""
 
 
 @pytest.fixture

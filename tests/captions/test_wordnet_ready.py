@@ -64,10 +64,11 @@ def test_lexnames_are_complete(made):
     assert lines[44] == "44\tadj.ppl\t3"
 
 
-def test_an_existing_installation_is_kept(made, capsys):
-    before = (made / "corpora/wordnet").stat().st_mtime_ns
-    wordnet.main(["--output", str(made)])
-    assert (made / "corpora/wordnet").stat().st_mtime_ns == before
+def test_an_existing_installation_is_kept(small_wordnet, tmp_path, capsys):
+    there = shutil.copytree(small_wordnet, tmp_path / "data")
+    before = (there / "corpora/wordnet").stat().st_mtime_ns
+    wordnet.main(["--output", str(there)])
+    assert (there / "corpora/wordnet").stat().st_mtime_ns == before
     assert "is installed" in capsys.readouterr().out
 
 
@@ -77,18 +78,23 @@ def test_a_folder_without_wordnet_is_refused(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_another_edition_is_used_with_a_warning_and_recorded(made, tmp_path, capsys):
-    other = shutil.copytree(made / "corpora/wordnet", tmp_path / "dict")
-    with (other / "noun.exc").open("a") as file:
-        file.write("foos foo\n")
+def test_another_edition_is_used_with_a_warning_and_recorded(made, small_wordnet, tmp_path, capsys):
+    other = small_wordnet / "corpora/wordnet"
     wordnet.main(["--output", str(tmp_path / "data"), "--dict", str(other)])
     assert "differs from WordNet 3.0" in capsys.readouterr().err
     assert read_json(tmp_path / "data/wordnet.json")["wordnet_3_0"] is False
     assert read_json(made / "wordnet.json")["wordnet_3_0"] is True
 
 
-def test_a_damaged_wordnet_is_refused(made, tmp_path):
-    other = shutil.copytree(made / "corpora/wordnet", tmp_path / "dict")
+def test_the_digest_covers_irregular_forms(small_wordnet, tmp_path):
+    other = shutil.copytree(small_wordnet / "corpora/wordnet", tmp_path / "dict")
+    with (other / "noun.exc").open("a") as file:
+        file.write("foos foo\n")
+    assert WordNet(other).digest() != WordNet(small_wordnet / "corpora/wordnet").digest()
+
+
+def test_a_damaged_wordnet_is_refused(small_wordnet, tmp_path):
+    other = shutil.copytree(small_wordnet / "corpora/wordnet", tmp_path / "dict")
     data = (other / "data.noun").read_bytes()
     (other / "data.noun").write_bytes(data[: len(data) // 2])
     with pytest.raises(StepError, match="remove the folder"):
@@ -105,15 +111,15 @@ def downloads(monkeypatch, leave, says=""):
     monkeypatch.setattr(wordnet.subprocess, "run", run)
 
 
-def test_nltk_downloads_are_unpacked(made, tmp_path, monkeypatch):
+def test_nltk_downloads_are_unpacked(small_wordnet, tmp_path, monkeypatch):
     def leave(corpora):
-        shutil.make_archive(str(corpora / "wordnet"), "zip", made / "corpora", "wordnet")
+        shutil.make_archive(str(corpora / "wordnet"), "zip", small_wordnet / "corpora", "wordnet")
 
     downloads(monkeypatch, leave)
     wordnet.main(["--output", str(tmp_path)])
     found = read_json(tmp_path / "wordnet.json")
     assert found["source"] == "nltk's download"
-    assert found["wordnet_3_0"]
+    assert found["digest"] == WordNet(small_wordnet / "corpora/wordnet").digest()
 
 
 def test_a_failed_download_is_reported_with_instructions(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ gpu 2 64 512000 gpu:a100:8(S:0-1) infinite
 
 
 @pytest.fixture
-def ready(config, tmp_path, monkeypatch):
+def ready(config, tmp_path, monkeypatch, small_wordnet):
     """A config without GPUs whose inputs all exist; results are empty."""
     (tmp_path / "list.tsv").write_text("a caption\thttp://example.org/image.jpg\n" * 10)
     (tmp_path / "devkit.tar.gz").write_text("there")
@@ -41,7 +41,7 @@ def ready(config, tmp_path, monkeypatch):
         "imagenet_archive": str(tmp_path / "images.tar"),
         "devkit": str(tmp_path / "devkit.tar.gz"),
     }
-    config["wordnet"] = str(ROOT / "nltk_data")
+    config["wordnet"] = str(small_wordnet)
     config["costs"]["bytes"] = dict.fromkeys(config["costs"]["bytes"], 1)
     for needs in config["resources"].values():
         needs.pop("gpu", None)

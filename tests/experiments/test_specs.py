@@ -1,25 +1,29 @@
 """The written config is complete for steps, and without secrets for other users."""
 
 import stat
+from pathlib import Path
 
 import pytest
+import yaml
 
 from workflow_scripts.common.files import read_json
 from workflow_scripts.experiments.config import check_config
 from workflow_scripts.experiments.expand import expand
 from workflow_scripts.experiments.specs import write_specs
 
+CONFIG = Path(__file__).parents[2] / "config.yaml"
 URL = "https://me:s3cret@host.org/list.tsv?token=s3cret"
 
 
-@pytest.fixture
-def written(raw_config, tmp_path):
-    config = raw_config
-    config["pathvars"]["results"] = str(tmp_path)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The files that the workflow writes for the paper's config; tests only read them."""
+    folder, config = tmp_path_factory.mktemp("results"), yaml.safe_load(CONFIG.read_text())
+    config["pathvars"]["results"] = str(folder)
     config["sources"]["cc3m"]["list"] = URL
     check_config(config)
-    write_specs(config, expand(config), tmp_path / "workflow")
-    return tmp_path / "workflow"
+    write_specs(config, expand(config), folder / "workflow")
+    return folder / "workflow"
 
 
 def test_secrets_are_only_in_files_for_steps_that_only_this_user_can_read(written):

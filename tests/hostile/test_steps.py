@@ -7,6 +7,7 @@ import csv
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.workflow.running import Workflow, session_folder, shared_workflow
+from tests.workflow.running import Workflow, copy_workflow, session_folder, shared_workflow
 
 KILLS = int(os.environ.get("KILLS", "1"))
 RESULTS = "results/demo"
@@ -139,6 +140,28 @@ def test_a_killed_step_leaves_whole_files_and_can_be_repeated(finished, steps, r
         assert contents(folder, step.outputs) == whole, log
     orphans = [p for o in step.outputs for p in (folder / o).parent.glob(".*.partial*")]
     assert orphans == []
+
+
+def test_a_workflow_killed_anywhere_and_restarted_gives_the_same_result(finished, tmp_path):
+    again = copy_workflow(tmp_path)
+    main = CONFIG["experiments"]["main"] | {"baseline": []}
+    fewer = CONFIG | {"experiments": CONFIG["experiments"] | {"main": main}}
+    for seconds in (8, 16):
+        process = start(shlex.join(again.command("main", config=fewer)), again.folder)
+        time.sleep(seconds)
+        assert process.poll() is None, "it ended before it was killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        again.snakemake("--unlock")
+    done = again.snakemake("main", config=fewer)
+    assert done.returncode == 0, done.stdout
+    results = again.folder / RESULTS
+    names = [p for kind in ("pretraining", "cleaning") for p in results.glob(f"{kind}/*/*.*")]
+    same = [p for p in names if p.suffix in (".csv", ".pt") and p.name not in DIFFER]
+    assert len(same) >= 4
+    for path in same:
+        whole = finished.folder / RESULTS / path.relative_to(results)
+        assert path.read_bytes() == whole.read_bytes(), path
 
 
 # Overlay or read-only file systems over the results, in a private mount namespace.

@@ -3,9 +3,6 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -194,36 +191,6 @@ def test_a_second_run_elsewhere_with_other_cores_makes_the_same_bytes(just_finis
     second = _digests(again.folder / RESULTS, *patterns)
     assert second.keys() <= first.keys()
     assert [name for name in second if first[name] != second[name]] == []
-
-
-def test_a_workflow_killed_anywhere_and_restarted_gives_the_same_result(finished, tmp_path):
-    again = copy_workflow(tmp_path)
-    fewer = {"experiments": {"main": {"defence": ["cleanclip"], "baseline": []}}}
-    for seconds in (8, 16):
-        _kill_after(again, seconds, fewer)
-        again.snakemake("--unlock")
-    done = again.snakemake("main", config=fewer)
-    assert done.returncode == 0, done.stdout
-    patterns = ("pretraining/*/metrics.csv", "cleaning/*/metrics.csv", "*/*/model.pt")
-    first = _digests(finished.folder / RESULTS, *patterns)
-    second = _digests(again.folder / RESULTS, *patterns)
-    assert [name for name in second if first[name] != second[name]] == []
-
-
-def _kill_after(workflow: Workflow, seconds: float, config: dict) -> None:
-    """Start the workflow, and kill it and all its child processes with SIGKILL after a while."""
-    process = subprocess.Popen(
-        workflow.command("main", config=config),
-        cwd=workflow.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(seconds)
-    assert process.poll() is None, "it ended before it was killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.mark.parametrize(
