@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.experiments.artefacts import DECLARED, START
 from workflow_scripts.experiments.check_overrides import all_overrides
 from workflow_scripts.experiments.check_variants import check_variant
@@ -23,7 +23,11 @@ def check_artefacts(config: Spec) -> None:
     """
     for around, value in _with_options(config):
         for place, name in references_at(around, value):
-            check_declared(place, name, config["artefacts"])
+            if name not in config["artefacts"]:
+                raise StepError(
+                    f"config: {place!r} names the artefact {name!r}, which is not declared; "
+                    f"{nearest(name, config['artefacts'])}"
+                )
     for name, declared in config["artefacts"].items():
         _check_maker(config, f"artefacts.{name}", declared)
         _check_model(config, f"artefacts.{name}.model", declared["model"])

@@ -102,10 +102,10 @@ def make_schedule(spec: RunSpec, steps: int) -> Schedule:
     share = schedule.warmup_share
     warmup = spec.warmup_steps if share is None else round(share * total)
     if schedule.shift_epochs and warmup >= total > 0:
-        key = "warmup_steps" if share is None else "schedule.warmup_share"
+        said = "warmup_steps is" if share is None else f"schedule.warmup_share is {share}, that is"
         raise StepError(
-            f"schedule.shift_epochs requires a warm-up shorter than the run, but the warm-up has "
-            f"{warmup} and the run {total} steps; lower {key} or set the shift to 0"
+            f"schedule.shift_epochs requires a warm-up shorter than the run, but {said} {warmup} "
+            f"and the run has {total} steps; lower it or set the shift to 0"
         )
     shift = schedule.shift_epochs * steps
     peak = spec.optimizer.learning_rate
