@@ -60,14 +60,10 @@ def reports_table(rows: list[dict[str, Any]], root: Path) -> pd.DataFrame:
     Raises:
         StepError: A report is missing.
     """
+    table = pd.DataFrame([row | _numbers(root, row["id"]) for row in rows])
     # The id follows what varies and precedes the numbers; see `varied_by_starts`.
-    others = [{key: value for key, value in row.items() if key != "id"} for row in rows]
-    return pd.DataFrame(
-        [
-            other | {"id": row["id"]} | _numbers(root, row["id"])
-            for row, other in zip(rows, others, strict=True)
-        ]
-    )
+    first = [*(key for key in rows[0] if key != "id"), "id"]
+    return table[[*first, *(name for name in table if name not in first)]]
 
 
 def varied_by_starts(table: pd.DataFrame) -> set[str]:

@@ -53,8 +53,9 @@ class Audit:
             options.evaluation, options.root, EFFORTS[options.effort].images, size, options.seed
         )
         self.attacks = _checked(options.attack, size)
+        labelled = Labelled.read(options.evaluation)
         for attack in self.attacks:
-            Labelled.read(options.evaluation).target(attack["target"])  # raises before any work
+            labelled.target(attack["target"])  # raises before any work
         self.captions = self._captions()
         self._results: dict[tuple[str, str], Part] = {}
 
