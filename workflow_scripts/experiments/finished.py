@@ -34,9 +34,12 @@ def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[st
         runs: Ids of the pre-trainings that would be run.
     """
     results, runs = Path(config["pathvars"]["results"]), list(runs)
+    finished_models = {file.parent.name for file in results.glob("pretraining/*/run.json")}
+    if not runs or finished_models <= plan.models.keys():
+        return []  # without expanding the config again, which takes seconds
     sentences = []
     for other in config["evaluations"]:
-        if other != config["evaluation"] and runs:
+        if other != config["evaluation"]:
             try:
                 with_other = expand(config | {"evaluation": other}, plan.data.inputs)
             except StepError:  # reported if that set is used
