@@ -94,7 +94,10 @@ def variants(gpu: bool) -> list[tuple[str, dict]]:
         *((f"MMCL, {name}, whole texts", settings) for name, settings in fast),
         *((f"MMCL, {name}, cut texts", {**settings, "cut": True}) for name, settings in fast),
         ("MMCL+SSL, as published", published | ssl),
-        *((f"MMCL+SSL, {name}, cut texts", {**settings, "cut": True} | ssl) for name, settings in fast),
+        *(
+            (f"MMCL+SSL, {name}, cut texts", {**settings, "cut": True} | ssl)
+            for name, settings in fast
+        ),
     ]
 
 
