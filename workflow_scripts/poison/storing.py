@@ -29,7 +29,7 @@ Place = tuple[str, str, int, int]
 
 _CHUNK = 16  # images per task of a worker
 _JPEG_QUALITY = 95
-# zlib's fastest: half the time of its default for files that are 12 % larger; the pixels are the same.
+# zlib's fastest: half the time of its default for files that are 12 % larger; the same pixels.
 _PNG_LEVEL = 1
 _COMPARED = (
     "original - triggered: what the trigger does",
