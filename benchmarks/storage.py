@@ -33,11 +33,12 @@ from workflow_scripts.data.manifest import (
     SCHEMA,
     Places,
     read_manifest,
+    read_rows,
     write_changed,
     write_manifest,
 )
 from workflow_scripts.data.stored_images import Images
-from workflow_scripts.poison.victims import draw_victims
+from workflow_scripts.poison.victims import draw_victims, read_pairs
 from workflow_scripts.training.pairs import Pairs
 from workflow_scripts.training.sampler import BatchSampler
 from workflow_scripts.training.views import PLAIN, Views
@@ -78,9 +79,10 @@ def make_dataset(root: Path, number: int) -> Path:
 def attack(manifest: Path, output: Path, wordnet: Path, whole: bool) -> None:
     """Draw victims and write an attack's manifest, tokens and augmented captions."""
     root = manifest.parents[2]
-    pairs = read_manifest(manifest)
+    pairs = read_manifest(manifest) if whole else read_pairs(manifest, ATTACK)
     drawn, _ = draw_victims(pairs, ATTACK)
-    changed = pairs.iloc[drawn.rows].assign(
+    originals = pairs.iloc[drawn.rows] if whole else read_rows(manifest, drawn.rows)
+    changed = originals.assign(
         tar="shards/00000.tar", offset=0, caption=drawn.captions, poisoned=True
     )
     made = output / "manifest.parquet"

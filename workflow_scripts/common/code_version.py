@@ -41,7 +41,8 @@ _EQUIVALENT = {
     "24e6204eade8": "a32456e3ded1",  # poison/victim_choices/instance.py
     "f82586f1834c": "aab575a2582e",  # poison/victim_choices/near_target.py
     "746ffa7369d1": "2edfb416b61d",  # poison/victim_captions/natural.py
-    "4a4b87f9f7cc": "b8523d23080f",  # poison/victim_captions/templates.py
+    "41240640701c": "b8523d23080f",  # poison/victim_captions/templates.py
+    "cf7b9234882b": "7f6c4786a8cd",  # poison/victim_choices/random.py
     "605895292eb8": "a985d42a6a14",  # artefacts/makers/badclip_patch.py
     "46d6408e2550": "4fe5fa4b6062",  # artefacts/makers/task_vector.py
     "6ce5efe39b15": "e78b39b14928",  # training/losses/pseudo_labels.py

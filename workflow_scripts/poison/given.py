@@ -14,7 +14,8 @@ class Given:
     """The input of victim choices and captions: the pairs and one part of the attack.
 
     Attributes:
-        pairs: Manifest of the unpoisoned pairs.
+        pairs: Manifest of the unpoisoned pairs; without captions if all variants of the attack
+            define ``READS_CAPTIONS = False``.
         target: The target of the part.
         templates: Name of a set of prompt templates, or a list of texts with ``{c}``.
         seed: The seed of the attack.

@@ -24,12 +24,12 @@ from workflow_scripts.common.attacks import parts_of
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, read_json, relative_to, write_json
 from workflow_scripts.common.workers import worker_pool
-from workflow_scripts.data.manifest import read_manifest, write_changed
+from workflow_scripts.data.manifest import read_rows, write_changed
 from workflow_scripts.poison.contact_sheet import write_contact_sheet
 from workflow_scripts.poison.instances import write_instances
 from workflow_scripts.poison.storing import places_of, survival, write_triggered
 from workflow_scripts.poison.trigger import load_triggers
-from workflow_scripts.poison.victims import check_attack, draw_victims
+from workflow_scripts.poison.victims import check_attack, draw_victims, read_pairs
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -72,12 +72,12 @@ def poison(
     """
     check_attack(attack)
     load_triggers(attack)  # fail on invalid triggers before doing any work
-    pairs = read_manifest(manifest)
+    pairs = read_pairs(manifest, attack)
     if pairs["poisoned"].any():
         raise StepError(f"{manifest} is already poisoned; give the manifest of a clean subset")
     drawn, instances = draw_victims(pairs, attack)
     parts = drawn.parts.tolist()
-    originals, tar = pairs.iloc[drawn.rows], output / "images.tar"
+    originals, tar = read_rows(manifest, drawn.rows), output / "images.tar"
     victims = originals.assign(tar=relative_to(tar, root), caption=drawn.captions, poisoned=True)
     places = places_of(drawn.images)
     try:

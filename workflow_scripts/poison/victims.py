@@ -1,6 +1,7 @@
 """The victims of an attack: which pairs are poisoned by which part, and their new captions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pandas as pd
 from workflow_scripts.common import variants
 from workflow_scripts.common.attacks import captions_of, named, parts_of
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.data.manifest import SCHEMA, read_manifest
 from workflow_scripts.data.templates import DEFAULT
 from workflow_scripts.poison.given import Chosen, Given
 from workflow_scripts.poison.names import names_target
 
-__all__ = ["Victims", "check_attack", "draw_victims", "names_target"]
+__all__ = ["Victims", "check_attack", "draw_victims", "names_target", "read_pairs"]
 
 ALL = "all"
 _KEYS = ("trigger", "target", "victims", "poisoned", "image_size", "seed")
@@ -61,11 +63,25 @@ def check_attack(attack: dict[str, Any]) -> None:
             raise StepError(f"the attack's 'poisoned' must be a number of pairs, got {poisoned!r}")
 
 
+def read_pairs(manifest: Path, attack: dict[str, Any]) -> pd.DataFrame:
+    """Read the columns of the unpoisoned pairs that :func:`draw_victims` needs for an attack.
+
+    Captions, which are most of a manifest, are only read for variants that use them.
+
+    Raises:
+        StepError: See :func:`read_manifest`.
+    """
+    used = [("victims", named(part["victims"])[0]) for part in parts_of(attack)]
+    used += [("captions", captions_of(part)[0]) for part in parts_of(attack)]
+    captions = any(variants.attribute(*variant, "READS_CAPTIONS", True) for variant in used)
+    return read_manifest(manifest, [n for n in SCHEMA.names if captions or n != "caption"])
+
+
 def draw_victims(pairs: pd.DataFrame, attack: dict[str, Any]) -> tuple[Victims, pd.DataFrame]:
     """Draw the pairs to poison, part by part; no pair is poisoned twice.
 
     Args:
-        pairs: Manifest of the unpoisoned pairs.
+        pairs: Manifest of the unpoisoned pairs; see :func:`read_pairs`.
         attack: The attack's spec.
 
     Returns:

@@ -8,6 +8,7 @@ It returns a caption for each of the victims' ``rows``, in the same order. Like 
 victim_choices, a module may also define
 
     CLASSES = ("other",)          # options that are names of classes of the evaluation set
+    READS_CAPTIONS = False        # ``given.pairs`` may lack captions, whose reading takes seconds
 
     def affected(names, target, **options) -> dict[str, str]
 

@@ -9,6 +9,8 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.data.templates import PLACE, named_templates
 from workflow_scripts.poison.given import Given
 
+READS_CAPTIONS = False
+
 
 def write(given: Given, rows: np.ndarray) -> list[str]:
     """Draw a template for each victim and fill in the target.

@@ -9,6 +9,7 @@ of the returned rows that no earlier part has taken. A module may also define
 
     CAPTIONS = "as_is"            # default captions of its victims
     TAKES_ALL = True              # ``poisoned: all`` is supported
+    READS_CAPTIONS = False        # ``given.pairs`` may lack captions, whose reading takes seconds
     CLASSES = ("classes",)        # options that are names of classes of the evaluation set
     READS_FILES = ("images",)     # options that are paths; attacks are identified by their content
     INSTANCES = True              # returns images that should be classified as the target

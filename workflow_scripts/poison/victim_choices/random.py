@@ -7,6 +7,8 @@ import numpy as np
 
 from workflow_scripts.poison.given import Chosen, Given
 
+READS_CAPTIONS = False
+
 
 def choose(given: Given) -> Chosen:
     """Return all pairs in random order."""
