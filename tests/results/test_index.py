@@ -228,6 +228,24 @@ def test_the_answer_gives_both_selections_and_compares_the_two_best_defences():
     assert "2 are undecided" in verdicts
 
 
+def test_the_answer_is_about_fine_tuning_even_if_weight_transforms_have_a_wider_sweep():
+    models, starts = replicates([0.01, 0.02], [0.69, 0.66])
+    models["start"] = "s0"
+    models["defence"] = ["D", "E"]
+    transformed = [
+        models.assign(
+            defence=name, epochs=0, trial=str(alpha), run=[f"{name}{alpha}0", f"{name}{alpha}1"]
+        )
+        for name in ("T", "W")
+        for alpha in (0.5, 1.0)
+    ]
+    rows = board.by_budget(
+        leaderboard.leaderboard(pd.concat([models, *transformed], ignore_index=True), starts)
+    )
+    assert {row["defence"] for row in board.compared_rows(rows)} == {"D", "E"}
+    assert {row["defence"] for row in rows} == {"D", "E", "T", "W"}
+
+
 def test_replicates_are_compared_at_their_common_trials():
     models, starts = replicates([0.01, 0.02], [0.7, 0.7])
     more = models.iloc[:1].assign(run="r9", trial="0.003", asr_top1=0.0)

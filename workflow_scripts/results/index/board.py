@@ -213,16 +213,18 @@ def hours_text(hours: float) -> str:
 def by_budget(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of the widest sweep shared by several defences first, then other budgets.
 
-    Within a budget, the rows of each kind of start model are contiguous, the best first.
+    Sweeps without training (weight transforms) come after those with it, because the question is
+    what fine-tuning does. Within a budget, the rows of each kind of start model are contiguous, the
+    best first.
     """
     budgets = {
         budget_text(row): [r for r in rows if budget_text(r) == budget_text(row)] for row in rows
     }
 
-    def order(budget: str) -> tuple[bool, int, int]:
+    def order(budget: str) -> tuple[bool, bool, int, int]:
         members = budgets[budget]
         defences = len({row["defence"] for row in members})
-        return defences > 1, members[0]["trials"], defences
+        return defences > 1, members[0]["epochs"] > 0, members[0]["trials"], defences
 
     ordered = []
     for name in sorted(budgets, key=order, reverse=True):
@@ -232,7 +234,7 @@ def by_budget(rows: Sequence[Row]) -> list[Row]:
 
 
 def compared_rows(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of the widest sweep shared by several defences, in their default setting.
+    """Return the rows of the first budget, in the defences' default setting.
 
     Args:
         rows: Rows as ordered by :func:`by_budget`.

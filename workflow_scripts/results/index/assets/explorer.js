@@ -159,7 +159,7 @@ function explorerSpec(data) {
   mark: {type: "rect", color: css("ink"), opacity: 0.07, tooltip: null}});
   const inner = {width: size, height: Math.min(380, Math.max(230, size * 0.8)), layer};
   const spec = {data: {values: data}, description: byId("chart").ariaLabel};
-  return state.facet ? {...spec, facet: {field: state.facet, sort: levelsOf(state.facet)}, columns, spec: inner,
+  return state.facet ? {...spec, facet: {field: state.facet, sort: levelsOf(state.facet), header: {labelLimit: size}}, columns, spec: inner,
     spacing: 24} : {...spec, ...inner};
 }
 function drawExplorer() {
