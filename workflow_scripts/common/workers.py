@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def worker_pool(
     context = multiprocessing.get_context("forkserver")
     if preload:
         context.set_forkserver_preload(list(preload))
+    forkserver.ensure_running()  # imports the modules while the caller goes on
     return ProcessPoolExecutor(workers, context, _begin, (initializer, initargs))
 
 

@@ -27,7 +27,7 @@ from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.manifest import read_rows, write_changed
 from workflow_scripts.poison.contact_sheet import write_contact_sheet
 from workflow_scripts.poison.instances import write_instances
-from workflow_scripts.poison.storing import places_of, survival, write_triggered
+from workflow_scripts.poison.storing import places_of, write_triggered
 from workflow_scripts.poison.trigger import load_triggers
 from workflow_scripts.poison.victims import check_attack, draw_victims, read_pairs
 
@@ -72,6 +72,8 @@ def poison(
     """
     check_attack(attack)
     load_triggers(attack)  # fail on invalid triggers before doing any work
+    # Its processes start while the manifest is read.
+    pool = worker_pool(workers, preload=["workflow_scripts.poison.storing"])
     pairs = read_pairs(manifest, attack)
     if pairs["poisoned"].any():
         raise StepError(f"{manifest} is already poisoned; give the manifest of a clean subset")
@@ -79,13 +81,11 @@ def poison(
     parts = drawn.parts.tolist()
     originals, tar = read_rows(manifest, drawn.rows), output / "images.tar"
     victims = originals.assign(tar=relative_to(tar, root), caption=drawn.captions, poisoned=True)
-    places = places_of(drawn.images)
     try:
-        with worker_pool(workers, preload=["workflow_scripts.poison.storing"]) as pool:
-            victims["offset"], victims["size"] = write_triggered(
-                tar, places, parts, attack, root=root, pool=pool
+        with pool:
+            victims["offset"], victims["size"], table = write_triggered(
+                tar, places_of(drawn.images), parts, attack, root=root, pool=pool
             )
-            table = survival(places, places_of(victims), parts, attack, root=root, pool=pool)
     except BrokenProcessPool as error:
         raise StepError(
             "a worker process was killed, most likely because memory ran out; give the job more "

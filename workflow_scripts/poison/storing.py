@@ -1,4 +1,4 @@
-"""Storing triggered images losslessly in a tar, and verifying what was stored."""
+"""Storing triggered images losslessly in a tar, and comparing what is stored with the original."""
 
 import functools
 import json
@@ -65,7 +65,7 @@ def write_triggered(
     *,
     root: Path,
     pool: Executor,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Write the triggered versions of ``originals`` to a tar, in the same order, as ``<key>.png``.
 
     In parts without a trigger, the original bytes are copied, in whatever format they are.
@@ -79,45 +79,38 @@ def write_triggered(
         pool: The worker processes.
 
     Returns:
-        int64 offset and size of each image's bytes in the tar.
+        int64 offset and size of each image's bytes in the tar, and :func:`_survival`.
     """
-    encode = partial(_triggered_png, attack=json.dumps(attack), root=root)
+    encode = partial(_encoded, attack=json.dumps(attack), root=root)
     images = pool.map(encode, originals, parts, chunksize=_CHUNK)
-    offsets, sizes = [], []
+    offsets, sizes, differences = [], [], []
     with atomic(path) as temporary, tarfile.open(temporary, "w") as tar:
         shown = tqdm(images, "triggering", len(originals), mininterval=5)
-        for (key, *_), image in zip(originals, shown, strict=True):
+        for (key, *_), (image, compared) in zip(originals, shown, strict=True):
             offsets.append(add_file(tar, f"{key}.png", image))
             sizes.append(len(image))
-    return np.array(offsets, "int64"), np.array(sizes, "int64")
+            differences += compared
+    survival = _survival(differences, attack["image_size"])
+    return np.array(offsets, "int64"), np.array(sizes, "int64"), survival
 
 
-def survival(
-    originals: Sequence[Place],
-    stored: Sequence[Place],
-    parts: Sequence[int],
-    attack: dict[str, Any],
-    *,
-    root: Path,
-    pool: Executor,
-) -> pd.DataFrame:
-    """Compare each triggered image with the image that a model reads from the tar.
+def _survival(differences: list[list[list[int]]], image_size: int) -> pd.DataFrame:
+    """Return how much each triggered image differs from the image that a model reads.
 
     Images of parts without a trigger are left out. Two other comparisons serve as a reference:
     with the original image, and with the triggered image stored as JPEG.
+
+    Args:
+        differences: Largest and sum of each comparison of each image.
+        image_size: Height and width of the images.
 
     Returns:
         ``compared``, ``images``, ``images_that_differ``, and ``largest_difference`` and
         ``mean_difference`` over all images, pixels and channels, on the scale of 0 to 255.
     """
-    compare = partial(_differences, attack=json.dumps(attack), root=root)
-    triggered = {n for n, part in enumerate(parts_of(attack)) if not without_trigger(part)}
-    tasks = [task for task in zip(originals, stored, parts, strict=True) if task[2] in triggered]
-    compared = pool.map(compare, *zip(*tasks, strict=True), chunksize=_CHUNK) if tasks else []
-    rows = list(tqdm(compared, "comparing", len(tasks), mininterval=5))
     # int64 [images, comparisons, (largest, sum)]; integer sums do not depend on the order.
-    found = np.array(rows, "int64").reshape(-1, len(_COMPARED), 2)
-    values = max(1, len(found)) * 3 * attack["image_size"] ** 2
+    found = np.array(differences, "int64").reshape(-1, len(_COMPARED), 2)
+    values = max(1, len(found)) * 3 * image_size**2
     return pd.DataFrame(
         {
             "compared": _COMPARED,
@@ -129,25 +122,21 @@ def survival(
     )
 
 
-def _triggered_png(original: Place, part: int, *, attack: str, root: Path) -> bytes:
+def _encoded(
+    original: Place, part: int, *, attack: str, root: Path
+) -> tuple[bytes, list[list[list[int]]]]:
+    """Return the bytes to store for a victim; with a trigger, also its differences."""
+    key, tar, offset, size = original
     if without_trigger(parts_of(json.loads(attack))[part]):
-        _, tar, offset, size = original
-        return _reader(root).read(tar, offset, size)
-    image = _triggers(attack)[part](load_image(original, _reader(root)), original[0])
-    return encode_png(image, _PNG_LEVEL).numpy().tobytes()
-
-
-def _differences(
-    original: Place, stored: Place, part: int, *, attack: str, root: Path
-) -> list[list[int]]:
-    size = json.loads(attack)["image_size"]
+        return _reader(root).read(tar, offset, size), []
     image = load_image(original, _reader(root))
-    triggered = _triggers(attack)[part](image, original[0])
-    loaded = fit(load_image(stored, _reader(root)), size)
-    jpeg = decode_image(encode_jpeg(triggered, _JPEG_QUALITY).numpy().tobytes())
-    others = (squash(image, size), loaded, jpeg)
+    triggered = _triggers(attack)[part](image, key)
+    png = encode_png(triggered, _PNG_LEVEL).numpy().tobytes()
+    jpeg = encode_jpeg(triggered, _JPEG_QUALITY).numpy().tobytes()
+    side = triggered.shape[-1]
+    others = (squash(image, side), fit(decode_image(png), side), decode_image(jpeg))
     differences = [(triggered.to(torch.int16) - other.to(torch.int16)).abs() for other in others]
-    return [[int(difference.max()), int(difference.sum())] for difference in differences]
+    return png, [[[int(difference.max()), int(difference.sum())] for difference in differences]]
 
 
 @functools.cache
