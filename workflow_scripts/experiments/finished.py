@@ -34,8 +34,8 @@ def finished_with_another_evaluation(config: Spec, plan: Plan, runs: Iterable[st
         runs: Ids of the pre-trainings that would be run.
     """
     results, runs = Path(config["pathvars"]["results"]), list(runs)
-    finished_models = {file.parent.name for file in results.glob("pretraining/*/run.json")}
-    if not runs or finished_models <= plan.models.keys():
+    begun = {folder.name for folder in results.glob("pretraining/*")}
+    if not runs or begun <= plan.runs.keys():
         return []  # without expanding the config again, which takes seconds
     sentences = []
     for other in config["evaluations"]:
