@@ -259,7 +259,6 @@ def test_checkpoints_need_disk_space_as_well(ready, tmp_path, capsys):
 
 def test_pretrained_weights_must_be_in_the_cache_on_a_cluster(slurm, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     slurm["experiments"]["main"] |= {"start": ["openai_mmcl_1500"], "defence": []}
     (failure,) = _failures(slurm, tmp_path, capsys, "slurm")
     assert "'openai' of RN50-quickgelu are not in the cache" in failure

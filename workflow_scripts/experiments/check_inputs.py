@@ -63,7 +63,7 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
     made = [plan.artefacts.specs[name] for name in needed(plan.artefacts.specs, specs)]
     models = [s["model"] for s in [*specs, *made] if s.get("kind") != "cleaning"]
     pretrained = {(m["name"], m["pretrained"]) for m in models if m and m.get("pretrained")}
-    offline = offline or bool(os.environ.get("HF_HUB_OFFLINE"))  # check_weights sets it
+    offline = offline or bool(os.environ.get("HF_HUB_OFFLINE"))
     for model, tag in sorted(pretrained):
         yield partial(check_weights, model, tag, offline)
 
@@ -195,10 +195,13 @@ def check_weights(model: str, tag: str, offline: bool) -> str:
     """Check that pretrained weights exist, and are in the cache if nodes cannot download them."""
     if Path(tag).is_file():
         return f"the weights {tag} exist"
-    # Set before the import, which reads it, so that only the cache is searched below.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import open_clip  # noqa: PLC0415 - takes seconds to import; most configs need no weights
+    # These imports take seconds, and most configs need no weights.
+    import open_clip  # noqa: PLC0415
+    from huggingface_hub import constants  # noqa: PLC0415
     from open_clip.pretrained import get_pretrained_cfg  # noqa: PLC0415
+
+    # Only the cache is searched below. The environment variable would be read only once.
+    constants.HF_HUB_OFFLINE = True
 
     if model not in open_clip.list_models():
         hint = nearest(model, open_clip.list_models())
