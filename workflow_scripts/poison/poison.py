@@ -79,7 +79,8 @@ def poison(
         raise StepError(f"{manifest} is already poisoned; give the manifest of a clean subset")
     drawn, instances = draw_victims(pairs, attack)
     parts = drawn.parts.tolist()
-    originals, tar = read_rows(manifest, drawn.rows), output / "images.tar"
+    originals = pairs.iloc[drawn.rows] if "caption" in pairs else read_rows(manifest, drawn.rows)
+    tar = output / "images.tar"
     victims = originals.assign(tar=relative_to(tar, root), caption=drawn.captions, poisoned=True)
     try:
         with pool:
