@@ -67,12 +67,15 @@ def read_manifest(path: str | Path, columns: Sequence[str] | None = None) -> pd.
     return _to_frame(path, overlay.read_columns(path, names))
 
 
-def read_rows(path: str | Path, rows: np.ndarray) -> pd.DataFrame:
+def read_rows(
+    path: str | Path, rows: np.ndarray, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Read some rows of a manifest without holding all rows in memory.
 
     Args:
         path: The manifest.
         rows: int64, ascending.
+        columns: See :func:`read_manifest`.
 
     Returns:
         As :func:`read_manifest`, with ``rows`` as the index.
@@ -80,7 +83,7 @@ def read_rows(path: str | Path, rows: np.ndarray) -> pd.DataFrame:
     Raises:
         StepError: As :func:`read_manifest`.
     """
-    names = _checked_columns(path, None)
+    names = _checked_columns(path, columns)
     return _to_frame(path, overlay.read_rows(path, rows, names)).set_index(rows)
 
 

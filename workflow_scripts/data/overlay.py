@@ -31,6 +31,7 @@ from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
 
 _BASE, _BASE_ROWS, _ROW = b"base", b"base_rows", "row"
+_BATCH = 1 << 16  # rows
 
 
 def base_of(path: str | Path) -> Path | None:
@@ -100,7 +101,7 @@ def read_columns(path: str | Path, names: Sequence[str]) -> pa.Table:
 
 
 def read_rows(path: str | Path, rows: np.ndarray, names: Sequence[str]) -> pa.Table:
-    """Read some rows of a manifest, one row group at a time if it is complete.
+    """Read some rows of a manifest, batch by batch if it is complete.
 
     Args:
         path: The manifest.
@@ -123,12 +124,21 @@ def read_rows(path: str | Path, rows: np.ndarray, names: Sequence[str]) -> pa.Ta
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
-            first, last = np.searchsorted(rows, [start, end])
-            if first < last:
-                table = file.read_row_group(group, columns=list(names))
-                parts.append(table.select(names).take(pa.array(rows[first:last] - start)))
+            if _between(rows, start, end).size:
+                # Small batches: their memory is used again, which is faster than new memory.
+                for batch in file.iter_batches(_BATCH, [group], list(names)):
+                    wanted = _between(rows, start, start + len(batch)) - start
+                    table = pa.Table.from_batches([batch]).select(names)
+                    parts.append(table.take(pa.array(wanted)))
+                    start += len(batch)
             start = end
     return pa.concat_tables(parts)
+
+
+def _between(rows: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Return the ascending ``rows`` from ``start`` to ``end``, which is excluded."""
+    first, last = np.searchsorted(rows, [start, end])
+    return rows[first:last]
 
 
 def read_codes(path: str | Path, name: str) -> tuple[list[str], np.ndarray]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.threads import in_order
 from workflow_scripts.data.manifest import SCHEMA, check_places
 
 PAIRS = SCHEMA.append(pa.field("sha256", pa.binary(32), nullable=False))
@@ -61,13 +62,19 @@ def write_pairs(path: Path, tables: Iterable[pa.Table]) -> int:
     rows, last, ascending = 0, "", True
     with atomic(path) as temporary:
         with pq.ParquetWriter(temporary, PAIRS, compression="zstd", use_dictionary=["tar"]) as file:
-            for table in _groups(_complete(path, table) for table in tables):
+
+            def written(table: pa.Table) -> pa.Table:
+                file.write_table(table)
+                return table
+
+            # Written in a thread, while this one reads the next rows.
+            groups = _groups(_complete(path, table) for table in tables)
+            for table in in_order(written, groups, threads=1):
                 # Ascending keys, the usual case, are unique; others are checked at the end.
                 keys = table["key"].combine_chunks()
                 ascending &= keys[0].as_py() > last and _ascend(keys)
                 last = keys[-1].as_py()
                 rows += len(table)
-                file.write_table(table)
         if not ascending:
             _check_keys(path, pq.read_table(temporary, columns=["key"])["key"])
     return rows

@@ -130,14 +130,20 @@ def _spool_web(blocks: Iterator[tuple[pa.Table, int]], spool: Spool) -> tuple[in
         stored row.
     """
     rows, malformed, hashes = 0, 0, [np.empty(0, np.uint64)]
-    for table, count in blocks:
-        rows, malformed = rows + count, malformed + count - len(table)
-        web = table.filter(pc.match_substring_regex(table["url"], _HTTP))
+    # In a thread of its own, while this one writes.
+    for web, of_urls, well_formed, count in in_order(_web_rows, blocks, threads=1):
+        rows, malformed = rows + count, malformed + count - well_formed
         spool.add(web)
-        urls = web["url"].to_numpy()
-        hashes.append(pd.util.hash_array(urls, categorize=False))
+        hashes.append(of_urls)
     spool.finish()
     return rows, malformed, np.concatenate(hashes)
+
+
+def _web_rows(block: tuple[pa.Table, int]) -> tuple[pa.Table, np.ndarray, int, int]:
+    """Return the rows with an http(s) URL, the hashes of their URLs, and the block's numbers."""
+    table, count = block
+    web = table.filter(pc.match_substring_regex(table["url"], _HTTP))
+    return web, pd.util.hash_array(web["url"].to_numpy(), categorize=False), len(table), count
 
 
 def _first_of_each(spool: Spool, hashes: np.ndarray) -> np.ndarray:

@@ -79,7 +79,9 @@ def poison(
         raise StepError(f"{manifest} is already poisoned; give the manifest of a clean subset")
     drawn, instances = draw_victims(pairs, attack)
     parts = drawn.parts.tolist()
-    originals = pairs.iloc[drawn.rows] if "caption" in pairs else read_rows(manifest, drawn.rows)
+    originals = pairs.iloc[drawn.rows]
+    if "caption" not in originals:
+        originals = originals.join(read_rows(manifest, drawn.rows, ["caption"]))
     tar = output / "images.tar"
     victims = originals.assign(tar=relative_to(tar, root), caption=drawn.captions, poisoned=True)
     try:
