@@ -48,7 +48,8 @@ _EQUIVALENT = {
     "6ce5efe39b15": "e78b39b14928",  # training/losses/pseudo_labels.py
     "b357342ec900": "dda35faa99f3",  # training/pairs.py
     "dc618a5e17ea": "aaac3f4b3742",  # evaluation/zero_shot.py
-    "b0e18245bd3c": "991a00657dab",  # data/overlay.py
+    "a27e25248793": "347986f0010d",  # data/manifest.py
+    "c33ec2542d1c": "991a00657dab",  # data/overlay.py
     "b76263315f64": "c259cde9c502",  # poison/trigger.py
     "791124013411": "1621d112b824",  # training/start_changes/channel_lipschitz.py
     "1b2371241a9a": "365d075b1e44",  # training/start_changes/subtract_task_vector.py
