@@ -155,6 +155,14 @@ def test_the_list_of_variants_is_that_of_the_modules():
     )
 
 
+def test_every_step_runs_with_its_errors_reported_and_garbage_collected():
+    steps = [f for f in ROOT.glob("workflow_scripts/**/*.py") if "__main__" in f.read_text()]
+    assert len(steps) > 30
+    for step in steps:
+        last = step.read_text().splitlines()[-1]
+        assert re.fullmatch(r" {4}run_step\((main|lambda: sys\.exit\(main\(\)\))\)", last), step
+
+
 def test_every_rule_stage_has_its_folder_of_steps():
     # Pre-training and cleaning share one trainer, in the package `training`.
     stages = {path.stem for path in (ROOT / "rules").glob("*.smk")}

@@ -1,6 +1,7 @@
 import errno
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from workflow_scripts.common import code_version
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, atomic_folder, digest, read_json
 from workflow_scripts.common.seeds import generator, seed_for
@@ -43,6 +45,16 @@ def test_a_bug_is_reported_by_its_traceback_and_one_sentence(capsys):
     assert "\n" not in text
     assert len(text) < 500
     assert _exit(MemoryError()).startswith("error: there is too little memory")
+
+
+def test_a_step_is_imported_without_garbage_collection_and_runs_with_it(tmp_path):
+    code = "from workflow_scripts.common.errors import run_step\nimport gc\nprint(gc.isenabled())\n"
+    package = shutil.copytree(code_version.FOLDER, tmp_path / "workflow_scripts")
+    (package / "step.py").write_text(code + "run_step(lambda: print(gc.isenabled()))\n")
+    command = [sys.executable, "-m", "workflow_scripts.step"]
+    assert subprocess.check_output(command, cwd=tmp_path, text=True) == "False\nTrue\n"
+    command = [sys.executable, "-c", "import gc, workflow_scripts; print(gc.isenabled())"]
+    assert subprocess.check_output(command, cwd=tmp_path, text=True) == "True\n"
 
 
 @pytest.mark.parametrize("text", [b'{"a": 1', b"", b"\xff{}", b"[" * 10**6])

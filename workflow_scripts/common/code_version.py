@@ -55,6 +55,7 @@ _EQUIVALENT = {
     "1b2371241a9a": "365d075b1e44",  # training/start_changes/subtract_task_vector.py
     "35307fe5c39e": "71cbf0e17673",  # training/start_changes/wise_ft.py
     "fe2c822e03c9": "e979aa4fca95",  # artefacts/makers/zero_shot_labels.py
+    "3c85284ff2a3": "ada8090d0909",  # common/errors.py
     "2523899d940a": "bb87c41da1d2",  # common/workers.py
     "ca946cc4be7c": "719a189e0d77",  # common/files.py
     "d4c59febac7a": "0424fd8367be",  # common/variants.py

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -41,6 +42,8 @@ def run_step(main: Callable[[], None]) -> None:
     with 130. Any other exception is a bug in the project: its traceback is printed to stderr, which
     is redirected to the step's log, followed by one sentence.
     """
+    gc.freeze()  # what was imported is not garbage
+    gc.enable()
     try:
         main()
     except KeyboardInterrupt:
