@@ -8,7 +8,9 @@
 import gc
 import sys
 
-# Garbage collection would scan the graph of thousands of jobs again and again, a tenth of the run time.
+# Garbage collection would scan what Snakemake has imported, and the graph of thousands of jobs, again and again:
+# a fifth of the time of a dry run.
+gc.freeze()
 gc.set_threshold(100_000)
 sys.path.insert(0, str(workflow.basedir))
 from workflow_scripts.common.errors import interrupt_without_traceback

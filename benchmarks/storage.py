@@ -81,7 +81,9 @@ def attack(manifest: Path, output: Path, wordnet: Path, whole: bool) -> None:
     root = manifest.parents[2]
     pairs = read_manifest(manifest) if whole else read_pairs(manifest, ATTACK)
     drawn, _ = draw_victims(pairs, ATTACK)
-    originals = pairs.iloc[drawn.rows] if "caption" in pairs else read_rows(manifest, drawn.rows)
+    originals = pairs.iloc[drawn.rows]
+    if "caption" not in originals:
+        originals = originals.join(read_rows(manifest, drawn.rows, ["caption"]))
     changed = originals.assign(
         tar="shards/00000.tar", offset=0, caption=drawn.captions, poisoned=True
     )
