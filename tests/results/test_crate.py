@@ -5,6 +5,7 @@ Required properties: https://www.researchobject.org/workflow-run-crate/profiles/
 
 import hashlib
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -136,6 +137,30 @@ def test_a_model_produced_and_used_is_one_entity(exported):
     assert not list(folder.rglob("*.parquet"))
     assert "pretraining/start/spec.json" in ids(start["object"])
     assert {"pretraining/start/metrics.csv", "pretraining/start/run.json"} < ids(start["result"])
+
+
+def test_models_taken_from_a_run_have_its_spec_as_input_and_their_metrics_as_result(
+    results, tmp_path
+):
+    whole = results / "pretraining/start"
+    rows = pd.read_csv(results / "experiments/main/runs.csv").to_dict("records")
+    for epoch in (1, 2):
+        taken = whole / f"epoch-{epoch}"
+        taken.mkdir()
+        for name in ("model.pt", "metrics.csv", "run.json"):
+            shutil.copy(whole / name, taken / name)
+        rows.append(
+            rows[0] | {"run": f"start/{taken.name}", "folder": f"pretraining/start/{taken.name}"}
+        )
+    pd.DataFrame(rows).to_csv(results / "experiments/main/runs.csv", index=False)
+    crate.export(results, tmp_path / "crate")
+    graph = entities(tmp_path / "crate")
+    for epoch in (1, 2):
+        action = graph[f"#run-start/epoch-{epoch}"]
+        named = [f"pretraining/start/epoch-{epoch}/{name}" for name in ("metrics.csv", "run.json")]
+        assert "pretraining/start/spec.json" in ids(action["object"])
+        assert set(named) < ids(action["result"])
+        assert not set(named) & ids(action["object"])
 
 
 def test_runs_of_different_code_versions_have_different_instruments(exported):

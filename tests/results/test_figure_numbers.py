@@ -30,6 +30,14 @@ def test_each_start_and_defence_has_the_numbers_of_the_best_table(metrics):
         assert f"{row['defence']}: {numbers if row['run'] else 'none'}" in line
 
 
+def test_the_numbers_are_those_of_the_columns_that_the_figure_draws(metrics):
+    declared = {"kind": "scatter", "accuracy": "top5", "asr": "asr_top3"}
+    drawn = metrics.assign(top1=metrics["top5"], asr_top1=metrics["asr_top3"])
+    text = figure_numbers.reading(metrics, declared)
+    assert text == figure_numbers.reading(drawn, {"kind": "scatter"})
+    assert text != figure_numbers.reading(metrics, {"kind": "scatter"})
+
+
 def test_only_varied_columns_are_named(metrics):
     varied = metrics.assign(**{"objective.ssl": metrics["learning_rate"].map(str)})
     text = figure_numbers.reading(varied[varied["defence"] != "SSL"], {"kind": "by_value"})

@@ -1,10 +1,14 @@
 """Runs a copy of the workflow in a separate folder with a real Snakemake."""
 
 import fcntl
+import functools
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +53,8 @@ def run(
     command: list[str], folder: Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
     """Run a command in a folder; stdout and stderr together are in ``stdout``."""
+    if command[0] == "snakemake" and environment is None:
+        return _run_in_fork(command, folder)
     return subprocess.run(
         command,
         cwd=folder,
@@ -60,6 +66,22 @@ def run(
         timeout=3600,
         check=False,
     )
+
+
+def _run_in_fork(command: list[str], folder: Path) -> subprocess.CompletedProcess:
+    server = _snakemake_server()
+    with tempfile.NamedTemporaryFile("r") as output:
+        request = json.dumps([command, str(folder), dict(os.environ), output.name])
+        print(request, file=server.stdin, flush=True)
+        status = int(server.stdout.readline())
+        return subprocess.CompletedProcess(command, status, output.read())
+
+
+@functools.cache
+def _snakemake_server() -> subprocess.Popen:
+    """Return the process that runs Snakemake for this one; it ends when its stdin is closed."""
+    command = [sys.executable, Path(__file__).with_name("snakemake_server.py")]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def job_counts(dry_run: subprocess.CompletedProcess) -> dict[str, int]:

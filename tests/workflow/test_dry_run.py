@@ -24,6 +24,13 @@ def test_a_dry_run_gives_the_learning_rates_of_runs_that_differ_in_nothing_else(
     assert of_ssl in shown
 
 
+def test_a_dry_run_names_a_swept_setting_once(untouched):
+    sweep = {"defences": {"ssl": {"vary": {"objective.ssl": [1.0, 2.0]}}}}
+    shown = untouched.snakemake("-n", "main", config=sweep).stdout
+    assert re.search(r": MMCL; SSL; objective.ssl 2.0$", shown, re.M)
+    assert "sweep" not in shown
+
+
 def test_with_p_a_dry_run_shows_every_job_and_its_command(untouched):
     shown = untouched.snakemake("-n", "-p", "pretraining_dynamics")
     assert shown.stdout.count("rule pretraining:") == job_counts(shown)["pretraining"] == 3

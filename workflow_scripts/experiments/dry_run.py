@@ -10,13 +10,14 @@ from snakemake.logging import logger
 from snakemake.settings.types import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from workflow_scripts.common.columns import KNOWLEDGE_COLUMN, RUN_COLUMNS, SWEEP_COLUMN
 from workflow_scripts.experiments.expand import Plan
 from workflow_scripts.experiments.finished import finished_with_another_evaluation
 
 Spec = dict[str, Any]
 
-# Columns of every run table, whatever the experiment varies.
-_COLUMNS = {"run", "kind", "start", "start_label", "defence", "learning_rate", "folder"}
+# Columns of run tables that are not keys of the config.
+_COLUMNS = {*RUN_COLUMNS, "folder", SWEEP_COLUMN, KNOWLEDGE_COLUMN}
 # The rules that train, by the name of their runs in messages.
 _TRAINING = {
     "pre-trainings": ("pretraining", "pretraining_taken"),

@@ -12,7 +12,13 @@ Spec = dict[str, Any]
 # In a grid, not a key of the settings but the name of a combination of values.
 VARIANT = "variant"
 # The validity of a run does not depend on these values, so checking one of them is enough.
-_INDEPENDENT = ("optimizer.", "warmup_steps", "seed", "attack.seed", "data.seed")
+_INDEPENDENT = (
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "seed",
+    "attack.seed",
+    "data.seed",
+)
 
 
 def check_declared(place: str, name: str, names: Iterable[str]) -> None:
@@ -93,6 +99,4 @@ def cleaning_settings(config: Spec, experiment: str, defence: str) -> Iterator[S
 
 def _shortened(grid: Spec) -> Spec:
     """Return a grid with only the first value of each key in ``_INDEPENDENT``."""
-    return {
-        key: values[:1] if key.startswith(_INDEPENDENT) else values for key, values in grid.items()
-    }
+    return {key: values[:1] if key in _INDEPENDENT else values for key, values in grid.items()}

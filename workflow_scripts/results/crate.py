@@ -43,7 +43,7 @@ _LICENCE = "https://spdx.org/licenses/MIT"
 _CODE = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "envs", "profiles",
          "requirements.lock", "requirements-torch.lock", "README.md", "LICENSE",
          "CITATION.cff")  # fmt: skip
-_OF_A_RUN = ("spec.json", "metrics.csv", "timings.csv", "run.json")
+_RESULTS_OF_A_RUN = ("metrics.csv", "timings.csv", "run.json")
 _TABLES = {".csv", ".html", ".md", ".rst"}
 _FIGURES = {".png", ".pdf", ".svg"}
 
@@ -112,6 +112,9 @@ class Crate:
         if not path.is_file():
             return None
         place = place or str(path.relative_to(self.results))
+        known = self.crate.get(place)
+        if known is not None:
+            return known
         properties = {
             "name": place,
             "encodingFormat": _format(path),
@@ -150,8 +153,9 @@ class Crate:
     def run(self, folder: Path) -> datetime:
         """Add a training run, and return its end time."""
         record = read_json(folder / "run.json")
-        small = [self.file(folder / name) for name in _OF_A_RUN]
-        spec, *results = [entity for entity in small if entity is not None]
+        # Several models may be taken from one pre-training, each in a subfolder of the run.
+        spec = self.file(folder / "spec.json") or self.file(folder.parent / "spec.json")
+        results = [self.file(folder / name) for name in _RESULTS_OF_A_RUN]
         paths = _input_paths(record["spec"]["inputs"])
         inputs = [
             self.large(paths.get(role, role), hexadecimal, role.replace("_", " "))
@@ -164,15 +168,14 @@ class Crate:
         # The start of an interrupted run is unknown.
         start = end - timedelta(seconds=round(record["wall_seconds"]))
         times = {} if record["resumptions"] else {"startTime": start.isoformat()}
-        # Several models may be taken from one pre-training, each in a subfolder of the run.
         name = "/".join(folder.relative_to(self.results).parts[1:])
         self.action(
             f"#run-{name}",
             self._trainer(record),
             name=f"{record['spec']['kind']}: {name}",
             description=_sentence(record),
-            object=[spec, *inputs],
-            result=results,
+            object=[entity for entity in (spec, *inputs) if entity is not None],
+            result=[entity for entity in results if entity is not None],
             endTime=record["finished"],
             **times,
         )

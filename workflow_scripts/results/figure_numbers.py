@@ -35,6 +35,7 @@ from workflow_scripts.results.selection import (
     cleaned_models,
     oracle_free_choice,
     start_models,
+    with_scores,
 )
 from workflow_scripts.results.table import read_table, varied_columns
 
@@ -49,10 +50,11 @@ def reading(metrics: pd.DataFrame, spec: dict[str, Any]) -> str:
 
     Args:
         metrics: The tidy table.
-        spec: The figure's declaration; ``kind``, ``where``, ``select``, ``asr_below``,
-            ``tolerance`` and ``labels`` are used here.
+        spec: The figure's declaration; ``kind``, ``where``, ``accuracy``, ``asr``, ``select``,
+            ``asr_below``, ``tolerance`` and ``labels`` are used here.
     """
     metrics, labels = chosen_runs(metrics, spec.get("where", {})), spec.get("labels") or {}
+    metrics = with_scores(metrics, spec.get("accuracy", ACCURACY), spec.get("asr", ASR))
     cleaned = cleaned_models(metrics)
     if cleaned.empty or spec["kind"] == "dynamics":
         lines = list(_pretrained(metrics, labels))

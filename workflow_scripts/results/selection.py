@@ -14,6 +14,11 @@ from workflow_scripts.common.selection_rules import ACCURACY, ASR, ORACLE_FREE_R
 RECOVERY = "triggered_top1"
 
 
+def with_scores(metrics: pd.DataFrame, accuracy: str, asr: str) -> pd.DataFrame:
+    """Return a table whose ``top1`` and ``asr_top1``, which the rules use, are other columns."""
+    return metrics.assign(**{ACCURACY: metrics[accuracy], ASR: metrics[asr]})
+
+
 def best_below(models: pd.DataFrame, asr_below: float) -> Hashable | None:
     """Apply :func:`workflow_scripts.common.selection_rules.best_below` to a table."""
     return _label(models, selection_rules.best_below(_rows(models), asr_below))

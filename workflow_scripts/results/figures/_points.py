@@ -8,7 +8,13 @@ import pandas as pd
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.intervals import binomial, student
 from workflow_scripts.results.formatting import number_text, value_text
-from workflow_scripts.results.selection import ACCURACY, ASR, baseline_models, start_models
+from workflow_scripts.results.selection import (
+    ACCURACY,
+    ASR,
+    baseline_models,
+    start_models,
+    with_scores,
+)
 from workflow_scripts.results.style import MOST_LEVELS, Look, defence_looks, looks
 from workflow_scripts.results.table import varied_columns
 
@@ -44,7 +50,7 @@ def points(
     over = [over] if isinstance(over, str) else list(over or [])
     for column in (accuracy, asr, *over):
         check_column(metrics, column)
-    table = metrics.assign(**{ACCURACY: metrics[accuracy], ASR: metrics[asr]})
+    table = with_scores(metrics, accuracy, asr)
     counts = ((ACCURACY, "accuracy", "images"), (ASR, asr_column, "asr_images"))
     if over:
         return _means(table, over, counts)
