@@ -134,6 +134,34 @@ def test_means_over_seeds_have_students_interval(metrics):
     )
 
 
+def test_a_mean_of_start_models_is_that_of_the_epochs_that_were_cleaned(metrics):
+    own = metrics["kind"] == "pretraining"
+    seeds = pd.concat(
+        [
+            metrics[~own | (metrics["epoch"] <= last)].assign(
+                seed=n, start=metrics["start"] + f"-s{n}", run=metrics["run"] + f"-s{n}"
+            )
+            for n, last in enumerate((3, 5, 8))
+        ],
+        ignore_index=True,
+    )
+    seeds["triggered_top1"] = 0.1 * (1 + seeds["seed"])
+    made = drawn(scatter, seeds, over="seed").numbers
+    for label in ("MMCL", "MMCL+SSL"):
+        (star,) = made.query("panel == @label and role == 'start'").to_dict("records")
+        rows = metrics[own & (metrics["start_label"] == label)].set_index("epoch")
+        assert star["accuracy_percent"] == pytest.approx(100 * rows["top1"][[3, 5, 8]].mean())
+        assert star["asr_percent"] == pytest.approx(100 * rows["asr_top1"][[3, 5, 8]].mean())
+    assert made["recovery_percent"].tolist() == pytest.approx([20] * len(made))
+    assert (made["run"] == "").all()
+
+
+def test_a_mean_over_the_parts_of_an_attack_has_no_binomial_interval(metrics):
+    parts = metrics.assign(asr_top1_mean=metrics["asr_top1"] / 2)
+    made = drawn(scatter, parts, asr="asr_top1_mean", intervals="all").numbers
+    assert made["asr_low_percent"].isna().all() and made["accuracy_low_percent"].notna().all()
+
+
 def test_dynamics_draw_each_epoch_of_the_pretraining_runs(metrics):
     made = drawn(dynamics, metrics)
     pretraining = metrics[metrics["kind"] == "pretraining"]

@@ -83,7 +83,8 @@ def replicates(asr, accuracy, start=0.70, images=50_000):
         {"run": [f"r{k}" for k in range(n)], "defence": "D", "setting": "", "start_label": "S",
          "dataset": "d", "epochs": 1, "pairs": 10, "attack": "patch", "seed": 0, "split": "t",
          "hours": 0.5, "passes": 9.0, "knowledge": "",
-         "start": [f"s{k}" for k in range(n)], "epoch": 1, "learning_rate": 1e-3, "trial": "0.001",
+         "start": [f"s{k}" for k in range(n)], "start_seed": range(n), "epoch": 1,
+         "learning_rate": 1e-3, "trial": "0.001",
          "top1": accuracy, "asr_top1": asr, "triggered_top1": 0.4, "images": images,
          "asr_images": images}
     )  # fmt: skip

@@ -46,6 +46,18 @@ def test_equal_paired_differences_allow_no_test():
     assert paired_p([0.1, -0.1, 0.02]) > 0.3
 
 
+def test_attacks_on_the_same_seed_are_not_replicates():
+    models, before = replicates([0.01, 0.02, 0.03], [0.70, 0.60, 0.50])
+    models = models.assign(attack=["patch", "blend", "warp"], start_seed=7)
+    other = models.assign(defence="E", run=models["run"] + "e", top1=models["top1"] - 0.1)
+    rows = leaderboard(pd.concat([other, models], ignore_index=True), before)
+    _, less = comparisons(rows, "oracle")
+    assert (
+        less.difference[0] == pytest.approx(-0.1) and np.isnan([less.p, less.difference[1]]).all()
+    )
+    assert "undecided: one start model" in comparison_text(less)
+
+
 @pytest.mark.parametrize(("starts", "told"), [(3, "3 start models"), (1, "one start model")])
 def test_defences_are_compared_on_the_same_starts(starts, told):
     models, before = replicates([0.01, 0.02, 0.03][:starts], [0.70, 0.60, 0.50][:starts])

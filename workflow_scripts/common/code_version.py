@@ -65,7 +65,7 @@ _EQUIVALENT = {
     "c172929d410e": "210b24486ad0",  # evaluation/measures/zero_shot.py
     "89b8484fee1a": "b98a53557b0c",  # evaluation/measures/linear_probe.py
     "d1d20dc097b3": "9e50a1218221",  # training/optimizer.py
-    "0f93c129e29d": "31e9ead3b5d1",  # common/columns.py
+    "fdd299db1338": "31e9ead3b5d1",  # common/columns.py
 }
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 RUN_COLUMNS = ("run", "kind", "start", "start_label", "defence", "learning_rate")
-METRIC_COLUMNS = (
-    "epoch", "step", "samples_seen", "train_loss",
+SCORE_COLUMNS = (
     "top1", "top3", "top5", "top10",
     "asr_top1", "asr_top3", "asr_top5", "asr_top10", "triggered_top1",
 )  # fmt: skip
+METRIC_COLUMNS = ("epoch", "step", "samples_seen", "train_loss", *SCORE_COLUMNS)
 # Losses on held-out pairs; missing in older metrics and in published results.
 HELDOUT_COLUMNS = ("heldout_mmcl", "heldout_ssl")
 TIMING_COLUMNS = ("seconds", "samples_per_second")

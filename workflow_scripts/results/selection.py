@@ -75,9 +75,10 @@ def start_models(metrics: pd.DataFrame) -> pd.DataFrame:
     first cleaning run. Start models without cleaning runs are included.
     """
     own = metrics[metrics["kind"] == "pretraining"]
-    own = own.loc[own.groupby("start", sort=False)["epoch"].idxmax()] if len(own) else own
+    own = own.loc[own.groupby(["start", "run"], sort=False)["epoch"].idxmax()] if len(own) else own
     before = metrics[(metrics["kind"] == "cleaning") & _before_training(metrics)]
-    both = pd.concat([own, before]).drop_duplicates("start")
+    before = before[~before["start"].isin(own["start"])].drop_duplicates("start")
+    both = pd.concat([own, before])
     appearance = {start: n for n, start in enumerate(metrics["start"].drop_duplicates())}
     return both.sort_values("start", key=lambda s: s.map(appearance), kind="stable")
 

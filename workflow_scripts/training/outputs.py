@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.common.columns import LONG_COLUMNS
+from workflow_scripts.common.columns import (
+    HELDOUT_COLUMNS,
+    LONG_COLUMNS,
+    METRIC_COLUMNS,
+    TIMING_COLUMNS,
+)
 from workflow_scripts.common.files import atomic, atomic_folder, read_json, write_json
 from workflow_scripts.model.tensors import save_tensors
 
-SCORES = ["top1", "top3", "top5", "top10", "asr_top1", "asr_top3", "asr_top5", "asr_top10"]
-HELD_OUT = ["heldout_mmcl", "heldout_ssl"]
-METRICS = [
-    "run", "epoch", "step", "samples_seen", "train_loss", *SCORES, "triggered_top1", *HELD_OUT,
-]  # fmt: skip
-TIMINGS = ["run", "epoch", "seconds", "samples_per_second"]
+METRICS = ["run", *METRIC_COLUMNS, *HELDOUT_COLUMNS]
+TIMINGS = ["run", "epoch", *TIMING_COLUMNS]
 # run.json is written last: if it exists, the outputs are complete.
 _FILES = ("model.pt", "optimizer.pt", "metrics.csv", "timings.csv", "measures.csv", "run.json")
 _KEPT = ".finished"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.common.columns import HELDOUT_COLUMNS, MEAN_COLUMN, SCORE_COLUMNS
 from workflow_scripts.common.errors import StepError, nearest
 from workflow_scripts.common.intervals import binomial, student
 from workflow_scripts.results.formatting import number_text, value_text
@@ -27,22 +28,24 @@ def points(
     accuracy: str = ACCURACY,
     asr: str = ASR,
     over: str | Sequence[str] | None = None,
-    asr_column: str = "asr",
+    within: Sequence[str] = ("epoch",),
 ) -> pd.DataFrame:
     """Return ``metrics`` with ``accuracy``, ``asr`` and the limits of their 95 % intervals added.
 
     Args:
         metrics: The tidy table.
         accuracy: Column of the accuracy: ``top1``, ``top3``, ...
-        asr: Column of the attack success rate: ``asr_top1``, ...
+        asr: Column of the attack success rate: ``asr_top1``, ...; the mean over the parts of an
+            attack has no binomial interval.
         over: Column or columns such as ``seed``: rows that differ in nothing else are averaged,
-            with Student's interval. Otherwise each row has the binomial interval.
-        asr_column: Name of the added ASR column.
+            with Student's interval; their other columns are those of the first row. Otherwise each
+            row has the binomial interval.
+        within: Columns besides the varied ones that averaged rows have in common.
 
     Returns:
-        The table with fractions in ``accuracy``, ``accuracy_low``, ``accuracy_high``,
-        ``<asr_column>`` and so on; the columns used by the selection rules (``top1``,
-        ``asr_top1``) are set to the same values.
+        The table with fractions in ``accuracy``, ``accuracy_low``, ``accuracy_high``, ``asr`` and
+        so on; the columns used by the selection rules (``top1``, ``asr_top1``) are set to the same
+        values.
 
     Raises:
         StepError: The table lacks a column.
@@ -51,38 +54,44 @@ def points(
     for column in (accuracy, asr, *over):
         check_column(metrics, column)
     table = with_scores(metrics, accuracy, asr)
-    counts = ((ACCURACY, "accuracy", "images"), (ASR, asr_column, "asr_images"))
     if over:
-        return _means(table, over, counts)
-    for source, name, count in counts:
+        return _means(table, over, within)
+    if asr == MEAN_COLUMN:
+        table["asr_images"] = np.nan
+    for source, name, count in ((ACCURACY, "accuracy", "images"), (ASR, "asr", "asr_images")):
         share = table[source].to_numpy(float)
         low, high = binomial(share, table[count].to_numpy(float, na_value=np.nan))
         table = table.assign(**{name: share, f"{name}_low": low, f"{name}_high": high})
     return table
 
 
-def _means(
-    table: pd.DataFrame, over: list[str], counts: Sequence[tuple[str, str, str]]
-) -> pd.DataFrame:
-    same = ["kind", "start_label", "defence", "learning_rate", "epoch"]
+def _means(table: pd.DataFrame, over: list[str], within: Sequence[str]) -> pd.DataFrame:
+    same = ["kind", "start_label", "defence", "learning_rate", *within]
     same += [c for c in varied_columns(table) if c not in (*over, "experiments")]
     groups = table.groupby(same, sort=False, dropna=False)
     means = groups.first().reset_index()
-    for source, name, _ in counts:
+    numbers = [c for c in (*SCORE_COLUMNS, *HELDOUT_COLUMNS) if c in means]
+    means[numbers] = groups[numbers].mean().to_numpy()
+    for source, name in ((ACCURACY, "accuracy"), (ASR, "asr")):
         ends = groups[source].agg(student).tolist()
         means[[name, f"{name}_low", f"{name}_high"]] = pd.DataFrame(ends, index=means.index)
-        means[source] = means[name]
     return means.drop(columns=over)
 
 
-def references(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the models that cleaned models are compared with; ``series`` is empty.
+def references(
+    metrics: pd.DataFrame,
+    accuracy: str = ACCURACY,
+    asr: str = ASR,
+    over: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return the models that cleaned models are compared with, as :func:`points`.
 
-    ``role`` is ``start`` for start models and ``baseline`` for their clean controls.
+    ``series`` is empty; ``role`` is ``start`` for start models and ``baseline`` for their clean
+    controls. Models are averaged even if they were taken from different epochs.
     """
-    starts, baselines = start_models(table), baseline_models(table)
-    both = pd.concat([starts.assign(role="start"), baselines.assign(role="baseline")])
-    return both.assign(series="")
+    roles = {"start": start_models(metrics), "baseline": baseline_models(metrics)}
+    both = pd.concat([models.assign(role=role) for role, models in roles.items()])
+    return points(both, accuracy, asr, over, within=[]).assign(series="")
 
 
 def of_starts(references: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:

@@ -86,7 +86,7 @@ def draw(
     for key in (value, *over):
         check_column(metrics, key)
     table = points(metrics)
-    cleaned, compared = cleaned_models(table), references(table)
+    cleaned, compared = cleaned_models(table), references(metrics)
     cleaned, looks = grouped(cleaned, by, labels, order)
     choose = Chooser(compared, rules, y, over, asr_below, tolerance)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)

@@ -88,7 +88,7 @@ def draw(
     check_option("ring", ring, RINGS)
     check_option("intervals", intervals, INTERVALS)
     table = points(metrics, accuracy, asr, over)
-    cleaned, compared = cleaned_models(table), references(table)
+    cleaned, compared = cleaned_models(table), references(metrics, accuracy, asr, over)
     cleaned, looks = grouped(cleaned, by, labels, order)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
     beneath = _beneath(under, accuracy, asr, (column, row, labels))
@@ -116,7 +116,7 @@ def draw(
         raise StepError("'under': no panel of the background points has the name of a panel drawn")
     marks.fit_y([panel.axes for panel in panels], numbers, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
-    panels.figure.numbers = _numbers(pd.concat(numbers))
+    panels.figure.numbers = _numbers(pd.concat(numbers), averaged=bool(over))
     roles = set(panels.figure.numbers["role"])
     others = marks.reference_handles(roles)
     if "best" in roles:
@@ -191,7 +191,9 @@ def _beneath(
     }
 
 
-def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
+def _numbers(drawn: pd.DataFrame, *, averaged: bool) -> pd.DataFrame:
+    if averaged:
+        drawn["run"] = ""
     drawn["recovery_percent"] = 100 * drawn[RECOVERY]
     for name in ("accuracy", "asr"):
         for end in ("", "_low", "_high"):

@@ -51,7 +51,7 @@ def draw(
         StepError: There is nothing to draw.
     """
     table = points(metrics, accuracy, asr, over)
-    cleaned, compared = cleaned_models(table), references(table)
+    cleaned, compared = cleaned_models(table), references(metrics, accuracy, asr, over)
     cleaned, looks = grouped(cleaned, by, labels, order)
     panels = Panels(cleaned, column, row, labels, width=width, height=panel_height, share_y=share_y)
     drawn = []
@@ -67,7 +67,7 @@ def draw(
     marks.fit_y([panel.axes for panel in panels], drawn, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
     groups = [_key(name, look) for name, look in looks.items()]
-    panels.figure.numbers = _numbers(pd.concat(drawn))
+    panels.figure.numbers = _numbers(pd.concat(drawn), averaged=bool(over))
     others = marks.reference_handles(panels.figure.numbers["role"])
     panels.legend(groups, others, column_text(by, labels) + ", last epoch marked")
     return panels.figure
@@ -101,6 +101,8 @@ def _key(name: str, look: style.Look) -> Line2D:
     )  # fmt: skip
 
 
-def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
+def _numbers(drawn: pd.DataFrame, *, averaged: bool) -> pd.DataFrame:
+    if averaged:
+        drawn["run"] = ""
     percents = {f"{name}_percent": 100 * drawn[name] for name in ("accuracy", "asr")}
     return drawn.assign(**percents)[list(NUMBERS)].reset_index(drop=True)

@@ -61,13 +61,14 @@ def _lead(groups: Sequence[Sequence[Row]]) -> str:
             f"{interval_text(found.asr)}"
         )
         change.append(f"{0 - 100 * found.loss[0]:+.1f}")
-        asr = [row["free"].asr[0] for row in group if row["free"].chosen]
-        free.append(percent_text(min(asr)) if asr else "unknown (no model qualifies)")
+        same = group[0]["free"]
+        free.append(percent_text(same.asr[0]) if same.chosen else "unknown (no model qualifies)")
     return (
         "At this scale, the best fine-tuning changes the attack success rate (ASR) "
         f"{' and '.join(oracle)}, and the accuracy by {' and '.join(change)} points, if models are "
-        "selected by their ASR (oracle selection). If they are selected without it, as a defender "
-        f"must (oracle-free selection), the lowest ASR is {' and '.join(free)}."
+        "selected by their ASR (oracle selection). If the models of the same fine-tuning are "
+        "selected without it, as a defender must (oracle-free selection), the ASR is "
+        f"{' and '.join(free)}."
     )
 
 

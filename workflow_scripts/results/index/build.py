@@ -136,7 +136,7 @@ def _models(metrics: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the cleaned models with columns of ``frame`` for their runs."""
     by_run = frame[frame["kind"] == "cleaning"].set_index("run")
     names = ["setting", "trial", "start_label", "dataset", "epochs", "pairs", "attack", "seed",
-             "split", "hours", "passes", KNOWLEDGE_COLUMN]  # fmt: skip
+             "start_seed", "split", "hours", "passes", KNOWLEDGE_COLUMN]  # fmt: skip
     cleaned = cleaned_models(metrics)
     cleaned = cleaned[cleaned["run"].isin(by_run.index)]
     return cleaned.drop(columns=[n for n in names if n in cleaned]).join(by_run[names], on="run")

@@ -1,6 +1,10 @@
-"""Paired differences between defences on the same start models, with Holm correction."""
+"""Paired differences between defences on the same start models, with Holm correction.
 
-from collections.abc import Sequence
+The unit of replication is a seed of the pre-training: start models with the same seed and different
+attacks share initialisation and order of the pairs, so their differences are averaged.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -22,7 +26,8 @@ class Comparison:
     """Comparison of a row with the best row of its cell.
 
     ``difference`` is row minus best with its limits (fractions), ``p`` the Holm-corrected p-value,
-    ``starts`` the number of shared start models and ``best`` the index of the best row.
+    ``starts`` the number of shared start models with different seeds, ``best`` the index of the
+    best row.
     """
 
     difference: Interval
@@ -45,11 +50,12 @@ def comparisons(rows: Sequence[dict[str, Any]], rule: str) -> list[Comparison | 
         One comparison per row; None for the best row of a cell.
     """
     means = [_of_starts(row, rule) for row in rows]
+    seeds = {start: seed for row in rows for start, seed in _seeds(row, rule)}
     cells: dict[tuple[Any, ...], list[int]] = {}
     for place, row in enumerate(rows):
         cells.setdefault(tuple(row[key] for key in _CELL), []).append(place)
     pairs = [pair for places in cells.values() for pair in combinations(places, 2)]
-    differences = [_differences(means[a], means[b]) for a, b in pairs]
+    differences = [_differences(means[a], means[b], seeds) for a, b in pairs]
     corrected = holm([paired_p(list(d.values())) for d in differences])
     found: list[Comparison | None] = [None] * len(rows)
     firsts = {places[0] for places in cells.values()}
@@ -65,8 +71,16 @@ def _of_starts(row: dict[str, Any], rule: str) -> dict[str, float]:
     return start_means(picks[NUMBERS[rule]], list(picks["start"])) if len(picks) else {}
 
 
-def _differences(best: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    return {start: other[start] - best[start] for start in best if start in other}
+def _seeds(row: dict[str, Any], rule: str) -> Iterator[tuple[str, Any]]:
+    picks = row["picks"][rule]
+    return zip(picks["start"], picks["start_seed"], strict=True) if len(picks) else iter(())
+
+
+def _differences(
+    best: dict[str, float], other: dict[str, float], seeds: Mapping[str, Any]
+) -> dict[str, float]:
+    shared = [start for start in best if start in other]
+    return start_means([other[s] - best[s] for s in shared], [str(seeds[s]) for s in shared])
 
 
 def comparison_text(one: Comparison | None) -> str:

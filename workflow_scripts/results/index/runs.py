@@ -331,6 +331,7 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
     Returns:
         ``run``, ``folder``, ``kind``, ``start``, ``start_label``, ``defence``, ``learning_rate``;
         ``attack``, ``setting``, ``sweep``, ``trial`` and ``objective`` (texts); ``dataset``;
+        ``start_seed`` (of the start model's pre-training; its id if that is unknown);
         ``split`` (the folder of the training pairs); ``seed``; ``pairs`` and ``poisoned_left`` of
         the cleaning data; ``epochs``; ``hours`` (device-hours); ``passes`` (tower passes per pair);
         ``knowledge`` of the defence (text).
@@ -359,6 +360,10 @@ def runs_frame(runs: Sequence[Run], root: Path) -> pd.DataFrame:
         objective=[
             "+".join(_OBJECTIVES.get(name, name) for name in sorted(start.spec["objective"]))
             for start in starts
+        ],
+        start_seed=[
+            int(start.spec["seed"]) if start else str(run.row["start"])
+            for start, run in zip(trained, runs, strict=True)
         ],
         dataset=[dataset_of(start) for start in starts],
         split=[Path(run.spec["inputs"]["manifest"]).parent.name for run in runs],
