@@ -76,7 +76,7 @@ if config["audit"]:
         shell:
             "python -m workflow_scripts.common.gpus --count {resources.gpu} --"
             " python -m workflow_scripts.evaluation.audit {params.options:q} --cores {threads}"
-            " --exit-zero 2>&1 | tee {log:q}"
+            " --own-files --exit-zero 2>&1 | tee {log:q}"
 
 else:
 
@@ -120,7 +120,7 @@ if "demo" in config:
             code=code_digest("evaluation/audit.py"),
         shell:
             "python -m workflow_scripts.evaluation.audit {params.options:q} --cores {threads}"
-            " --exit-zero > {log:q} 2>&1"
+            " --own-files --exit-zero > {log:q} 2>&1"
 
 
 rule zoo:

@@ -17,6 +17,7 @@ from workflow_scripts.captions import augment, chunks, tokenize
 from workflow_scripts.captions.eda import clean
 from workflow_scripts.captions.tokens import Tokenizer
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.open_clip_files import MAX_WORD, without_long_words
 from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data.manifest import write_manifest
 
@@ -97,6 +98,16 @@ def test_tokens_of_random_texts_equal_those_of_open_clip(length):
     expected = SimpleTokenizer(context_length=length)(captions).numpy()
     made = Tokenizer(length)(captions)
     assert [c for c, a, b in zip(captions, made, expected, strict=True) if (a != b).any()] == []
+
+
+def test_words_of_any_length_have_the_first_tokens_of_open_clip():
+    for letters in (500, MAX_WORD + 1):
+        word = "".join(random.choices("abcdefghij", k=letters))
+        tokenizer = Tokenizer(LENGTH)
+        expected = SimpleTokenizer(context_length=LENGTH)([word])
+        assert tokenizer([word]).tolist() == expected.tolist()
+        assert max(map(len, tokenizer._tokenizer.cache)) < 100
+        assert without_long_words(f"a {word} b").split()[::2] == ["a", "b"]
 
 
 def test_words_of_random_texts_are_lower_case_letters():

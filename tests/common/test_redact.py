@@ -20,6 +20,8 @@ from workflow_scripts.common.redact import redact
         ("no https://host/x?a=s3cret, nor http://u:s3cret@h", "no https://host/x?a=*** nor http://***@h"),
         ("api_key: s3cret", "api_key: ***"),
         ('{"password": "s3cret"}', '{"password": "***"}'),
+        ('{"password": "two s3cret words", "x": 1}', '{"password": "***", "x": 1}'),
+        ("secret='a, b' done", "secret='***' done"),
         ("https://host/a@b/x.tsv is missing; set token_file", None),
         ("77 tokens: start, text, end", None),
     ],

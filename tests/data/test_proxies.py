@@ -47,7 +47,8 @@ def test_an_invalid_proxy_is_reported_with_its_variable(environment, url):
         environment(https_proxy=url)
 
 
-def test_the_password_of_an_invalid_proxy_is_hidden(environment):
+@pytest.mark.parametrize("url", ["socks5://me:hunter2@p.example", "me:hunter2@p.example:port"])
+def test_the_password_of_an_invalid_proxy_is_hidden(environment, url):
     with pytest.raises(StepError) as refusal:
-        environment(http_proxy="socks5://me:hunter2@p.example")
+        environment(http_proxy=url)
     assert "hunter2" not in str(refusal.value)

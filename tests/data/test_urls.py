@@ -247,6 +247,34 @@ def test_an_endless_list_is_refused(tmp_path, server, monkeypatch):
         web.fetch(f"{server.url}/l.tsv", tmp_path / "list.tsv")
 
 
+def test_a_list_that_is_resumed_without_end_is_refused(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(web, "MAX_BYTES", 2_000_000)
+    path = tmp_path / "list.tsv"
+    server.files["/l.tsv"] = {"body": b"x" * 9_000_000, "cuts": 6, "etag": '"1"'}
+    for _ in range(2):
+        with pytest.raises(StepError, match=r"could not be fetched \(more than 2000000"):
+            web.fetch(f"{server.url}/l.tsv", path, pause=0.01)
+    assert path.stat().st_size < 4_500_000
+
+
+def test_a_list_replaced_while_its_download_is_killed_is_not_mixed(tmp_path, server, monkeypatch):
+    path, written = tmp_path / "list.tsv", web.write_json
+    server.files["/l.tsv"] = {"body": b"old" * 100, "etag": '"1"'}
+    web.fetch(f"{server.url}/l.tsv", path)
+    server.files["/l.tsv"] = {"body": b"new" * 200, "etag": '"2"'}
+
+    def killed(*arguments):
+        written(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(web, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        web.fetch(f"{server.url}/l.tsv", path)
+    monkeypatch.undo()
+    web.fetch(f"{server.url}/l.tsv", path)
+    assert path.read_bytes() == b"new" * 200
+
+
 @pytest.mark.parametrize("kind", ["missing", "circle", "to_file", "to_ftp", "broken_server"])
 def test_a_list_that_cannot_be_fetched_is_reported(tmp_path, server, kind):
     url = f"{server.url}/{kind}/1"

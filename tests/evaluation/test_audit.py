@@ -300,6 +300,14 @@ def test_invalid_audits_are_clear_errors(world, checkpoints, changes, said):
         audit.main(_options(world, checkpoints, **given))
 
 
+def test_an_attack_of_others_executes_no_file(tmp_path):
+    attack = {"trigger": {"name": str(tmp_path / "evil.py")}, "target": "dog"}
+    arguments = ["--model", "RN50", "--attack", json.dumps(attack), "--checkpoint", "x",
+                 "--evaluation", "x", "--root", "x", "--output", "x"]  # fmt: skip
+    with pytest.raises(StepError, match=r"evil\.py, which would be executed"):
+        audit.main(arguments)
+
+
 def test_a_tie_between_classes_is_no_prediction():
     similarity = torch.tensor([[0.1, 0.5, 0.5], [0.2, 0.1, 0.0]])
     assert nearest_class(similarity).tolist() == [-1, 0]

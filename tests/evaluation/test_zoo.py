@@ -14,6 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import sha256
+from workflow_scripts.common.markdown import markdown_text
 from workflow_scripts.data import croissant
 from workflow_scripts.data.images import fit
 from workflow_scripts.data.manifest import read_manifest, write_changed, write_manifest
@@ -181,11 +182,28 @@ def test_an_untrusted_card_executes_no_file(tmp_path, changes, sentence):
         check._card(path, own_files=False)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"name": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", "3", '{"name": "x"}', *(json.dumps(CARD | {k: 3}) for k in ("file", "measured"))],
+)
 def test_an_invalid_card_is_a_clear_error(tmp_path, text):
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(StepError, match="is not a model card"):
         check._card(tmp_path / "card.json", own_files=True)
+
+
+@pytest.mark.parametrize("config", [[], {"model_cfg": 3}])
+def test_an_invalid_config_is_a_clear_error(config):
+    with pytest.raises(StepError, match="has no 'model_cfg'"):
+        check._spec({"name": "x", "architecture": "unknown"}, config)
+
+
+@pytest.mark.parametrize(
+    "text", ["\\<img src=x>", "![](https://e/b.png)", "[x](https://e)", "a | b", "`<b>`", "</b>"]
+)
+def test_markdown_shows_any_text_as_it_is(text):
+    shown = re.sub(r"\\([^a-zA-Z0-9 ])", "", markdown_text(text))
+    assert not re.search(r"[|`\[\]\\]|<[a-z/]", shown)
 
 
 def test_class_names_are_escaped_in_a_card():

@@ -246,6 +246,12 @@ def test_the_contents_of_templates_and_archive_are_checked(ready, tmp_path, caps
     ready["evaluations"]["imagenet"]["templates"] = str(tmp_path / "templates.json")
     archive, templates = _failures(ready, tmp_path, capsys)
     assert "which is not a tar" in archive
+    with gzip.open(tmp_path / "images.tar", "wb") as file:
+        name = tarfile.TarInfo("././@LongLink")
+        name.type, name.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
+        file.write(name.tobuf(tarfile.GNU_FORMAT))
+    archive, _ = _failures(ready, tmp_path, capsys)
+    assert "which is not a tar" in archive
     assert "no {c} for the class name" in templates
 
 

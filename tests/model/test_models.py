@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import io
 import json
+import pickle
 import struct
 import zipfile
 from pathlib import PurePosixPath
@@ -281,6 +283,49 @@ def test_a_compressed_archive_is_rejected_before_unpacking(tmp_path):
             bomb.writestr(name, plain.read(name))
     with pytest.raises(StepError, match="unpacks to more than its"):
         read_weights(tmp_path / "bomb.pt")
+
+
+def test_two_directories_in_an_archive_do_not_hide_that_it_is_compressed(tmp_path):
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "x.pt")
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(tmp_path / "x.pt") as plain,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    data = file.getvalue()
+    end = data.rindex(b"PK\5\6")
+    start = int.from_bytes(data[end + 16 : end + 20], "little")
+    decoy, at = bytearray(data[start:end]), 0
+    while at < len(decoy):
+        decoy[at + 24 : at + 28] = bytes(4)  # the size of the content
+        name, extra, comment = struct.unpack("<HHH", decoy[at + 28 : at + 34])
+        at += 46 + name + extra + comment
+    # zipfile reads the directory in front of the end record, torch the one that the record names.
+    (tmp_path / "bomb.pt").write_bytes(data[:end] + decoy + data[end:])
+    with zipfile.ZipFile(tmp_path / "bomb.pt") as seen:
+        assert not any(entry.file_size for entry in seen.infolist())
+    with pytest.raises(StepError, match="unpacks to more than its"):
+        read_weights(tmp_path / "bomb.pt")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_cannot_allocate_memory_beyond_its_size(tmp_path, legacy):
+    content = pickle.dumps({"x": bytearray(3)}, 2).replace(b"K\3", b"J\xff\xff\xff\x7f")
+    assert b"bytearray" in content
+    path = tmp_path / "x.pt"
+    torch.save({"a": torch.ones(1)}, path, _use_new_zipfile_serialization=not legacy)
+    if legacy:
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path) as plain:
+            files = {name: plain.read(name) for name in plain.namelist()}
+        with zipfile.ZipFile(path, "w") as changed:
+            for name, data in files.items():
+                changed.writestr(name, content if name.endswith("data.pkl") else data)
+    with pytest.raises(StepError, match="Python objects \\(bytearray\\)"):
+        read_weights(path)
 
 
 def test_a_tensor_larger_than_its_storage_needs_no_memory(small, weights, tmp_path):

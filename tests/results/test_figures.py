@@ -162,6 +162,12 @@ def test_a_mean_over_the_parts_of_an_attack_has_no_binomial_interval(metrics):
     assert made["asr_low_percent"].isna().all() and made["accuracy_low_percent"].notna().all()
 
 
+@pytest.mark.parametrize("label", ["US$ 5 (%$)", "a $1 {x$ b", r"$\\foo$"])
+def test_labels_may_contain_dollar_signs(metrics, label, tmp_path):
+    named = metrics.assign(start_label=metrics["start_label"].replace({"MMCL": label}))
+    figure.draw(named, {"kind": "scatter"}, [tmp_path / "scatter.png"])
+
+
 def test_dynamics_draw_each_epoch_of_the_pretraining_runs(metrics):
     made = drawn(dynamics, metrics)
     pretraining = metrics[metrics["kind"] == "pretraining"]

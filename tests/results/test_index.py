@@ -419,6 +419,28 @@ def test_filters_address_download_and_rows_work_in_a_browser(browser, page, tmp_
     assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
 
 
+def test_labels_are_shown_as_text(browser, page):
+    label, attack = "CleanCLIP", "<img src=x onerror=document.documentElement.dataset.owned=1>"
+    held = re.search(r'id="all-data">(.*?)</script>', page.read_text(), re.S)[1]
+    changed = json.loads(held)
+    levels = changed["runs"]["coded"]["defence"]["levels"]
+    levels[levels.index(label)] = f"{label} {attack}"
+    changed["looks"][f"{label} {attack}"] = changed["looks"].pop(label)
+    changed["measures"][0]["label"] += attack
+    page.write_text(page.read_text().replace(held, json.dumps(changed).replace("<", "\\u003c")))
+    opened(browser, page.as_uri())
+    hover = """
+        const cell = [...document.querySelectorAll("#epochs .tabulator-cell")]
+            .find(cell => cell.textContent.startsWith(arguments[0]));
+        cell.dispatchEvent(new MouseEvent("mousemove", {bubbles: true}));
+    """
+    browser.execute_script(hover, f"{label} <img")
+    (tooltip,) = until(lambda: browser.find_elements("css selector", ".tabulator-tooltip"))
+    shown = tooltip.get_attribute("textContent")
+    assert shown == f"{label} {attack}"
+    assert browser.execute_script("return document.documentElement.dataset.owned") is None
+
+
 def luminance(colour):
     parts = re.findall("..", colour[1:]) if len(colour) == 7 else [2 * part for part in colour[1:]]
     shares = np.array([int(part, 16) for part in parts]) / 255

@@ -59,6 +59,16 @@ def test_a_dry_run_lists_finished_jobs_that_would_be_repeated(untouched):
     assert "1 declared_runs: params have changed since last execution" in shown
 
 
+def test_a_table_of_any_number_of_runs_is_written(untouched):
+    rates = [round(1e-4 * n, 6) for n in range(1, 801)]
+    sweep = {"defences": {"ssl": {"vary": {"optimizer.learning_rate": rates}}}}
+    done = untouched.snakemake(TABLE, config=sweep)
+    assert done.returncode == 0, done.stdout
+    table = (untouched.folder / TABLE).read_text()
+    assert len(table) > 128 << 10  # the limit of an argument of a command
+    assert table.count(",SSL,") == 2 * len(rates)
+
+
 def test_a_dry_run_warns_that_another_evaluation_set_trains_finished_runs_again(untouched):
     target = "pretraining_dynamics"
     named = re.findall(r"^    (demo-mmcl\S*):", untouched.snakemake("-n", target).stdout, re.M)

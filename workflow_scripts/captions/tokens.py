@@ -9,7 +9,7 @@ import numpy as np
 from ftfy import fix_text
 from ftfy.badness import is_bad
 
-from workflow_scripts.common.open_clip_files import open_clip_module
+from workflow_scripts.common.open_clip_files import MAX_WORD, open_clip_module
 
 SimpleTokenizer = open_clip_module("tokenizer").SimpleTokenizer
 
@@ -66,9 +66,11 @@ class _Words(dict[str, bytes]):
     def __missing__(self, word: str) -> bytes:
         tokenizer = self._tokenizer
         tokens: list[int] = []
-        for part in tokenizer.pat.findall(word):
+        for part in tokenizer.pat.findall(word[:MAX_WORD]):
             symbols = "".join(tokenizer.byte_encoder[byte] for byte in part.encode())
             tokens += [tokenizer.encoder[token] for token in tokenizer.bpe(symbols).split(" ")]
+            if len(symbols) > _MAX_CACHED_LENGTH:
+                del tokenizer.cache[symbols]
         result = np.array(tokens, _TOKEN).tobytes()
         if len(self) < _MAX_CACHED and len(word) <= _MAX_CACHED_LENGTH:
             self[word] = result

@@ -66,6 +66,10 @@ _EQUIVALENT = {
     "89b8484fee1a": "b98a53557b0c",  # evaluation/measures/linear_probe.py
     "d1d20dc097b3": "9e50a1218221",  # training/optimizer.py
     "fdd299db1338": "31e9ead3b5d1",  # common/columns.py
+    "231a8b360449": "d78dceba786b",  # common/open_clip_files.py
+    "87bbc7aec00d": "4bcd886d1678",  # common/redact.py
+    "5b120342e10d": "8069424f1b3b",  # model/models.py
+    "3f99b0617314": "93be54056431",  # model/tensors.py
 }
 
 

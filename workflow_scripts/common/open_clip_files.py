@@ -2,10 +2,22 @@
 
 import functools
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 from workflow_scripts.common.errors import StepError
+
+MAX_WORD = 2000
+"""Maximum length of a word in characters: encoding takes time quadratic in it, and this many have
+more tokens than fit into a context."""
+
+_LONG_WORD = re.compile(rf"(\S{{{MAX_WORD}}})\S+")
+
+
+def without_long_words(text: str) -> str:
+    """Return a text with each word shortened to ``MAX_WORD`` characters."""
+    return _LONG_WORD.sub(r"\1", text)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from typing import Any
 HIDDEN = "***"
 _WORDS = r"(?:token|password|passwd|secret|credentials?|api[_-]?key|access[_-]?key)"
 _SECRET = re.compile(rf"(?i)(^|.*[_\W]){_WORDS}")
-_PAIR = re.compile(rf"(?i)({_WORDS}[\"']?\s*[:=]\s*[\"']?)[^\s,;&}}\"']+")
+_PAIR = re.compile(rf"(?i)({_WORDS}[\"']?\s*[:=]\s*)(?:([\"']).*?\2|[^\s,;&}}\"']+)")
 _USER = re.compile(r"(?<=://)[^/\s?#]*@")
 _QUERY = re.compile(r"(://[^\s?#\"<>]*[?#])([^\s\"<>]+)")
 # Shorter values of environment variables may be ordinary words.
@@ -36,7 +36,7 @@ def _text(text: str) -> str:
             text = text.replace(secret, HIDDEN)
     text = _USER.sub(f"{HIDDEN}@", text)
     text = _QUERY.sub(lambda found: found[1] + _query(found[2]), text)
-    return _PAIR.sub(rf"\1{HIDDEN}", text)
+    return _PAIR.sub(lambda found: f"{found[1]}{found[2] or ''}{HIDDEN}{found[2] or ''}", text)
 
 
 def _query(query: str) -> str:

@@ -110,7 +110,7 @@ def _write_tar(path: Path, images: Images, skipped: Skipped) -> pd.DataFrame:
             try:
                 check(data)
             except (ValueError, Crashed, OverBudget) as error:
-                print(f"skipping {key}: {error}")
+                print(f"skipping {shown(key)}: {error}")
                 skipped.append((key, "not an image, broken or too large"))
                 continue
             rows.append((key, add_file(tar, key, data), len(data), label))

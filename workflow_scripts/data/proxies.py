@@ -43,8 +43,9 @@ class Proxies:
 
 
 def _parsed(scheme: str, url: str) -> Proxy:
+    url = url if "://" in url else f"http://{url}"
     try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port or _PORT
     except ValueError:
         host = None

@@ -34,6 +34,7 @@ from workflow_scripts.evaluation.auditing.jobs import EFFORTS, Options
 from workflow_scripts.evaluation.auditing.judging import EXIT_CODES
 from workflow_scripts.evaluation.auditing.page import page
 from workflow_scripts.evaluation.auditing.probing import Audit
+from workflow_scripts.evaluation.untrusted import check_attack
 from workflow_scripts.model.models import spec_from_options
 from workflow_scripts.model.spec import ModelSpec
 
@@ -53,13 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attack", help="spec of a known attack: JSON or a JSON file")
     parser.add_argument("--pairs", type=Path, help="manifest of the training pairs")
     parser.add_argument("--clean-pairs", type=Path, help="manifest of pairs known to be clean")
-    parser.add_argument("--effort", choices=list(EFFORTS), default="standard", help="thoroughness")
+    parser.add_argument(
+        "--effort",
+        choices=list(EFFORTS),
+        default="standard",
+        help="number of images and of optimisation steps (standard)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--parts", type=Path, help="folder of finished parts (OUTPUT/parts)")
     parser.add_argument("--batch-size", type=int, default=256, help="batch size (256)")
     parser.add_argument("--cores", type=int, default=1, help="CPU cores (1)")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--seed", type=int, default=0, help="random seed (0)")
+    parser.add_argument(
+        "--own-files", action="store_true", help="allow the attack to run Python files"
+    )
     parser.add_argument("--exit-zero", action="store_true", help="exit 0 regardless of findings")
     return parser
 
@@ -113,6 +122,9 @@ def _model_and_attack(options: argparse.Namespace) -> tuple[ModelSpec, dict[str,
     attack = attack or (run and run["attack"]) or None
     if not isinstance(attack, dict | None):
         raise StepError(f"--attack must be a JSON object, the spec of an attack: {options.attack}")
+    if attack:
+        source = "--attack" if options.attack else options.spec
+        check_attack(attack, source, own_files=options.own_files)
     model = ModelSpec(**run["model"]) if run else spec_from_options(options.model, options.config)
     return model, attack
 

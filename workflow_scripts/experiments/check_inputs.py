@@ -15,6 +15,7 @@ from workflow_scripts.common.errors import StepError, nearest, one_line
 from workflow_scripts.common.files import digest, visible_files
 from workflow_scripts.data.classes import folder_classes, read_templates
 from workflow_scripts.data.lists import count_rows, first_rows, format_of
+from workflow_scripts.data.tars import members, open_tar
 from workflow_scripts.experiments.artefacts import needed
 from workflow_scripts.experiments.attacks import ALL
 from workflow_scripts.experiments.expand import Plan
@@ -63,7 +64,8 @@ def input_checks(config: Spec, plan: Plan, runs: list[str], offline: bool) -> It
     made = [plan.artefacts.specs[name] for name in needed(plan.artefacts.specs, specs)]
     models = [s["model"] for s in [*specs, *made] if s.get("kind") != "cleaning"]
     pretrained = {(m["name"], m["pretrained"]) for m in models if m and m.get("pretrained")}
-    offline = offline or bool(os.environ.get("HF_HUB_OFFLINE"))
+    # The values that huggingface_hub accepts.
+    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     for model, tag in sorted(pretrained):
         yield partial(check_weights, model, tag, offline)
 
@@ -164,7 +166,13 @@ def check_folder(place: str, evaluation: Spec, targets: set[str]) -> str:
 
 def check_archive(place: str, path: str) -> str:
     """Check that ImageNet's archive is a tar file."""
-    if not tarfile.is_tarfile(path):
+    try:
+        with open_tar(path) as tar:
+            first = next(members(tar), None)
+    # The reader raises all of these on broken or malicious files.
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError):
+        first = None
+    if first is None:
         raise StepError(
             f"config: '{place}.imagenet_archive' is {path!r}, which is not a tar file; download it "
             "again"

@@ -20,8 +20,8 @@ def check_folders(pathvars: dict[str, str], checkout: str) -> None:
         place = f"config: 'pathvars.{name}'"
         # The other folders may refer to <results>.
         _check_characters(place, folder, "{}<>" if name == "results" else "{}")
-        if not folder or folder[0] in "-~":
-            raise StepError(f"{place} must not be empty or begin with ~ or -, got {folder!r}")
+        if not folder or folder[0] in "-~@":
+            raise StepError(f"{place} must not be empty or begin with ~, - or @, got {folder!r}")
         if folder != os.path.normpath(folder):
             raise StepError(
                 f"{place} must be a normalised path; write {os.path.normpath(folder)!r} instead of "

@@ -13,6 +13,7 @@ from workflow_scripts.experiments.measures import (
     declared_measures_name,
     written_measures,
 )
+from workflow_scripts.experiments.targets import run_rows
 
 Spec = dict[str, Any]
 
@@ -27,7 +28,8 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
         plan: Its expanded experiments.
         folder: Output folder. It gets ``config.json`` without secrets, for reference;
             ``specs/<kind>/<id>.json`` for attacks, artefacts, measures, pretraining and cleaning;
-            ``arguments/<rule>/<id>.txt`` with one argument per line; and
+            ``arguments/<rule>/<id>.txt`` with one argument per line; tables of the experiments in
+            ``arguments/runs``, ``arguments/artefacts`` and ``arguments/measures``; and
             ``arguments/config.json``, the unredacted config, from which ids are computed.
     """
     arguments_folder = folder / "arguments"
@@ -41,6 +43,10 @@ def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
         _write(folder / "specs" / kind / f"{name}.json", _json(spec))
     for name, spec in written_measures(config, plan):
         _write(folder / "specs" / "measures" / f"{name}.json", _json(spec))
+    for experiment, runs in plan.experiments.items():
+        _write(arguments_folder / "runs" / f"{experiment}.csv", run_rows(runs))
+    for experiment, reports in plan.reports.items():
+        _write(arguments_folder / "artefacts" / f"{experiment}.json", json.dumps(reports))
     for experiment in plan.measured:
         name = declared_measures_name(plan, experiment)
         _write(arguments_folder / "measures" / f"{name}.csv", declared_measures(plan, experiment))

@@ -1,6 +1,7 @@
 """open_clip models: creation by name or inline config, their input format, and text embedding."""
 
 import difflib
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
+from workflow_scripts.common.open_clip_files import without_long_words
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import load, read_weights
 
@@ -102,6 +104,15 @@ def _check_activation(name: str, tag: str | None) -> None:
 
 def tokenizer(spec: ModelSpec, context_length: int) -> Callable[[list[str]], Tensor]:
     """Return the tokenizer of a model, which maps n texts to int64 [n, context_length]."""
+    # Not a lambda, because loader processes receive a copy.
+    return functools.partial(_tokens, _tokenizer(spec, context_length))
+
+
+def _tokens(tokenize: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:
+    return tokenize([without_long_words(text) for text in texts])
+
+
+def _tokenizer(spec: ModelSpec, context_length: int) -> Callable[[list[str]], Tensor]:
     if spec.config is None:
         return open_clip.get_tokenizer(spec.name, context_length=context_length)
     name = spec.config.get("text_cfg", {}).get("hf_tokenizer_name")

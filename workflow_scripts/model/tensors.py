@@ -1,7 +1,8 @@
 """Reading and writing files of tensors and plain values, without unpickling code."""
 
+import io
+import pickletools
 import re
-import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from workflow_scripts.common.errors import StepError
 
 _ZIP = b"PK"
+# In the format of PyTorch before 1.6: magic number, version, system, content, names of storages.
+_LEGACY_PICKLES = 5
 # Other kinds of files that are mistaken for checkpoints, by their first bytes.
 _KINDS = {
     b"version https://git-lfs": "it is a Git LFS pointer; run git lfs pull",
@@ -87,13 +90,19 @@ def _load(file: BinaryIO, path: Path) -> Any:
     if head[8:] == b"{":
         return safetensors.torch.load_file(path, device="cpu")
     if not head.startswith(_ZIP):
+        for _ in range(_LEGACY_PICKLES):
+            _check_pickle(file, path)
+        file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
     size = path.stat().st_size
+    # The reader of torch.load; others may find another directory in a malicious file.
+    archive = torch._C.PyTorchFileReader(str(path))
     # torch.save does not compress.
-    if sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > size:
+    if sum(map(archive.get_record_size, archive.get_all_records())) > size:
         raise StepError(
             f"{path} unpacks to more than its {size} bytes: it was not written by torch.save"
         )
+    _check_pickle(io.BytesIO(archive.get_record("data.pkl")), path)
     file.seek(0)
     objects = sorted(get_unsafe_globals_in_checkpoint(file))
     others = [name for name in objects if not name.startswith(_IGNORED)]
@@ -102,6 +111,13 @@ def _load(file: BinaryIO, path: Path) -> Any:
     file.seek(0)
     with safe_globals([(_Ignored, name) for name in objects]):
         return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _check_pickle(file: BinaryIO, path: Path) -> None:
+    """Refuse ``bytearray``, which torch allows, because it allocates memory of any size."""
+    for _, argument, _ in pickletools.genops(file):
+        if isinstance(argument, str) and argument.split()[-1:] == ["bytearray"]:
+            raise StepError(_objects(path, ["bytearray"]))
 
 
 def _kind(path: Path) -> str | None:

@@ -36,7 +36,7 @@ _DEFENCES = (
 
 _SETTINGS = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib, so identical on every machine
-    "mathtext.fontset": "dejavusans",
+    "text.parse_math": False,  # labels may contain dollar signs
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",

@@ -10,7 +10,7 @@ from torch import Tensor
 from workflow_scripts.common.distributed import ProcessGroup
 from workflow_scripts.common.files import digest, sha256
 from workflow_scripts.common.seeds import generator
-from workflow_scripts.data.images import fit
+from workflow_scripts.data.images import fit, squash
 from workflow_scripts.data.stored_images import Images
 from workflow_scripts.evaluation.labelled import Labelled
 from workflow_scripts.evaluation.zero_shot import alike_classes
@@ -50,16 +50,16 @@ class Material:
     """Decoded images of an evaluation set.
 
     Attributes:
-        pictures: The images at their stored size, uint8 [3, H, W] each.
+        squashed: uint8 [n, 3, S, S], the images resized without cropping, as triggers do first.
         keys: Their keys, which seed the randomness of triggers.
-        images: uint8 [n, 3, S, S], the images at the model's input size.
+        images: uint8 [n, 3, S, S], the images resized and cropped for the model.
         labels: int64 [n].
         names: Names of the classes.
         templates: Prompt templates.
         evaluation: Digest of the set's manifest, classes and templates.
     """
 
-    pictures: list[Tensor]
+    squashed: Tensor
     keys: list[str]
     images: Tensor
     labels: np.ndarray
@@ -82,11 +82,15 @@ class Material:
         drawn = generator(seed, "audit").permutation(len(labelled.labels))[:images]
         frame = labelled.frame.iloc[drawn].reset_index(drop=True)
         stored = Images(frame, root)
-        pictures = [stored[row] for row in range(len(frame))]
+        squashed, fitted = [], []
+        for row in range(len(frame)):
+            image = stored[row]  # may be large, so only one is kept at its stored size
+            squashed.append(squash(image, size))
+            fitted.append(fit(image, size))
         return cls(
-            pictures,
+            torch.stack(squashed),
             [str(key) for key in frame["key"]],
-            torch.stack([fit(picture, size) for picture in pictures]),
+            torch.stack(fitted),
             labelled.labels[drawn],
             labelled.names,
             labelled.templates,

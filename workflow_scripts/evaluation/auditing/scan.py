@@ -75,7 +75,7 @@ def scan(
     rows = []
     for spec in triggers:
         trigger = load_trigger({"trigger": spec, "image_size": size, "seed": 0})
-        pairs = zip(material.pictures, material.keys, strict=True)
+        pairs = zip(material.squashed, material.keys, strict=True)
         images = torch.stack([trigger(picture, key) for picture, key in pairs])
         predicted = nearest_class(classifier.similarity(images, batch_size))
         rows.append({"trigger": spec, "predicted": predicted.tolist(), "example": png(images[0])})

@@ -15,11 +15,11 @@ from typing import Any
 import open_clip
 import torch
 
-from workflow_scripts.common.attacks import VARIANTS, named, parts_of
 from workflow_scripts.common.distributed import ProcessGroup, join
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import read_json, sha256, write_json
 from workflow_scripts.common.workers import loader_workers
+from workflow_scripts.evaluation.untrusted import check_attack
 from workflow_scripts.evaluation.zero_shot import Evaluator
 from workflow_scripts.evaluation.zoo.write import CARD, CONFIG, NUMBERS
 from workflow_scripts.model import models
@@ -135,23 +135,19 @@ def _card(path: Path, own_files: bool) -> dict[str, Any]:
     lacking = [key for key in _READ if not isinstance(card, dict) or key not in card]
     if lacking:
         raise StepError(f"{path} is not a model card: it has no {lacking[0]!r}")
-    try:
-        parts = parts_of(card["attack"])
-        names = [named(part[key])[0] for part in parts for key in VARIANTS if key in part]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StepError(f"{path} has no valid 'attack'") from error
-    for name in names:
-        if str(name).endswith(".py") and not own_files:
-            raise StepError(
-                f"the attack in {path} names the file {name}, which would be executed; review the "
-                "file, then allow it with --own-files"
-            )
+    check_attack(card["attack"], path, own_files=own_files)
+    texts = [card[key] for key in ("name", "architecture", "file", "sha256")]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(card["measured"], dict):
+        raise StepError(f"{path} is not a model card: its names, digest or numbers are malformed")
     return card
 
 
-def _spec(card: dict[str, Any], config: dict[str, Any]) -> ModelSpec:
-    known = card["architecture"] in open_clip.list_models()
-    return ModelSpec(name=card["architecture"], config=None if known else config["model_cfg"])
+def _spec(card: dict[str, Any], config: Any) -> ModelSpec:
+    if card["architecture"] in open_clip.list_models():
+        return ModelSpec(name=card["architecture"])
+    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+        raise StepError(f"{CONFIG} of the model {card['name']} has no 'model_cfg'")
+    return ModelSpec(name=card["architecture"], config=config["model_cfg"])
 
 
 if __name__ == "__main__":

@@ -240,15 +240,16 @@ function follow() {
   panel.replaceChildren(close, make("h3", `Run ${state.run}`), make("p", HOME ? make("a", "Record: run.json", {href: `${DATA.up}${folder}/run.json`}) :
     `Record: ${DATA.root}/${folder}/run.json (not linked, because this page was moved out of the results).`), make("p", "Repeat this run: "), command, spec, make("p", "After the last epoch:"), details);
 }
+const asText = cell => make("span", cell.getValue() ?? "");  // Tabulator inserts strings as HTML, but not elements
 const labelled = title => ({elementAttributes: {"aria-label": `Filter: ${title}`}});
 const searched = title => ({headerFilterPlaceholder: "search", headerFilterParams: labelled(title)});
 function columns() {
   const share = key => ({title: MEASURES[key].label, field: key, hozAlign: "right", headerFilter: "number",
     headerFilterFunc: ">=", headerFilterPlaceholder: "at least", headerFilterParams: labelled(MEASURES[key].label), formatter: cell => number(cell.getData(), key)});
-  const dimension = name => ({title: DIMENSIONS[name], field: name, headerFilter: "input", ...searched(DIMENSIONS[name]), tooltip: true, maxInitialWidth: 200});
+  const dimension = name => ({title: DIMENSIONS[name], field: name, headerFilter: "input", ...searched(DIMENSIONS[name]), tooltip: (event, cell) => asText(cell), maxInitialWidth: 200});
   const FIRST = ["defence", "start_label", "learning_rate"], keys = DATA.measures.map(m => m.key);
   const shown = Object.keys(DIMENSIONS).filter(name => new Set(rows.map(row => row[name])).size > 1);
-  return [{title: "Run", field: "id", width: 150, headerFilter: "input", ...searched("Run"), tooltip: true, frozen: innerWidth > 700, formatter: cell => {
+  return [{title: "Run", field: "id", width: 150, headerFilter: "input", ...searched("Run"), tooltip: (event, cell) => asText(cell), frozen: innerWidth > 700, formatter: cell => {
     const link = make("a", cell.getValue(), {href: "#"});
     link.addEventListener("click", event => { event.preventDefault(); setState({run: cell.getValue()}); byId("run").focus(); });
     return link;
@@ -268,7 +269,7 @@ const drawFigures = () => FIGURES.forEach((spec, n) => embed(`figure-${n}`, {
 function grid(id, board, group) {
   const column = spec => spec.columns ? {title: spec.title, columns: spec.columns.map(column)} : {
     title: spec.title, field: spec.field, headerFilter: "input", ...searched(spec.title), maxInitialWidth: innerWidth > 700 || spec.field !== "defence" ? 320 : 170,
-    tooltip: true, frozen: ["defence", "start"].includes(spec.field) && innerWidth > 700,
+    tooltip: (event, cell) => asText(cell), frozen: ["defence", "start"].includes(spec.field) && innerWidth > 700,
     sorter: (a, b, one, two) => {
       const [left, right] = [one, two].map(row => row.getData()[`${spec.field}_n`]);
       return left === undefined ? String(a).localeCompare(String(b)) : (left ?? -1) - (right ?? -1);
@@ -281,14 +282,14 @@ function grid(id, board, group) {
       link.addEventListener("click", () => setTimeout(() => setState({group: String(row.place), facet: "attack"}, DEFAULTS)));
       return link;
     }};
-  return board.rows.length && new Tabulator(`#${id}`, {data: board.rows, columns: board.columns.map(column), maxHeight: 620,
+  return board.rows.length && new Tabulator(`#${id}`, {columnDefaults: {titleFormatter: asText}, data: board.rows, columns: board.columns.map(column), maxHeight: 620,
     layout: "fitDataFill", groupBy: group, groupHeader: (value, count) => document.createTextNode(`${value}: ${count} rows`)});
 }
 document.querySelector("#explorer details").open = innerWidth > 700;
 readState();
 controls();
 drawFigures();
-table = new Tabulator("#epochs", {data: rows, columns: columns(), height: 440, index: "n", layout: "fitData",
+table = new Tabulator("#epochs", {columnDefaults: {titleFormatter: asText}, data: rows, columns: columns(), height: 440, index: "n", layout: "fitData",
   downloadRowRange: "active"});
 table.on("tableBuilt", () => { document.documentElement.dataset.ready = "yes"; show(); });
 grid("board", BOARD, "budget");
