@@ -28,6 +28,8 @@ def tree(tmp_path, monkeypatch):
         ("training/optimizer.py", True),
         ("training/losses/mmcl.py", True),
         ("training/losses/_term.py", True),
+        ("training/augmentations/plain.py", True),
+        ("training/augmentations/autoaugment.py", False),
         ("training/start_changes/shrink_and_perturb.py", True),
         ("poison/triggers/yellow.py", True),
         ("data/images.py", True),
@@ -45,6 +47,17 @@ def test_an_edit_flags_the_runs_that_execute_it(tree, file, matters):
     with (tree / file).open("a") as text:
         text.write("\nEDITED = True\n")
     assert code_version.changed_since(record) == ([file] if matters else [])
+
+
+def test_an_edited_augmentation_flags_runs_that_recorded_it(tree):
+    spec = SPEC | {"objective": {"mmcl": 1.0, "ssl": 1.0}}
+    files = code_version.run_code(spec)
+    old = code_version.run_code(spec, augmentations=False)
+    records = [{"code": {"files": recorded}, "spec": spec} for recorded in (files, old)]
+    assert [code_version.changed_since(record) for record in records] == [[], []]
+    edited = "training/augmentations/autoaugment.py"
+    (tree / edited).write_text((tree / edited).read_text() + "\nEDITED = True\n")
+    assert [code_version.changed_since(record) for record in records] == [[edited], []]
 
 
 @pytest.mark.parametrize(

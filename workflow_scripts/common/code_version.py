@@ -14,6 +14,7 @@ from typing import Any
 
 from workflow_scripts.common import variants
 from workflow_scripts.common.attacks import variants_of
+from workflow_scripts.common.errors import StepError
 
 FOLDER = Path(__file__).parents[1]
 _PACKAGE = FOLDER.name
@@ -113,18 +114,21 @@ def code_digests(files: Iterable[Path]) -> dict[str, str]:
     return dict(sorted(named.items()))
 
 
-def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
+def run_code(spec: Mapping[str, Any], augmentations: bool = True) -> dict[str, str]:
     """Return digests of the current code that computes the numbers of a training run.
 
     Only variants that the run uses are included, so adding a variant does not flag existing runs.
 
     Args:
         spec: The run's spec, as in ``spec.json`` or ``run.json``.
+        augmentations: Whether to include the image augmentations.
 
     Returns:
         See :func:`code_digests`.
     """
     named = [("loss", name) for name in spec["objective"]]
+    if augmentations:
+        named += [("augmentation", name) for name in _augmentations(spec["objective"])]
     named += variants_of(spec["attack"])
     if spec.get("start_change"):
         named.append(("start_change", spec["start_change"]["name"]))
@@ -135,6 +139,19 @@ def run_code(spec: Mapping[str, Any]) -> dict[str, str]:
         for kind, name in named
     ]
     return code_digests([FOLDER / _TRAINER, *files])
+
+
+def _augmentations(terms: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the image augmentations that loss terms use."""
+    for term in terms:
+        try:
+            views = variants.attribute("loss", term, "views", default={})
+        except StepError:  # the user's own file no longer exists
+            continue
+        for view in views.values() if isinstance(views, dict) else ():
+            image = view.get("image") if isinstance(view, dict) else None
+            if image is not None:
+                yield image if isinstance(image, str) else image["name"]
 
 
 def variant_code(kind: str, name: str) -> dict[str, str]:
@@ -170,7 +187,10 @@ def changed_since(record: Mapping[str, Any]) -> list[str] | None:
     if old is None:
         return None
     new = run_code(record["spec"])
-    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    # Older records lack the augmentations.
+    late = new.keys() - old.keys() - run_code(record["spec"], augmentations=False).keys()
+    names = (old.keys() | new.keys()) - late
+    return sorted(name for name in names if old.get(name) != new.get(name))
 
 
 def _name(file: Path) -> str:
