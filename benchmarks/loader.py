@@ -183,7 +183,11 @@ def main() -> None:
             row(f"loader: {name} at {size} px, one core", *rates, "samples/s")
         sides = our_evaluation(Path(folder), frame, size), plain_evaluation(files, size)
         rates = (rate(side, len(files), options.repeats) for side in sides)
-        row(f"loader: evaluation at {size} px, image with its twin, one core", *rates, "images/s")
+        row(
+            f"loader: evaluation at {size} px, image and its triggered version, one core",
+            *rates,
+            "images/s",
+        )
     mean = sum(map(len, files)) / len(files)
     print(f"mean file size {mean / 1000:.0f} kB; time per pair in this project's loader:")
     for name, function in parts(files, size).items():

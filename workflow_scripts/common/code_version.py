@@ -71,6 +71,7 @@ _EQUIVALENT = {
     "87bbc7aec00d": "4bcd886d1678",  # common/redact.py
     "5b120342e10d": "8069424f1b3b",  # model/models.py
     "3f99b0617314": "93be54056431",  # model/tensors.py
+    "884c8fa3cd6f": "535116f2de4c",  # common/distributed.py
 }
 
 

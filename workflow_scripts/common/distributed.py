@@ -121,7 +121,8 @@ def join(device: str, timeout_minutes: float) -> ProcessGroup:
     if device == "cuda" and local >= torch.cuda.device_count():
         raise StepError(
             f"no GPU for process {local} on this machine ({torch.cuda.device_count()} available); "
-            "start one process per GPU, or use --device cpu"
+            "start one process per GPU, or run on the CPU (--device cpu; in the workflow, "
+            "resources.*.gpu: 0)"
         )
     place = torch.device(device, local) if device == "cuda" else torch.device(device)
     if device == "cuda":

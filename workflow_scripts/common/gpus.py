@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, required=True, help="number of GPUs; 0 for none")
-    parser.add_argument("--wait", type=float, default=10, help="minutes to wait for free GPUs")
+    parser.add_argument("--wait", type=float, default=10, help="minutes to wait for free GPUs (10)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- command")
     options = parser.parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the part's tars")
     parser.add_argument("--image-size", type=int, required=True, help="side in pixels")
     parser.add_argument("--jpeg-quality", type=int, required=True, help="1 to 100")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="number of processes (1)")
     parser.add_argument(
         "--threads-per-process", type=int, default=16, help="concurrent downloads per process"
     )
@@ -67,7 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="NETWORK",
         help="non-public network that may be contacted, e.g. 127.0.0.0/8; can be repeated",
     )
-    parser.add_argument("--rows-per-tar", type=int, default=_ROWS_PER_TAR)
+    parser.add_argument(
+        "--rows-per-tar", type=int, default=_ROWS_PER_TAR, help=f"images per tar ({_ROWS_PER_TAR})"
+    )
     options = parser.parse_args(arguments)
     try:
         parse_networks(options.allow_private)

@@ -2,7 +2,8 @@
 
 Inputs  MANIFEST            manifest of the dataset
         EVALUATION          manifest of the evaluation set
-Outputs OUTPUT              JSON, see :func:`count_duplicates`
+Outputs OUTPUT              JSON: pairs, evaluation_images, pairs_in_evaluation,
+                            contents_in_evaluation, evaluation_images_in_pairs, repeated_pairs
 
 Images are compared by the SHA-256 of their original files. Copies that were resized, re-encoded or
 given other metadata are not detected, so the counts are lower bounds.

@@ -1,4 +1,4 @@
-"""Take one measure of a finished model.
+"""Compute one measure of a finished model.
 
 Inputs  SPEC         the model's run (specs/<kind>/<run>.json): its architecture and its attack
         CHECKPOINT   its model.pt

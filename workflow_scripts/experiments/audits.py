@@ -64,7 +64,7 @@ def audit_arguments(config: Spec, plan: Plan) -> list[str]:
 def _execution(config: Spec) -> Spec:
     return {
         "batch_size": config["execution"]["evaluation_batch_size"],
-        "device": "cuda" if config["resources"]["measure"].get("gpu") else "cpu",
+        "device": "auto" if config["resources"]["measure"].get("gpu") else "cpu",
     }
 
 

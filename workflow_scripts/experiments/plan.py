@@ -41,7 +41,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, help="the complete config (JSON)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        help="the complete config, results/workflow/arguments/config.json, which every Snakemake "
+        "command except a dry run writes",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the two output files")
     parser.add_argument("--experiment", help="name of an experiment (default: every experiment)")
     parser.add_argument("--gpus", type=int, help="available GPUs (default: those of one job)")

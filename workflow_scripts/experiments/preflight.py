@@ -52,7 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, help="the complete config (JSON)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        help="the complete config, results/workflow/arguments/config.json, which every Snakemake "
+        "command except a dry run writes",
+    )
     parser.add_argument("--experiment", help="name of an experiment (default: those of `all`)")
     parser.add_argument("--executor", default="local", help="Snakemake's executor (default: local)")
     parser.add_argument("--gpus", type=int, help="GPUs that may be used (default: no limit)")

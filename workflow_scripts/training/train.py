@@ -40,7 +40,9 @@ _SHUTDOWN_SECONDS = 120
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Train one model from a run spec.", fromfile_prefix_chars="@"
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--spec", required=True, help="run spec (JSON)")
     parser.add_argument("--output", type=Path, required=True, help="the run's folder")
