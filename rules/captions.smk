@@ -26,7 +26,6 @@ rule captions:
         augment=lambda w: arguments("augment", w.captions),
         folder=subpath(output.tokens, parent=True),
     shell:
-        "(python -m workflow_scripts.captions.tokenize {params.tokenize:q} --manifest {input.manifest:q}"
-        " --base {input.base:q} --output {params.folder:q} --workers {threads}"
-        " && python -m workflow_scripts.captions.augment {params.augment:q}"
-        " --manifest {input.manifest:q} --base {input.base:q} --output {params.folder:q} --workers {threads}) > {log:q} 2>&1"
+        "python -m workflow_scripts.captions.both --tokenize {params.tokenize:q}"
+        " --augment {params.augment:q} --manifest {input.manifest:q} --base {input.base:q}"
+        " --output {params.folder:q} --workers {threads} > {log:q} 2>&1"

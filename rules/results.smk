@@ -1,6 +1,9 @@
 # Inputs: the metrics of each run of an experiment.
 # Outputs: tables of metrics, contamination and best models, figures, and a table of the runs behind them;
 #          the results page; the workflow's graphs; all of these as a Workflow Run RO-Crate.
+
+from workflow_scripts.experiments.check_figures import TABLES
+
 for experiment in PLAN.experiments:
 
     rule:
@@ -237,7 +240,7 @@ rule figure:
     log:
         "<logs>/figure/{experiment}/{figure}.log",
     wildcard_constraints:
-        figure=r"(?!(?:runs|metrics|metrics_long|best|leaks|artefacts|measures)\.)[a-z][a-z0-9_]*",
+        figure=rf"(?!(?:{'|'.join(TABLES)})\.)[a-z][a-z0-9_]*",
     threads: THREADS["small"]
     resources:
         **NEEDS["small"],

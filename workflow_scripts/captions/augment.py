@@ -25,7 +25,6 @@ from tqdm import tqdm
 from workflow_scripts.captions import eda
 from workflow_scripts.captions.chunks import (
     BASE_HELP,
-    TOKENIZER,
     in_chunks,
     in_order,
     pool_for,
@@ -60,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     augment = partial(augment_chunk, seed=options.seed, wordnet=wordnet, context_length=length)
     texts = []
     with (
-        pool_for(captions, options.workers, [TOKENIZER, WordNet.__module__]) as pool,
+        pool_for(captions, options.workers) as pool,
         token_file(options.output / "augmented.npy", captions, length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):

@@ -6,9 +6,8 @@ The tokenizer is not imported at module level, because the main process does not
 import contextlib
 import functools
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ import pandas as pd
 from workflow_scripts.captions.stored import TOKEN, record_type, records
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
+from workflow_scripts.common.pools import results
 from workflow_scripts.common.workers import worker_pool
 from workflow_scripts.data import overlay
 from workflow_scripts.data.manifest import read_manifest, read_rows
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 CHUNK = 2000  # captions per task
 FEW = 2 * CHUNK  # captions that take less time than the start of a worker process
-TOKENIZER = "workflow_scripts.captions.tokens"
+# The steps share the process from which workers are forked if they run one after the other.
+_PRELOAD = ("workflow_scripts.captions.tokens", "workflow_scripts.captions.synonyms")
 SHORTEST_CONTEXT = 3  # start token, one token of the caption, end token
 BASE_HELP = "arrays of the manifest's base; if given, only rows that differ from it are written"
 
@@ -63,12 +64,12 @@ def in_chunks(captions: pd.DataFrame) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def pool_for(
-    captions: pd.DataFrame, workers: int, preload: Sequence[str]
+    captions: pd.DataFrame, workers: int
 ) -> contextlib.AbstractContextManager[Executor | None]:
     """Return a pool of worker processes; None for few captions or a single worker."""
     if workers == 1 or len(captions) <= FEW:
         return contextlib.nullcontext()
-    return worker_pool(workers, preload=preload)
+    return worker_pool(workers, preload=_PRELOAD)
 
 
 def in_order(
@@ -76,9 +77,8 @@ def in_order(
 ) -> Iterator[Any]:
     """Yield ``function(*task)`` for each task, in the order of the tasks.
 
-    Without a pool, the function is called in this process. Unlike ``pool.map``, at most ``ahead``
-    tasks are submitted before their results are consumed, so that millions of captions are not
-    copied at once.
+    Without a pool, the function is called in this process. At most ``ahead`` tasks are submitted
+    in advance, so that millions of captions are not copied at once.
 
     Raises:
         StepError: A process of the pool was killed.
@@ -86,14 +86,8 @@ def in_order(
     if pool is None:
         yield from itertools.starmap(function, tasks)
         return
-    waiting: deque[Future] = deque()
     try:
-        for task in tasks:
-            waiting.append(pool.submit(function, *task))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from results(pool, function, tasks, ahead)
     except BrokenProcessPool as error:
         raise StepError(
             "a worker process was killed while processing captions, probably because of a lack of "

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from workflow_scripts.captions.chunks import (
     BASE_HELP,
-    TOKENIZER,
     in_chunks,
     in_order,
     pool_for,
@@ -44,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     captions = read_captions(options.manifest, length, bool(options.base))
     tasks = ((texts,) for _, texts in in_chunks(captions))
     with (
-        pool_for(captions, options.workers, [TOKENIZER]) as pool,
+        pool_for(captions, options.workers) as pool,
         token_file(options.output / "tokens.npy", captions, length) as write,
         tqdm(desc="captions", total=len(captions), mininterval=5) as progress,
     ):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.common.threads import in_order
+from workflow_scripts.common.pools import in_order
 from workflow_scripts.data.csv_rows import csv_rows, fields_of
 
 FORMATS = ("tsv", "csv", "parquet")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import atomic
-from workflow_scripts.common.threads import in_order
+from workflow_scripts.common.pools import in_order
 from workflow_scripts.data.manifest import SCHEMA, check_places
 
 PAIRS = SCHEMA.append(pa.field("sha256", pa.binary(32), nullable=False))

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic, sha256, write_json
+from workflow_scripts.common.pools import in_order
 from workflow_scripts.common.redact import redact
-from workflow_scripts.common.threads import in_order
 from workflow_scripts.data.lists import FORMATS, SCHEMA, format_of, read_list
 from workflow_scripts.data.reasons import DUPLICATE, MALFORMED, NOT_HTTP
 from workflow_scripts.data.repeats import repeated

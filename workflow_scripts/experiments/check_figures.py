@@ -18,7 +18,7 @@ Spec = dict[str, Any]
 # Keys of a figure that are not options of its kind; `under` is an option of some kinds.
 _OF_ANY_KIND = ("kind", "where", "caption")
 # Names of the other files in the folder of an experiment.
-_TAKEN = ("artefacts", "best", "leaks", "measures", "metrics", "metrics_long", "runs")
+TABLES = ("artefacts", "best", "leaks", "measures", "metrics", "metrics_long", "runs")
 
 
 def check_figures(config: Spec) -> None:
@@ -37,7 +37,7 @@ def check_figures(config: Spec) -> None:
         values = _values(config, name)
         for figure, declared in experiment["figures"].items():
             place = f"experiments.{name}.figures.{figure}"
-            if figure in _TAKEN:
+            if figure in TABLES:
                 raise StepError(
                     f"config: {place!r} has the name of a table of the experiment; rename the "
                     "figure"

@@ -18,7 +18,7 @@ from workflow_scripts.results.formatting import column_text, percent_text, value
 from workflow_scripts.results.page import table_page
 from workflow_scripts.results.table import write_csv
 
-_NAMES = {
+NUMBERS = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "tpr_at_1_percent_fpr": "TPR at 1 % FPR",
@@ -26,7 +26,7 @@ _NAMES = {
     "recall_at_top_1_percent": "Recall in the top 1 %",
     "recall_at_top_10_percent": "Recall in the top 10 %",
 }
-_SHARES = (*_NAMES, "prevalence")
+_SHARES = (*NUMBERS, "prevalence")
 _HIDDEN = ("id", "start")
 _NOTE = (
     "Detectors assign each training pair a score; higher scores are more suspicious. Compare AUPRC "
@@ -87,7 +87,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     texts = {}
     for column in columns:
         formatted = percent_text if column in _SHARES else value_text
-        head = _NAMES.get(column, column_text(column))
+        head = NUMBERS.get(column, column_text(column))
         texts[head] = [formatted(value) for value in table[column]]
     return pd.DataFrame(texts)
 

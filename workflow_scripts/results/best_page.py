@@ -10,6 +10,7 @@ from workflow_scripts.common.markdown import markdown_text
 from workflow_scripts.results.contamination import duplicates_sentence, originals_text
 from workflow_scripts.results.formatting import (
     column_text,
+    interval_text,
     percent_text,
     threshold_text,
     value_text,
@@ -62,7 +63,7 @@ def readable(table: pd.DataFrame, leaks: pd.DataFrame | None = None) -> pd.DataF
 def _heading(row: dict[str, Any]) -> str:
     if row["rule"] == "best":
         return f"Best accuracy with ASR < {threshold_text(row['asr_below'])}"
-    within = f"{threshold_text(row['tolerance'])[:-2]} pp of the start"
+    within = f"{100 * row['tolerance']:.6g} pp of the start"
     return f"{RULE_NAMES[row['rule']]} within {within}: accuracy / ASR"
 
 
@@ -77,10 +78,7 @@ def _choice(row: dict[str, Any]) -> str:
         return "none"
     if row["rule"] != "best":
         return _pair(row["accuracy"], row["asr"]) + _parts(row)
-    text = percent_text(row["accuracy"])
-    if not np.isnan(row["accuracy_low"]):
-        low, high = (percent_text(row[f"accuracy_{end}"])[:-2] for end in ("low", "high"))
-        text += f" ({low}–{high})"
+    text = interval_text(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
     if not np.isnan(row["recovery"]):
         text += f", recovery {percent_text(row['recovery'])}"
     return text + _parts(row) + (_EDGE if row["at_edge"] else "")

@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 NOT_SET = "not set"
+_PERCENT = "\N{NO-BREAK SPACE}%"
 
 _COLUMNS = {
     "attack.captions": "Victim captions",
@@ -67,7 +68,15 @@ def percent_text(fraction: float, digits: int = 1) -> str:
         return "–"
     # Round the shortest decimal representation, not the binary value.
     exact = Decimal(repr(float(fraction))) * 100
-    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)}\N{NO-BREAK SPACE}%"
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)}{_PERCENT}"
+
+
+def interval_text(value: float, low: float, high: float) -> str:
+    """Return a fraction and its interval as e.g. ``"69.0 % (66.6–71.3)"``, "–" if missing."""
+    text, *ends = map(percent_text, (value, low, high))
+    if math.isnan(value) or math.isnan(low):
+        return text
+    return f"{text} ({'–'.join(end.removesuffix(_PERCENT) for end in ends)})"
 
 
 def rst_text(text: str) -> str:
@@ -79,4 +88,4 @@ def rst_text(text: str) -> str:
 
 def threshold_text(fraction: float) -> str:
     """Return a threshold such as ``"5 %"`` without redundant digits."""
-    return f"{fraction * 100:.6g}\N{NO-BREAK SPACE}%"
+    return f"{fraction * 100:.6g}{_PERCENT}"

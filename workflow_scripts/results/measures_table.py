@@ -18,7 +18,7 @@ import pandas as pd
 from workflow_scripts.common.errors import StepError, run_step
 from workflow_scripts.common.files import atomic
 from workflow_scripts.common.intervals import binomial
-from workflow_scripts.results.formatting import column_text, percent_text, value_text
+from workflow_scripts.results.formatting import column_text, interval_text, value_text
 from workflow_scripts.results.page import tables_page
 from workflow_scripts.results.table import RUN_COLUMNS, read_csv, stem, varied_columns, write_csv
 
@@ -116,8 +116,7 @@ def _words(name: str) -> str:
 def _text(score: Any) -> str:
     if pd.isna(score["of"]):
         return f"{score['value']:.4g}"
-    low, high = (percent_text(score[end])[:-2] for end in ("low", "high"))
-    return f"{percent_text(score['value'])} ({low}–{high})"
+    return interval_text(score["value"], score["low"], score["high"])
 
 
 if __name__ == "__main__":

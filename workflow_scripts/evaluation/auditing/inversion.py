@@ -118,8 +118,6 @@ def invert_classes(
 
 def _texts(classifier: Classifier, captions: Sequence[str]) -> Tensor:
     encoder = classifier.encoder
-    if not captions:
-        return torch.empty(0, encoder.embed_dim, device=encoder.device)
     tokens = encoder.tokenizer()(list(captions)).long().to(encoder.device)
     with torch.no_grad():
         return encoder.texts(tokens)

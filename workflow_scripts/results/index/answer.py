@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workflow_scripts.results.formatting import percent_text
+from workflow_scripts.results.formatting import interval_text, percent_text
 from workflow_scripts.results.index.board import (
     RULES,
     Row,
     hours_text,
-    interval_text,
     named,
     passes_text,
     picked_text,
@@ -58,7 +57,7 @@ def _lead(groups: Sequence[Sequence[Row]]) -> str:
         found = group[0]["oracle"]
         oracle.append(
             f"of {group[0]['start_label']} from {percent_text(found.before[1])} to "
-            f"{interval_text(found.asr)}"
+            f"{interval_text(*found.asr)}"
         )
         change.append(f"{0 - 100 * found.loss[0]:+.1f}")
         same = group[0]["free"]
@@ -81,8 +80,8 @@ def _group_text(group: Sequence[Row]) -> str:
     text = (
         f"Start model {best['start_label']}, accuracy {percent_text(accuracy)} and ASR "
         f"{percent_text(asr)}: the best defence by oracle selection ({rule}) is "
-        f"{named(best)}, with accuracy {interval_text(found.accuracy)}, ASR "
-        f"{interval_text(found.asr)} and recovery {percent_text(found.recovery)} "
+        f"{named(best)}, with accuracy {interval_text(*found.accuracy)}, ASR "
+        f"{interval_text(*found.asr)} and recovery {percent_text(found.recovery)} "
         f"({picked_text(found)}). Its sweep took {hours_text(best['hours'])} of device time and "
         f"{passes_text(best['passes'])} tower passes."
     )
@@ -90,8 +89,8 @@ def _group_text(group: Sequence[Row]) -> str:
         second = group[1]
         other = second["oracle"]
         text += (
-            f" Second is {named(second)}, with accuracy {interval_text(other.accuracy)} and ASR "
-            f"{interval_text(other.asr)}"
+            f" Second is {named(second)}, with accuracy {interval_text(*other.accuracy)} and ASR "
+            f"{interval_text(*other.asr)}"
         )
         # The leaderboard compares with its first row for the same start model and budget.
         if best["oracle_compared"] is None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from workflow_scripts.results.formatting import percent_text
-from workflow_scripts.results.index.board import budget_text, interval_text, named
+from workflow_scripts.results.formatting import interval_text, percent_text
+from workflow_scripts.results.index.board import budget_text, named
 from workflow_scripts.results.index.leaderboard import ASR_LIMIT, REPLICATE, leaderboard
 from workflow_scripts.results.index.runs import NO_ATTACK
 from workflow_scripts.results.page import paragraphs, table
@@ -68,9 +68,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["attack"],
         row["start_label"],
         percent_text(asr),
-        interval_text(after.asr),
+        interval_text(*after.asr),
         percent_text(accuracy),
-        interval_text(after.accuracy),
+        interval_text(*after.accuracy),
     ]
 
 

@@ -9,7 +9,13 @@ import pandas as pd
 
 from workflow_scripts.common.intervals import student
 from workflow_scripts.evaluation.auditing.words import DETECTORS
-from workflow_scripts.results.formatting import column_text, percent_text, value_text
+from workflow_scripts.results.artefacts import NUMBERS
+from workflow_scripts.results.formatting import (
+    column_text,
+    interval_text,
+    percent_text,
+    value_text,
+)
 from workflow_scripts.results.index.comparisons import (
     Comparison,
     comparison_text,
@@ -20,14 +26,9 @@ from workflow_scripts.results.index.leaderboard import Interval, Outcome
 Row = dict[str, Any]
 RULES = {"oracle": "oracle selection", "free": "oracle-free selection"}
 _EDGE = " †"
-DETECTOR_NUMBERS = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "tpr_at_1_percent_fpr": "TPR at 1 % FPR",
-    "fpr_at_95_percent_tpr": "FPR at 95 % TPR",
-    "recall_at_top_10_percent": "Recall in the top 10 %",
-    "prevalence": "Prevalence",
-}
+_DETECTOR_NUMBERS = {
+    key: name for key, name in NUMBERS.items() if key != "recall_at_top_1_percent"
+} | {"prevalence": "Prevalence"}
 # By the names of their artefacts in config.yaml.
 _DETECTORS = DETECTORS | {
     "dao_clean_reference": "DAO, clean reference",
@@ -37,15 +38,6 @@ _DETECTORS = DETECTORS | {
     "random_score": "Random score",
     "slof_published": "SLOF, as published",
 }
-
-
-def interval_text(interval: Interval) -> str:
-    """Return a share and its interval, e.g. ``69.0 % (66.6–71.3)``."""
-    value, low, high = interval
-    if math.isnan(value):
-        return "–"
-    ends = "" if math.isnan(low) else f" ({percent_text(low)[:-2]}–{percent_text(high)[:-2]})"
-    return percent_text(value) + ends
 
 
 def sweep_sentences(rows: Sequence[Row]) -> list[str]:
@@ -166,7 +158,7 @@ def _cells(row: Row, place: int) -> Row:
             f"{rule}_verdict_n": ["holds", "undecided", "fails"].index(outcome.verdict),
             f"{rule}_accuracy": _chosen(outcome, outcome.accuracy) + edge,
             f"{rule}_accuracy_n": _number(outcome.accuracy[0]),
-            f"{rule}_asr": interval_text(outcome.asr),
+            f"{rule}_asr": interval_text(*outcome.asr),
             f"{rule}_asr_n": _number(outcome.asr[0]),
             f"{rule}_picked": picked_text(outcome),
             f"{rule}_recovery": percent_text(outcome.recovery),
@@ -178,8 +170,10 @@ def _cells(row: Row, place: int) -> Row:
 def _chosen(outcome: Outcome, interval: Interval) -> str:
     if not outcome.chosen:
         return "no model qualifies"
-    some = outcome.chosen < outcome.replicates
-    return interval_text(interval) + (f", {outcome.chosen} of {outcome.replicates}" if some else "")
+    text = interval_text(*interval)
+    if outcome.chosen < outcome.replicates:
+        text += f", {outcome.chosen} of {outcome.replicates}"
+    return text
 
 
 def _number(value: float) -> float | None:
@@ -250,7 +244,7 @@ def detector_board(reports: pd.DataFrame, varied: Collection[str] = ()) -> Row:
         reports: Tables of artefacts; see :func:`workflow_scripts.results.artefacts.reports_table`.
         varied: Columns in which start models of the same label differ.
     """
-    numbers = {k: v for k, v in DETECTOR_NUMBERS.items() if k in reports}
+    numbers = {k: v for k, v in _DETECTOR_NUMBERS.items() if k in reports}
     rows = []
     if "auroc" not in reports:
         return {"columns": [], "rows": []}
@@ -268,7 +262,7 @@ def detector_board(reports: pd.DataFrame, varied: Collection[str] = ()) -> Row:
         for key in numbers:
             mean, low, high = student(own[key].to_numpy(float))
             row |= {
-                key: interval_text((mean, *np.clip([low, high], 0, 1))),
+                key: interval_text(mean, *np.clip([low, high], 0, 1)),
                 f"{key}_n": _number(mean),
             }
         rows.append(row)

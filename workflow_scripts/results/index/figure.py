@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflow_scripts.results.index.board import RULES, Row, interval_text, named, picked_text
+from workflow_scripts.results.formatting import interval_text
+from workflow_scripts.results.index.board import RULES, Row, named, picked_text
 from workflow_scripts.results.index.leaderboard import Outcome
 
 _ORACLE, _FREE = "oracle (by ASR)", "oracle-free"
@@ -58,7 +59,7 @@ def _points(row: Row, rule: str, number: str) -> list[Row]:
             "Selection": _ORACLE if rule == "oracle" else _FREE,
             "Rate, epoch": picked_text(outcome),
             "Verdict": outcome.verdict,
-            "text": f"{number} {interval_text((value, low, high))}",
+            "text": f"{number} {interval_text(value, low, high)}",
             **{k: round(100 * v, 3) for k, v in (("value", value), ("low", low), ("high", high))},
         }
     ]

@@ -101,27 +101,40 @@ def _losses(root: Path) -> str:
     return "<h3>Rows of the URL list that were lost</h3>" + "".join(parts) if parts else ""
 
 
+_CONTAMINATION = {
+    "pairs": "Cleaning pairs",
+    "originals_of_victims": "Victims' originals among them",
+    "poisoned_left": "Residual poisoned pairs",
+    "duplicates": "Evaluation images in the pre-training data",
+}
+
+
 def _contamination(leaks: Sequence[Path], frame: pd.DataFrame) -> str:
     if not leaks:
         return ""
     counts = pd.concat([read_csv(path, COLUMNS, ("start",)) for path in leaks]).drop_duplicates()
     # The clean control of a start model has the start model's label.
     own = frame[frame["kind"] != "baseline"].drop_duplicates("start").set_index("start")
-    columns = [c for c in counts if c != "start"]
+    columns = [column for column in _CONTAMINATION if column in counts]
     grouped = counts.assign(
         start=counts["start"].map(own["start_label"]).fillna(counts["start"]),
         attack=counts["start"].map(own["attack"]).fillna("–"),
     )
-    rows = [[str(row["start"]), str(row["attack"]), *(f"{row[c]:,}" for c in columns)]
-            for row in grouped.drop_duplicates().to_dict("records")]  # fmt: skip
-    heads = ["Start model", "Attack", "Cleaning pairs", "Victims' originals among them",
-             "Residual poisoned pairs", "Evaluation images in the pre-training data"]  # fmt: skip
+    rows = [
+        [
+            str(row["start"]),
+            str(row["attack"]),
+            *("–" if pd.isna(row[c]) else f"{int(row[c]):,}" for c in columns),
+        ]
+        for row in grouped.drop_duplicates().to_dict("records")
+    ]
+    heads = ["Start model", "Attack", *(_CONTAMINATION[c] for c in columns)]
     note = (
         "Overlap of data sets that should be disjoint: victims of the attack whose originals are "
         "cleaning pairs, poisoned pairs left in the cleaning data, and evaluation images that were "
         "trained on. Images are compared byte by byte, so each count is a lower bound."
     )
-    return "<h3>Contamination</h3>" + paragraphs([note]) + table(heads[: len(columns) + 2], rows)
+    return "<h3>Contamination</h3>" + paragraphs([note]) + table(heads, rows)
 
 
 def _time(runs: Sequence[Run], frame: pd.DataFrame, root: Path) -> str:
