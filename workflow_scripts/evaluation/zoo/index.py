@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     lines = []
     for name, card in cards.items():
         checked = read_json(options.folder / name / "check.json")["numbers"]
-        shown = [f"{100 * checked[k][1]:.1f} %" if k in checked else "–" for k in NUMBERS]
+        shown = [f"{100 * checked[k][1]:.2f} %" if k in checked else "–" for k in NUMBERS]
         parts = parts_of(card["attack"])
         triggers = ", ".join(part["trigger"]["name"] for part in parts)
         targets = ", ".join(dict.fromkeys(part["target"] for part in parts))

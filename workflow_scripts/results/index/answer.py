@@ -61,13 +61,14 @@ def _lead(groups: Sequence[Sequence[Row]]) -> str:
         )
         change.append(f"{0 - 100 * found.loss[0]:+.1f}")
         same = group[0]["free"]
-        free.append(percent_text(same.asr[0]) if same.chosen else "unknown (no model qualifies)")
+        asr = percent_text(same.asr[0]) if same.chosen else "unknown (no model qualifies)"
+        free.append(f"of {group[0]['start_label']} is {asr}")
     return (
         "At this scale, the best fine-tuning changes the attack success rate (ASR) "
         f"{' and '.join(oracle)}, and the accuracy by {' and '.join(change)} points, if models are "
         "selected by their ASR (oracle selection). If the models of the same fine-tuning are "
-        "selected without it, as a defender must (oracle-free selection), the ASR is "
-        f"{' and '.join(free)}."
+        "selected without it, as a defender must (oracle-free selection), the ASR "
+        f"{' and that '.join(free)}."
     )
 
 
