@@ -78,7 +78,7 @@ test-hostile: setup
 
 # One worker per file, each with its own Slurm cluster; most of the time is spent waiting.
 test-slurm: setup slurm
-	pytest --numprocesses 3 --dist loadfile tests/slurm
+	pytest --numprocesses 4 --dist loadfile tests/slurm
 
 slurm:
 	@PATH="$$PATH:/usr/sbin:/sbin"; for package in munge:munged slurm-wlm:slurmctld; do \

@@ -59,7 +59,7 @@ class Step:
 def finished(tmp_path_factory, worker_id) -> Workflow:
     """A copy of the workflow in which every rule was run; each test restores what it removes."""
     shared = session_folder(tmp_path_factory, worker_id) / "every_rule"
-    made = shared_workflow(shared, *TARGETS, config=CONFIG)
+    made = shared_workflow(shared, lambda workflow: workflow.ran(*TARGETS, config=CONFIG))
     return made.copied(tmp_path_factory.mktemp("finished") / "workflow")
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.slurm.private_slurm import PrivateSlurm, SlurmError
 from tests.slurm.training import CONFIG, Training, spec_of, train_here
-from tests.workflow.running import Workflow, copy_workflow
+from tests.workflow.running import Workflow, session_folder, shared_workflow
 from workflow_scripts.common.files import read_json
 
 
@@ -32,23 +32,22 @@ def slurm(start_slurm):
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory) -> Workflow:
-    """The inputs of a pre-training, made without Slurm."""
-    workflow = copy_workflow(tmp_path_factory.mktemp("prepared"))
-    specs = workflow.snakemake("one", "--until", "runs_table", config=CONFIG)
-    assert specs.returncode == 0, specs.stdout
-    inputs = read_json(spec_of(workflow))["inputs"]
-    made = workflow.snakemake(
-        inputs["tokens"], f"{inputs['evaluation']}/manifest.parquet", config=CONFIG
-    )
-    assert made.returncode == 0, made.stdout
-    return workflow
+def prepared(tmp_path_factory, worker_id) -> Workflow:
+    """The inputs of a pre-training, made without Slurm; all workers share them."""
+
+    def make(workflow: Workflow) -> None:
+        workflow.ran("one", "--until", "runs_table", config=CONFIG)
+        inputs = read_json(spec_of(workflow))["inputs"]
+        evaluation = f"{inputs['evaluation']}/manifest.parquet"
+        workflow.ran(inputs["tokens"], evaluation, config=CONFIG)
+
+    return shared_workflow(session_folder(tmp_path_factory, worker_id) / "prepared", make)
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(prepared) -> dict[str, bytes]:
+def uninterrupted(prepared, tmp_path_factory) -> dict[str, bytes]:
     """The files of the same training without interruption."""
-    return train_here(prepared, "uninterrupted")
+    return train_here(prepared, tmp_path_factory.mktemp("uninterrupted"))
 
 
 @pytest.fixture

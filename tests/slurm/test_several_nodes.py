@@ -20,9 +20,10 @@ def two_nodes(start_slurm):
 
 
 @pytest.fixture(scope="module")
-def on_one_node(prepared):
+def on_one_node(prepared, tmp_path_factory):
     """The files of the same training with four processes on one node, each with one thread."""
-    return train_here(prepared, "four", "--processes", "4", "--device", "cpu")
+    folder = tmp_path_factory.mktemp("four")
+    return train_here(prepared, folder, "--processes", "4", "--device", "cpu")
 
 
 @pytest.fixture

@@ -135,9 +135,8 @@ def check(training: Training, uninterrupted: dict[str, bytes]) -> None:
     assert [name for name in FILES if made[name] != uninterrupted[name]] == []
 
 
-def train_here(prepared: Workflow, name: str, *options: str) -> dict[str, bytes]:
-    """Run the same training without Slurm, and return its files."""
-    output = prepared.folder / name
+def train_here(prepared: Workflow, output: Path, *options: str) -> dict[str, bytes]:
+    """Run the same training without Slurm in the folder ``output``, and return its files."""
     command = [sys.executable, "-m", "workflow_scripts.training.train", *options]
     where = ("--spec", str(spec_of(prepared)), "--output", str(output))
     subprocess.run([*command, *where], cwd=prepared.folder, check=True)

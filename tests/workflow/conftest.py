@@ -15,7 +15,8 @@ def just_finished(tmp_path_factory, worker_id) -> Workflow:
 
     All workers of pytest-xdist share it; tests read or copy it, but do not change it.
     """
-    return shared_workflow(session_folder(tmp_path_factory, worker_id) / "just_finished", "all")
+    folder = session_folder(tmp_path_factory, worker_id) / "just_finished"
+    return shared_workflow(folder, lambda workflow: workflow.ran("all"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Workflow:
     def snakemake(self, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
         """Run Snakemake; stdout and stderr together are in ``stdout``."""
         return run(self.command(*arguments, config=config), self.folder, self.environment)
+
+    def ran(self, *arguments: str, config: dict | None = None) -> None:
+        """Run Snakemake, which has to succeed."""
+        done = self.snakemake(*arguments, config=config)
+        assert done.returncode == 0, done.stdout
 
     def dry_run(self, *targets: str, config: dict | None = None) -> dict[str, int]:
         """Return how many jobs of each rule a run of these targets would start."""
@@ -114,8 +120,8 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
     return base if worker_id == "master" else base.parent
 
 
-def shared_workflow(folder: Path, *targets: str, config: dict | None = None) -> Workflow:
-    """Return a copy of the workflow in which the targets were run.
+def shared_workflow(folder: Path, make: Callable[[Workflow], object]) -> Workflow:
+    """Return a copy of the workflow to which ``make`` was applied.
 
     The first process that asks for ``folder`` makes it, the others wait for it.
     """
@@ -123,8 +129,9 @@ def shared_workflow(folder: Path, *targets: str, config: dict | None = None) -> 
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             folder.mkdir()
-            done = copy_workflow(folder).snakemake(*targets, config=config)
-            if done.returncode:
+            try:
+                make(copy_workflow(folder))
+            except BaseException:
                 shutil.rmtree(folder)
-            assert done.returncode == 0, done.stdout
+                raise
     return Workflow(folder)
