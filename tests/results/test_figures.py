@@ -153,13 +153,20 @@ def test_a_mean_of_start_models_is_that_of_the_epochs_that_were_cleaned(metrics)
         assert star["accuracy_percent"] == pytest.approx(100 * rows["top1"][[3, 5, 8]].mean())
         assert star["asr_percent"] == pytest.approx(100 * rows["asr_top1"][[3, 5, 8]].mean())
     assert made["recovery_percent"].tolist() == pytest.approx([20] * len(made))
-    assert (made["run"] == "").all()
 
 
 def test_a_mean_over_the_parts_of_an_attack_has_no_binomial_interval(metrics):
     parts = metrics.assign(asr_top1_mean=metrics["asr_top1"] / 2)
     made = drawn(scatter, parts, asr="asr_top1_mean", intervals="all").numbers
     assert made["asr_low_percent"].isna().all() and made["accuracy_low_percent"].notna().all()
+
+
+@pytest.mark.parametrize("kind", ["scatter", "trajectories", "dynamics"])
+def test_a_mean_is_not_attributed_to_the_run_of_one_seed(metrics, kind, tmp_path):
+    seeds = pd.concat([metrics.assign(seed=n, run=metrics["run"] + f"-s{n}") for n in range(2)])
+    outputs = [tmp_path / "figure.png"]
+    figure.draw(seeds.reset_index(drop=True), {"kind": kind, "over": "seed"}, outputs)
+    assert pd.read_csv(tmp_path / "figure.csv")["run"].isna().all()
 
 
 @pytest.mark.parametrize("label", ["US$ 5 (%$)", "a $1 {x$ b", r"$\\foo$"])

@@ -20,7 +20,7 @@ def _run(command: list[str], folder: str, environment: dict[str, str], output: s
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = command
-    main()
+    sys.exit(main())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ comments, docstrings and formatting. Relevant modules are found by following imp
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.common import variants
-from workflow_scripts.common.attacks import variants_of
+from workflow_scripts.common.attacks import named, variants_of
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.tower_passes import declared_views
 
 FOLDER = Path(__file__).parents[1]
 _PACKAGE = FOLDER.name
@@ -127,17 +129,17 @@ def run_code(spec: Mapping[str, Any], augmentations: bool = True) -> dict[str, s
     Returns:
         See :func:`code_digests`.
     """
-    named = [("loss", name) for name in spec["objective"]]
+    used = [("loss", name) for name in spec["objective"]]
     if augmentations:
-        named += [("augmentation", name) for name in _augmentations(spec["objective"])]
-    named += variants_of(spec["attack"])
+        used += [("augmentation", name) for name in _augmentations(spec["objective"])]
+    used += variants_of(spec["attack"])
     if spec.get("start_change"):
-        named.append(("start_change", spec["start_change"]["name"]))
+        used.append(("start_change", spec["start_change"]["name"]))
     measures = (spec.get("inputs") or {}).get("measures") or ()
-    named += [("measure", measure["measure"]) for measure in measures]
+    used += [("measure", measure["measure"]) for measure in measures]
     files = [
         Path(name) if name.endswith(".py") else FOLDER / variants.KINDS[kind].folder / f"{name}.py"
-        for kind, name in named
+        for kind, name in used
     ]
     return code_digests([FOLDER / _TRAINER, *files])
 
@@ -145,14 +147,10 @@ def run_code(spec: Mapping[str, Any], augmentations: bool = True) -> dict[str, s
 def _augmentations(terms: Iterable[str]) -> Iterator[str]:
     """Yield the names of the image augmentations that loss terms use."""
     for term in terms:
-        try:
-            views = variants.attribute("loss", term, "views", default={})
-        except StepError:  # the user's own file no longer exists
-            continue
-        for view in views.values() if isinstance(views, dict) else ():
-            image = view.get("image") if isinstance(view, dict) else None
-            if image is not None:
-                yield image if isinstance(image, str) else image["name"]
+        # The user's own file may no longer exist.
+        with contextlib.suppress(StepError):
+            images = [view.get("image") for view in declared_views(term)]
+            yield from (named(image)[0] for image in images if image is not None)
 
 
 def variant_code(kind: str, name: str) -> dict[str, str]:

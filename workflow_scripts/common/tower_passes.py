@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 from workflow_scripts.common import variants
 
@@ -29,12 +30,21 @@ def tower_passes(terms: Iterable[str]) -> int:
     return passes
 
 
+def declared_views(term: str) -> list[dict[str, Any]]:
+    """Return the views that a loss term declares.
+
+    Raises:
+        StepError: The loss term does not exist.
+    """
+    declared = variants.attribute("loss", term, "views", default={})
+    found = declared.values() if isinstance(declared, dict) else ()
+    return [view for view in found if isinstance(view, dict)]
+
+
 # Cached, because thousands of runs use the same few terms.
 @functools.cache
 def _views(term: str) -> dict[str, frozenset[View]]:
-    declared = variants.attribute("loss", term, "views", default={})
-    found = declared.values() if isinstance(declared, dict) else ()
-    views = [view for view in found if isinstance(view, dict)]
+    views = declared_views(term)
     return {
         tower: frozenset(
             (f"{view[tower]} {view.get('draw', 0)}", view.get("by_start", False))

@@ -103,17 +103,17 @@ def _fetch_rest(url: str, path: Path) -> None:
         if response.status not in (200, 206):
             raise _RefusedError(response.status, response.reason)
         appending = response.status == 206
-        if appending:
-            allowance.received += size
-        if appending and not content_range.startswith(f"bytes {size}-"):
-            # The server sent a different range than requested.
-            path.unlink(missing_ok=True)
-            raise http.client.IncompleteRead(b"")
         if not appending:
             # The part of another version must not be continued with that of this one.
             path.unlink(missing_ok=True)
+        elif content_range.startswith(f"bytes {size}-"):
+            allowance.received += size
+        else:
+            # The server sent a different range than requested.
+            path.unlink(missing_ok=True)
+            raise http.client.IncompleteRead(b"")
         write_json(note, {"url": redact(url), "validator": _validator(response.headers)})
-        with path.open("ab" if appending else "wb") as file:
+        with path.open("ab") as file:
             _copy(response, file, url)
         whole = content_range.rpartition("/")[2]
         if appending and whole.isdigit() and path.stat().st_size != int(whole):

@@ -21,6 +21,7 @@ from typing import Any
 from workflow_scripts.common.errors import run_step
 from workflow_scripts.common.files import atomic, read_json
 from workflow_scripts.experiments.expand import expand
+from workflow_scripts.experiments.specs import CONFIG_HELP
 from workflow_scripts.experiments.wall_clock import Machines, machines, wall_clock_hours
 from workflow_scripts.experiments.workload import Job, Workload
 
@@ -41,13 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        required=True,
-        help="the complete config, results/workflow/arguments/config.json, which every Snakemake "
-        "command except a dry run writes",
-    )
+    parser.add_argument("--config", type=Path, required=True, help=CONFIG_HELP)
     parser.add_argument("--output", type=Path, required=True, help="folder of the two output files")
     parser.add_argument("--experiment", help="name of an experiment (default: every experiment)")
     parser.add_argument("--gpus", type=int, help="available GPUs (default: those of one job)")

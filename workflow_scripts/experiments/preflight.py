@@ -36,6 +36,7 @@ from workflow_scripts.experiments.check_slurm import slurm_checks
 from workflow_scripts.experiments.finished import finished_with_another_evaluation, is_finished
 from workflow_scripts.experiments.measures import measured_on
 from workflow_scripts.experiments.plan import work_of
+from workflow_scripts.experiments.specs import CONFIG_HELP
 from workflow_scripts.experiments.workload import Workload
 
 Spec = dict[str, Any]
@@ -52,13 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        required=True,
-        help="the complete config, results/workflow/arguments/config.json, which every Snakemake "
-        "command except a dry run writes",
-    )
+    parser.add_argument("--config", type=Path, required=True, help=CONFIG_HELP)
     parser.add_argument("--experiment", help="name of an experiment (default: those of `all`)")
     parser.add_argument("--executor", default="local", help="Snakemake's executor (default: local)")
     parser.add_argument("--gpus", type=int, help="GPUs that may be used (default: no limit)")

@@ -17,6 +17,11 @@ from workflow_scripts.experiments.targets import run_rows
 
 Spec = dict[str, Any]
 
+CONFIG_HELP = (
+    "the complete config, results/workflow/arguments/config.json, which every Snakemake command "
+    "except a dry run writes"
+)
+
 
 def write_specs(config: Spec, plan: Plan, folder: Path) -> None:
     """Write the complete config, the specs and the arguments of steps; skip unchanged files.

@@ -51,7 +51,10 @@ def draw(metrics: pd.DataFrame, spec: dict[str, Any], outputs: list[Path]) -> No
         figure = draw_kind(metrics, **options)
         for output in outputs:
             style.save(figure, output)
-    write_csv(outputs[0].with_suffix(".csv"), getattr(figure, "numbers", metrics))
+    numbers = getattr(figure, "numbers", metrics)
+    if options.get("over") and "run" in numbers:
+        numbers = numbers.assign(run="")  # a mean belongs to several runs
+    write_csv(outputs[0].with_suffix(".csv"), numbers)
 
 
 def chosen_runs(metrics: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def _before_training(metrics: pd.DataFrame) -> pd.Series:
 
 
 def start_models(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per start model, in order of appearance.
+    """Return one row per start model and pre-training run, in order of appearance.
 
     The row is the last epoch of the start model if the table contains it, otherwise epoch 0 of its
     first cleaning run. Start models without cleaning runs are included.

@@ -116,7 +116,7 @@ def draw(
         raise StepError("'under': no panel of the background points has the name of a panel drawn")
     marks.fit_y([panel.axes for panel in panels], numbers, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
-    panels.figure.numbers = _numbers(pd.concat(numbers), averaged=bool(over))
+    panels.figure.numbers = _numbers(pd.concat(numbers))
     roles = set(panels.figure.numbers["role"])
     others = marks.reference_handles(roles)
     if "best" in roles:
@@ -191,9 +191,7 @@ def _beneath(
     }
 
 
-def _numbers(drawn: pd.DataFrame, *, averaged: bool) -> pd.DataFrame:
-    if averaged:
-        drawn["run"] = ""
+def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
     drawn["recovery_percent"] = 100 * drawn[RECOVERY]
     for name in ("accuracy", "asr"):
         for end in ("", "_low", "_high"):

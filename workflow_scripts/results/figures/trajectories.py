@@ -67,7 +67,7 @@ def draw(
     marks.fit_y([panel.axes for panel in panels], drawn, share_y)
     panels.axis_texts("Attack success rate (%)", "Zero-shot accuracy (%)")
     groups = [_key(name, look) for name, look in looks.items()]
-    panels.figure.numbers = _numbers(pd.concat(drawn), averaged=bool(over))
+    panels.figure.numbers = _numbers(pd.concat(drawn))
     others = marks.reference_handles(panels.figure.numbers["role"])
     panels.legend(groups, others, column_text(by, labels) + ", last epoch marked")
     return panels.figure
@@ -101,8 +101,6 @@ def _key(name: str, look: style.Look) -> Line2D:
     )  # fmt: skip
 
 
-def _numbers(drawn: pd.DataFrame, *, averaged: bool) -> pd.DataFrame:
-    if averaged:
-        drawn["run"] = ""
+def _numbers(drawn: pd.DataFrame) -> pd.DataFrame:
     percents = {f"{name}_percent": 100 * drawn[name] for name in ("accuracy", "asr")}
     return drawn.assign(**percents)[list(NUMBERS)].reset_index(drop=True)

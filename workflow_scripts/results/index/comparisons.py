@@ -4,7 +4,7 @@ The unit of replication is a seed of the pre-training: start models with the sam
 attacks share initialisation and order of the pairs, so their differences are averaged.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -50,7 +50,7 @@ def comparisons(rows: Sequence[dict[str, Any]], rule: str) -> list[Comparison | 
         One comparison per row; None for the best row of a cell.
     """
     means = [_of_starts(row, rule) for row in rows]
-    seeds = {start: seed for row in rows for start, seed in _seeds(row, rule)}
+    seeds = {start: seed for row in rows for start, seed in _seeds(row, rule).items()}
     cells: dict[tuple[Any, ...], list[int]] = {}
     for place, row in enumerate(rows):
         cells.setdefault(tuple(row[key] for key in _CELL), []).append(place)
@@ -71,9 +71,12 @@ def _of_starts(row: dict[str, Any], rule: str) -> dict[str, float]:
     return start_means(picks[NUMBERS[rule]], list(picks["start"])) if len(picks) else {}
 
 
-def _seeds(row: dict[str, Any], rule: str) -> Iterator[tuple[str, Any]]:
+def _seeds(row: dict[str, Any], rule: str) -> dict[str, Any]:
+    """Return the seed of each start model; its id if the seed is unknown."""
     picks = row["picks"][rule]
-    return zip(picks["start"], picks["start_seed"], strict=True) if len(picks) else iter(())
+    if not len(picks):
+        return {}
+    return dict(zip(picks["start"], picks.get("start_seed", picks["start"]), strict=True))
 
 
 def _differences(
