@@ -1,5 +1,7 @@
 """Runs a copy of the workflow in a separate folder with a real Snakemake."""
 
+import compileall
+import dataclasses
 import fcntl
 import functools
 import json
@@ -10,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,20 +20,21 @@ ROOT = Path(__file__).parents[2]
 PARTS = ["Snakefile", "config.yaml", "rules", "workflow_scripts", "envs", "profiles"]
 
 
-@dataclass
+@dataclasses.dataclass
 class Workflow:
     """The workflow's files in ``folder``, to be run with the tiny config or with overrides."""
 
     folder: Path
     options: tuple[str, ...] = ("--profile", "profiles/demo")
     environment: dict[str, str] | None = None
+    program: tuple[str, ...] = ("snakemake",)
 
     def command(self, *arguments: str, config: dict | None = None) -> list[str]:
         """Return the command line of Snakemake, with ``config`` overriding the tiny config."""
         overlay = self.folder / "overlay.json"
         overlay.write_text(json.dumps(config or {}))
         files = ["profiles/demo/demo.yaml", str(ROOT / "tests/workflow/tiny.yaml"), str(overlay)]
-        return ["snakemake", *self.options, *arguments, "--configfile", *files]
+        return [*self.program, *self.options, *arguments, "--configfile", *files]
 
     def snakemake(self, *arguments: str, config: dict | None = None) -> subprocess.CompletedProcess:
         """Run Snakemake; stdout and stderr together are in ``stdout``."""
@@ -52,7 +54,7 @@ class Workflow:
     def copied(self, folder: Path) -> "Workflow":
         """Return a copy with all results in a new folder."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Workflow(folder, self.options, self.environment)
+        return dataclasses.replace(self, folder=folder)
 
 
 def run(
@@ -103,10 +105,13 @@ def job_counts(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
 
 def copy_workflow(folder: Path) -> Workflow:
     """Copy the workflow's files into a folder; WordNet is shared."""
+    # Otherwise, every copy is compiled again when it is used.
+    compileall.compile_dir(ROOT / "workflow_scripts", quiet=1)
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
+            # Another process may be compiling as well, into files with temporary names.
+            ignore = shutil.ignore_patterns("*.pyc.*")
             shutil.copytree(source, folder / part, ignore=ignore)
         else:
             shutil.copy(source, folder / part)
@@ -120,18 +125,23 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
     return base if worker_id == "master" else base.parent
 
 
-def shared_workflow(folder: Path, make: Callable[[Workflow], object]) -> Workflow:
-    """Return a copy of the workflow to which ``make`` was applied.
+def shared(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Return ``folder`` after ``make`` has filled it.
 
-    The first process that asks for ``folder`` makes it, the others wait for it.
+    The first process that asks for it makes it, the others wait for it.
     """
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             folder.mkdir()
             try:
-                make(copy_workflow(folder))
+                make(folder)
             except BaseException:
                 shutil.rmtree(folder)
                 raise
-    return Workflow(folder)
+    return folder
+
+
+def shared_workflow(folder: Path, make: Callable[[Workflow], object]) -> Workflow:
+    """Return a copy of the workflow to which ``make`` was applied; all processes share it."""
+    return Workflow(shared(folder, lambda new: make(copy_workflow(new))))

@@ -71,7 +71,7 @@ _EQUIVALENT = {
     "fdd299db1338": "31e9ead3b5d1",  # common/columns.py
     "231a8b360449": "d78dceba786b",  # common/open_clip_files.py
     "87bbc7aec00d": "4bcd886d1678",  # common/redact.py
-    "5b120342e10d": "8069424f1b3b",  # model/models.py
+    "2d2338c32c39": "8069424f1b3b",  # model/models.py
     "3f99b0617314": "93be54056431",  # model/tensors.py
     "884c8fa3cd6f": "535116f2de4c",  # common/distributed.py
 }
