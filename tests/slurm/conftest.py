@@ -3,8 +3,8 @@ import os
 import pytest
 
 from tests.slurm.private_slurm import PrivateSlurm, SlurmError
-from tests.slurm.training import CONFIG, Training, spec_of, train_here
-from tests.workflow.running import Workflow, session_folder, shared_workflow
+from tests.slurm.training import CONFIG, Training, made_in, spec_of, train_here
+from tests.workflow.running import Workflow, session_folder, shared, shared_workflow
 from workflow_scripts.common.files import read_json
 
 
@@ -45,9 +45,10 @@ def prepared(tmp_path_factory, worker_id) -> Workflow:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(prepared, tmp_path_factory) -> dict[str, bytes]:
-    """The files of the same training without interruption."""
-    return train_here(prepared, tmp_path_factory.mktemp("uninterrupted"))
+def uninterrupted(prepared, tmp_path_factory, worker_id) -> dict[str, bytes]:
+    """The files of the same training without interruption; all workers share them."""
+    folder = session_folder(tmp_path_factory, worker_id) / "uninterrupted"
+    return made_in(shared(folder, lambda new: train_here(prepared, new)))
 
 
 @pytest.fixture

@@ -2,21 +2,20 @@
 
 import datetime
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.slurm.private_slurm import PrivateSlurm
 from tests.workflow.running import Workflow
 
-# Shorter waiting times than on a cluster, for polling jobs and for files of other nodes.
-OPTIONS = (
-    *("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"),
-    *("--latency-wait", "10", "--slurm-keep-successful-logs"),
-)
+# A shorter waiting time than on a cluster for files of other nodes.
+OPTIONS = ("--profile", "profiles/slurm", "--latency-wait", "10", "--slurm-keep-successful-logs")
+PROGRAM = (sys.executable, str(Path(__file__).with_name("polling_snakemake.py")))
 
 
 def submitting_to(slurm: PrivateSlurm, folder: Path) -> Workflow:
     """Return a copy of the workflow in a folder, to be run on a private Slurm."""
-    return Workflow(folder, OPTIONS, slurm.environment)
+    return Workflow(folder, OPTIONS, slurm.environment, PROGRAM)
 
 
 def start(workflow: Workflow, *arguments: str, config: dict) -> subprocess.Popen:

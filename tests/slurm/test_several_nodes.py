@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.slurm.training import CONFIG, Training, check, train_here
+from tests.slurm.training import CONFIG, Training, check, made_in, train_here
 from workflow_scripts.common.files import read_json
 
 TWO_NODES = CONFIG | {
@@ -23,7 +23,8 @@ def two_nodes(start_slurm):
 def on_one_node(prepared, tmp_path_factory):
     """The files of the same training with four processes on one node, each with one thread."""
     folder = tmp_path_factory.mktemp("four")
-    return train_here(prepared, folder, "--processes", "4", "--device", "cpu")
+    train_here(prepared, folder, "--processes", "4", "--device", "cpu")
+    return made_in(folder)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ FILES = ("model.pt", "optimizer.pt", "metrics.csv")
 CONFIG = {
     "experiments": {"one": {"start": ["demo_mmcl"]}},
     "pretraining": {"epochs": 12},
-    # A checkpoint about every second; the trainer may use half of the time limit of a minute.
+    # A checkpoint about every second; the trainer may use half of a short time limit.
     "execution": {"device": "cpu", "checkpoint": {"minutes": 0.02, "before_limit": 1}},
     "resources": {"pretraining": {"threads": 1, "mem_mb": 3000, "runtime": 9, "gpu": 1}},
     "cluster": {"partition": {"cpu": "main", "gpu": "main"}},
@@ -61,6 +61,11 @@ class Training:
     def states(self) -> list[str]:
         """Return the final state of each of the training's jobs."""
         return [job["JobState"] for job in self.jobs()]
+
+    def limit(self, minutes: int) -> None:
+        """Change the time limit of the latest job."""
+        job = self.jobs()[-1]["JobId"]
+        self.slurm.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
 
     def wait(self, happened, what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
@@ -129,15 +134,19 @@ def spec_of(workflow: Workflow) -> Path:
     return workflow.folder / f"results/demo/workflow/specs/pretraining/{row['run']}.json"
 
 
+def made_in(folder: Path) -> dict[str, bytes]:
+    """Return the files that a training has made in its folder."""
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
 def check(training: Training, uninterrupted: dict[str, bytes]) -> None:
     """Check that the result exists and has the same bytes as without interruption."""
-    made = {name: (training.folder / name).read_bytes() for name in FILES}
+    made = made_in(training.folder)
     assert [name for name in FILES if made[name] != uninterrupted[name]] == []
 
 
-def train_here(prepared: Workflow, output: Path, *options: str) -> dict[str, bytes]:
-    """Run the same training without Slurm in the folder ``output``, and return its files."""
+def train_here(prepared: Workflow, output: Path, *options: str) -> None:
+    """Run the same training without Slurm in the folder ``output``."""
     command = [sys.executable, "-m", "workflow_scripts.training.train", *options]
     where = ("--spec", str(spec_of(prepared)), "--output", str(output))
     subprocess.run([*command, *where], cwd=prepared.folder, check=True)
-    return {name: (output / name).read_bytes() for name in FILES}
