@@ -59,8 +59,11 @@ def test_a_training_is_restarted_by_slurm_after_its_node_failed(training, uninte
     slurm.start_node("node1")
     training.end()
     check(training, uninterrupted)
-    (job,) = training.jobs()
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+    # On a busy machine, Slurm may end the restarted job as well when it cleans up after the first
+    # one; Snakemake then retries it.
+    first, *others = training.jobs()
+    assert first["Restarts"] == "1"
+    assert [first, *others][-1]["JobState"] == "COMPLETED"
     assert training.resumed_from()[0] >= 20
 
 
