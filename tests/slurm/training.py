@@ -145,6 +145,18 @@ def check(training: Training, uninterrupted: dict[str, bytes]) -> None:
     assert [name for name in FILES if made[name] != uninterrupted[name]] == []
 
 
+def check_restarted(training: Training) -> None:
+    """Check that Slurm restarted the first job once, and that the last job completed.
+
+    Right after a node's failure, Slurm may end the restarted job as well when it cleans up, or its
+    processes may not connect. Snakemake then retries it.
+    """
+    assert training.jobs()[0]["Restarts"] == "1"
+    *failed, last = training.states()
+    assert last == "COMPLETED"
+    assert set(failed) <= {"FAILED"}
+
+
 def train_here(prepared: Workflow, output: Path, *options: str) -> None:
     """Run the same training without Slurm in the folder ``output``."""
     command = [sys.executable, "-m", "workflow_scripts.training.train", *options]

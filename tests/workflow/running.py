@@ -103,10 +103,15 @@ def job_counts(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
     return {name: n for name, n in counts.items() if name not in targets}
 
 
+@functools.cache
+def _compile() -> None:
+    """Compile the steps once; otherwise, each copy would be compiled when it is used."""
+    compileall.compile_dir(ROOT / "workflow_scripts", quiet=1)
+
+
 def copy_workflow(folder: Path) -> Workflow:
     """Copy the workflow's files into a folder; WordNet is shared."""
-    # Otherwise, every copy is compiled again when it is used.
-    compileall.compile_dir(ROOT / "workflow_scripts", quiet=1)
+    _compile()
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
