@@ -18,7 +18,7 @@ WRONG = yaml.safe_load((HERE / "wrong_configs.yaml").read_text(encoding="utf-8")
 VALID = yaml.safe_load((HERE / "valid_configs.yaml").read_text(encoding="utf-8"))
 PAPER = combined_config([ROOT / "config.yaml"], {})
 DEMO = combined_config([ROOT / "config.yaml", ROOT / "profiles/demo/demo.yaml"], {})
-MUTATIONS = 120  # of each config
+MUTATIONS = 60  # of each config
 
 OWN_FILES = {
     "broken.py": "x = 1\ndef f(:\n",

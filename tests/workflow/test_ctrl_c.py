@@ -9,7 +9,7 @@ import pytest
 
 # A separate training that is long enough to be interrupted.
 LONGER = {
-    "starts": {"demo_mmcl": {"epochs": 20}},
+    "starts": {"demo_mmcl": {"epochs": 6}},
     "experiments": {"pretraining_dynamics": {"start": ["demo_mmcl"], "baseline": []}},
 }
 PATIENCE = 600  # seconds

@@ -7,10 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import nltk.data
-from nltk.corpus.reader.wordnet import WordNetCorpusReader
-
 from workflow_scripts.common.errors import StepError
+from workflow_scripts.common.imports import hidden
+
+# For classifiers and statistics that are not used here, nltk imports them, which takes most of the
+# time in which a step with captions starts.
+with hidden("scipy", "sklearn"):
+    import nltk.data
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 _PARTS = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}  # nltk's letter -> part of file names
 WORDS = tuple(

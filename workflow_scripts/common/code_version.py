@@ -31,8 +31,9 @@ _AS_RECORDED = {
 }
 
 # Files that have changed without effect on any result (error messages, the format of an input,
-# speed): their digest, and that of the code before, which finished steps have recorded.
-_EQUIVALENT = {
+# speed): their digest, and that of the code before, which finished steps have recorded (None: a
+# module that did not exist).
+_EQUIVALENT: dict[str, str | None] = {
     "cca355217c20": "cb494a8baab4",  # poison/triggers/_blend.py
     "acdd3e24e949": "6056e7d8f8de",  # poison/triggers/_centre.py
     "035d73f0bbaa": "9f636e57ec15",  # poison/triggers/_place.py
@@ -71,9 +72,11 @@ _EQUIVALENT = {
     "fdd299db1338": "31e9ead3b5d1",  # common/columns.py
     "231a8b360449": "d78dceba786b",  # common/open_clip_files.py
     "87bbc7aec00d": "4bcd886d1678",  # common/redact.py
-    "2d2338c32c39": "8069424f1b3b",  # model/models.py
+    "19a28a416d12": "8069424f1b3b",  # model/models.py
     "3f99b0617314": "93be54056431",  # model/tensors.py
     "884c8fa3cd6f": "535116f2de4c",  # common/distributed.py
+    "6c2f8b5c54f6": "5cc2687d696e",  # training/taking.py
+    "4aa559f30cd3": None,  # common/imports.py
 }
 
 
@@ -113,8 +116,8 @@ def code_digests(files: Iterable[Path]) -> dict[str, str]:
         if file not in found:
             found.add(file)
             waiting += _imports(file)
-    named = {_name(file): _digest(file) for file in found}
-    return dict(sorted(named.items()))
+    digests = {_name(file): _digest(file) for file in found}
+    return {name: d for name, d in sorted(digests.items()) if d is not None}
 
 
 def run_code(spec: Mapping[str, Any], augmentations: bool = True) -> dict[str, str]:
@@ -196,7 +199,7 @@ def _name(file: Path) -> str:
     return str(file.relative_to(FOLDER)) if file.is_relative_to(FOLDER) else str(file)
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path) -> str | None:
     found = _read(file, file.stat().st_mtime_ns)[0]
     return _EQUIVALENT.get(found, found)
 

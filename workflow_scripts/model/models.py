@@ -1,11 +1,9 @@
 """open_clip models: creation by name or inline config, their input format, and text embedding."""
 
-import contextlib
 import difflib
 import functools
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,25 +12,14 @@ from torch import Tensor, nn
 
 from workflow_scripts.common.errors import StepError
 from workflow_scripts.common.files import read_json
+from workflow_scripts.common.imports import hidden
 from workflow_scripts.common.open_clip_files import without_long_words
 from workflow_scripts.model.spec import ModelSpec
 from workflow_scripts.model.weights import load, read_weights
 
-
-@contextlib.contextmanager
-def _hidden(module: str) -> Iterator[None]:
-    """Make a module that has not been imported yet appear as not installed."""
-    sys.modules.setdefault(module, None)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        if sys.modules[module] is None:
-            del sys.modules[module]
-
-
 # timm, which open_clip imports, imports wandb for a function that is not used here. That takes a
 # fifth of the time in which a training starts.
-with _hidden("wandb"):
+with hidden("wandb"):
     import open_clip
 
 # The two model classes of open_clip, which ships no types.

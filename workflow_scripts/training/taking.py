@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workflow_scripts.common.errors import StepError
-from workflow_scripts.training.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    from workflow_scripts.training.checkpoints import Checkpoints
 
 LAST, BEST, NEAREST = "last", "best_accuracy", "nearest_accuracy"
 Row = dict[str, Any]
@@ -146,6 +148,9 @@ class Takes:
             elif row is now:
                 store.save(row["step"], state())
 
-    def _store(self, take: Take) -> Checkpoints:
+    def _store(self, take: Take) -> "Checkpoints":
+        # Only here, because it imports PyTorch, which takes seconds.
+        from workflow_scripts.training.checkpoints import Checkpoints  # noqa: PLC0415
+
         # Keep two: a run may resume from before the newer one and then choose differently.
         return Checkpoints(self.folder / take.rule, keep=2)
