@@ -1,9 +1,10 @@
 import os
+import shutil
 
 import pytest
 
 from tests.slurm.private_slurm import PrivateSlurm, SlurmError
-from tests.slurm.training import CONFIG, Training, made_in, spec_of, train_here
+from tests.slurm.training import CONFIG, SLOW_TERM, Training, made_in, spec_of, train_here
 from tests.workflow.running import Workflow, session_folder, shared, shared_workflow
 from workflow_scripts.common.files import read_json
 
@@ -36,6 +37,7 @@ def prepared(tmp_path_factory, worker_id) -> Workflow:
     """The inputs of a pre-training, made without Slurm; all workers share them."""
 
     def make(workflow: Workflow) -> None:
+        shutil.copy(SLOW_TERM, workflow.folder)
         workflow.ran("one", "--until", "runs_table", config=CONFIG)
         inputs = read_json(spec_of(workflow))["inputs"]
         evaluation = f"{inputs['evaluation']}/manifest.parquet"

@@ -34,6 +34,7 @@ def training(two_nodes, prepared, tmp_path):
 
 
 def test_processes_on_two_nodes_train_like_those_on_one(training, on_one_node):
+    training.speed_up()
     training.submit()
     training.end()
     check(training, on_one_node)
@@ -48,24 +49,26 @@ def test_a_process_that_dies_stops_the_job_on_both_nodes_and_the_next_one_resume
     training, on_one_node
 ):
     training.submit()
-    training.wait_for_step(20)
+    training.wait_for_step(5)
     os.kill(max(training.trainers()), signal.SIGKILL)
     training.wait_for_state("FAILED", seconds=60)
+    training.speed_up()
     training.end()
     check(training, on_one_node)
     assert training.states() == ["FAILED", "COMPLETED"]
-    assert training.resumed_from()[0] >= 20
+    assert training.resumed_from()[0] >= 5
 
 
 def test_a_job_whose_node_failed_resumes_when_both_nodes_are_up_again(
     training, on_one_node, two_nodes
 ):
     training.submit()
-    training.wait_for_step(20)
+    training.wait_for_step(5)
     two_nodes.fail_node("node2")
     training.wait(lambda: training.jobs()[0]["Restarts"] == "1", "the requeueing")
     two_nodes.start_node("node2")
+    training.speed_up()
     training.end()
     check(training, on_one_node)
     check_restarted(training)
-    assert training.resumed_from()[0] >= 20
+    assert training.resumed_from()[0] >= 5

@@ -12,21 +12,24 @@ from workflow_scripts.common.files import read_json
 @pytest.mark.usefixtures("heard")
 def test_ctrl_c_cancels_the_job_and_the_next_start_resumes(training, uninterrupted):
     training.submit()
-    training.wait_for_step(20)
+    training.wait_for_step(5)
     training.snakemake.send_signal(signal.SIGINT)
     training.end(expected=1)
     training.wait_for_state("CANCELLED")
+    training.speed_up()
     training.again()
     check(training, uninterrupted)
-    assert training.resumed_from()[0] >= 20
+    assert training.resumed_from()[0] >= 5
 
 
 def test_a_terminated_snakemake_waits_for_its_job_and_the_next_start_loses_nothing(
     training, uninterrupted
 ):
     training.submit()
-    training.wait_for_step(20)
+    training.wait_for_step(5)
     training.snakemake.send_signal(signal.SIGTERM)
+    training.wait(lambda: "Will exit after" in training.printed(), "Snakemake's response")
+    training.speed_up()
     training.end(expected=None)
     training.again()
     check(training, uninterrupted)
@@ -35,24 +38,33 @@ def test_a_terminated_snakemake_waits_for_its_job_and_the_next_start_loses_nothi
 
 def test_a_killed_and_restarted_snakemake_does_not_disturb_the_running_job(training, uninterrupted):
     training.submit()
-    training.wait_for_step(10)
+    training.wait_for_step(1)
     os.killpg(training.snakemake.pid, signal.SIGKILL)
     training.snakemake.wait()
-    training.again()
+    # However long the second job takes to start, the first one is still running.
+    training.signal_trainers(signal.SIGSTOP)
+    training.unlock()
+    training.submit()
+    # It finds the first job running and reports it; its retries find the result.
+    training.wait_for_state("FAILED", number=1)
+    training.signal_trainers(signal.SIGCONT)
+    training.speed_up()
+    training.end()
     check(training, uninterrupted)
     states = training.states()
-    # The second job found the first one running and reported it; its retries found the result.
     assert states[0] == states[-1] == "COMPLETED"
     assert training.resumed_from() == []
 
 
 def test_a_training_that_finished_without_snakemake_is_not_repeated(training, uninterrupted):
     training.submit()
-    training.wait_for_step(10)
+    training.wait_for_step(1)
     os.killpg(training.snakemake.pid, signal.SIGKILL)
     training.snakemake.wait()
+    training.speed_up()
     training.wait_for_state("COMPLETED")
     finished = read_json(training.folder / "run.json")["finished"]
+    training.unlock()
     training.again()
     check(training, uninterrupted)
     assert read_json(training.folder / "run.json")["finished"] == finished

@@ -16,9 +16,11 @@ from tests.workflow.running import Workflow
 from workflow_scripts.common.files import read_json
 
 FILES = ("model.pt", "optimizer.pt", "metrics.csv")
+SLOW_TERM = Path(__file__).with_name("slow.py")
 CONFIG = {
     "experiments": {"one": {"start": ["demo_mmcl"]}},
-    "pretraining": {"epochs": 12},
+    "starts": {"demo_mmcl": {"objective": {SLOW_TERM.name: 1.0}}},
+    "pretraining": {"epochs": 3},
     # A checkpoint about every second; the trainer may use half of a short time limit.
     "execution": {"device": "cpu", "checkpoint": {"minutes": 0.02, "before_limit": 1}},
     "resources": {"pretraining": {"threads": 1, "mem_mb": 3000, "runtime": 9, "gpu": 1}},
@@ -28,6 +30,8 @@ CONFIG = {
 
 class Training:
     """A pre-training submitted by a Snakemake process in the background; a context manager.
+
+    Its steps take half a second until :meth:`speed_up` is called.
 
     Args:
         slurm: The private Slurm.
@@ -41,6 +45,8 @@ class Training:
         self.slurm, self.workflow, self.config = slurm, submitting_to(slurm, folder), config
         self.folder = folder / "results/demo/pretraining" / spec_of(self.workflow).stem
         self.target = str(self.folder.relative_to(folder) / "run.json")
+        self.slow = folder / "slow"
+        self.slow.touch()
         self.snakemake = None
 
     def __enter__(self) -> "Training":
@@ -54,6 +60,9 @@ class Training:
 
     def submit(self) -> None:
         self.snakemake = start(self.workflow, self.target, config=self.config)
+
+    def speed_up(self) -> None:
+        self.slow.unlink()
 
     def jobs(self) -> list[dict[str, str]]:
         return [j for j in of_workflow(self.slurm, self.workflow) if rule_of(j) == "pretraining"]
@@ -70,7 +79,8 @@ class Training:
     def wait(self, happened, what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not happened():
-            assert time.monotonic() < deadline, f"waited in vain for {what}\n{self.printed()}"
+            said = f"waited in vain for {what}; the jobs are {self.states()}\n{self.printed()}"
+            assert time.monotonic() < deadline, said
             time.sleep(0.1)
 
     def wait_for_step(self, step: int) -> None:
@@ -113,10 +123,13 @@ class Training:
         status = self.snakemake.wait(seconds)
         assert expected is None or (status == 0) == (expected == 0), self.printed()
 
-    def again(self) -> None:
-        """Restart Snakemake like a user, and wait for it."""
+    def unlock(self) -> None:
+        """Do what a user has to do after Snakemake was killed."""
         unlocked = self.workflow.snakemake("--unlock")
         assert unlocked.returncode == 0, unlocked.stdout
+
+    def again(self) -> None:
+        """Start Snakemake again, and wait for it."""
         self.submit()
         self.end()
 
