@@ -1,5 +1,6 @@
 import shutil
 import signal
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,15 @@ READY = Path(__file__).parents[1] / "nltk_data"
 def pytest_collection_modifyitems(items):
     """Run the longest tests first, so that no worker is left alone with them at the end."""
     items.sort(key=lambda item: "tests/workflow/" not in item.nodeid)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_fork_server():
+    """A fork server that has imported what the module's step preloads, as in a separate process.
+
+    With that of an earlier module, each worker of a download would import img2dataset.
+    """
+    forkserver._forkserver._stop()
 
 
 @pytest.fixture(scope="session")

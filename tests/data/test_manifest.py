@@ -100,12 +100,13 @@ def test_a_reader_works_pickled_forked_and_with_more_tars_than_open_files(tmp_pa
         (tmp_path / f"{i}.tar").write_bytes(bytes(range(i, 200 + i)))
     reader = ImageReader(tmp_path)
     reader._open = functools.lru_cache(maxsize=2)(reader._open_tar)
-    descriptors = Path("/proc/self/fd")
-    before = len(list(descriptors.iterdir())) if descriptors.is_dir() else None
     for i in [0, 1, 2, 3, 4, 0, 4]:
         assert reader.read(f"{i}.tar", 10, 3) == bytes([10 + i, 11 + i, 12 + i])
-    if before is not None:
-        assert len(list(descriptors.iterdir())) == before + 2
+    descriptors = Path("/proc/self/fd")
+    if descriptors.is_dir():
+        # Others may be closed at any time, when garbage is collected.
+        opened = map(os.path.realpath, descriptors.iterdir())
+        assert sum(file.startswith(str(tmp_path)) for file in opened) == 2
     assert pickle.loads(pickle.dumps(reader)).read("1.tar", 0, 200) == bytes(range(1, 201))
     child = os.fork()
     if child == 0:

@@ -1,9 +1,9 @@
-"""Snakemake that asks Slurm for the states of its jobs every second.
+"""Snakemake that asks Slurm for the states of its jobs every two seconds.
 
 The executor plugin waits ten seconds longer after each unchanged answer, and has no option for it.
 
 When it is interrupted, Snakemake forgets to cancel the jobs whose states it is querying. With a
-query every second, this would happen often; here, all of its jobs are cancelled.
+query every two seconds, this would happen often; here, all of its jobs are cancelled.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Any
 from snakemake.cli import main
 from snakemake_executor_plugin_slurm import Executor
 
-Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+Executor.next_seconds_between_status_checks = property(lambda self: 2, lambda self, seconds: None)
 _jobs: list[Any] = []
 _report_as_usual = Executor.report_job_submission
 

@@ -81,7 +81,7 @@ class Training:
         while not happened():
             said = f"waited in vain for {what}; the jobs are {self.states()}\n{self.printed()}"
             assert time.monotonic() < deadline, said
-            time.sleep(0.1)
+            time.sleep(0.5)
 
     def wait_for_step(self, step: int) -> None:
         """Wait for a checkpoint of this step or a later one."""
