@@ -1,3 +1,4 @@
+import os
 import shutil
 import signal
 from multiprocessing import forkserver
@@ -19,7 +20,11 @@ def own_fork_server():
 
     With that of an earlier module, each worker of a download would import img2dataset.
     """
-    forkserver._forkserver._stop()
+    server = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        # It would not end by itself while a forked child of this process lives.
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+    server._stop()
 
 
 @pytest.fixture(scope="session")
