@@ -79,8 +79,9 @@ class Training:
     def wait(self, happened, what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not happened():
-            said = f"waited in vain for {what}; the jobs are {self.states()}\n{self.printed()}"
-            assert time.monotonic() < deadline, said
+            assert time.monotonic() < deadline, (
+                f"waited in vain for {what}; the jobs are {self.states()}\n{self.printed()}"
+            )
             time.sleep(0.5)
 
     def wait_for_step(self, step: int) -> None:

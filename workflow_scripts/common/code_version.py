@@ -76,7 +76,7 @@ _EQUIVALENT: dict[str, str | None] = {
     "3f99b0617314": "93be54056431",  # model/tensors.py
     "884c8fa3cd6f": "535116f2de4c",  # common/distributed.py
     "6c2f8b5c54f6": "5cc2687d696e",  # training/taking.py
-    "4aa559f30cd3": None,  # common/imports.py
+    "5dc5b05fa97e": None,  # common/imports.py
 }
 
 
